@@ -1,0 +1,213 @@
+//! What each composite means, in core ops: its evaluation, its gradient check and its lowering all come from here.
+
+use crate::builder::{Builder, Scope, Tensor};
+use crate::graph::Func;
+use crate::op::{Adam, Attn, Ein, Labels, Op, Row};
+use crate::types::{DType, Dim, Dims, Type};
+
+/// The body of a composite for operands of these types: inputs in operand order, one result a member of the op's type.
+/// `None` for a core op.
+pub fn definition(op: &Op, types: &[&Type]) -> Option<Func> {
+    let b = Builder::default();
+    let s = b.scope();
+    let args: Vec<Tensor> = types.iter().enumerate().map(|(i, t)| s.input(&i.to_string(), t.dtype, t.dims.clone())).collect();
+    let results = match op {
+        Op::Row(row) => vec![define_row(*row, &s, &args)],
+        Op::Attention(a) => attention(a, &s, &args),
+        Op::AttentionBwd(a) => attention_bwd(a, &s, &args),
+        Op::AdamW(a) => adamw(*a, &args),
+        _ => return None,
+    };
+    for (i, r) in results.iter().enumerate() {
+        b.output(&i.to_string(), *r);
+    }
+    let mut graph = b.finish().unwrap_or_else(|errors| panic!("the definition of {op} is ill-typed: {errors}"));
+    graph.funcs.pop()
+}
+
+/// Each row composite. x̂ is the normalised x.
+fn define_row<'g>(row: Row, s: &Scope<'g>, a: &[Tensor<'g>]) -> Tensor<'g> {
+    match (row, a) {
+        (Row::Softmax, &[x]) => {
+            let e = (x - x.max()).exp();
+            e / e.sum()
+        }
+        (Row::SoftmaxBwd, &[y, dy]) => y * (dy - (dy * y).sum()),
+        (Row::LogSumExp, &[x]) => logsumexp(s, x),
+        (Row::LayerNorm, &[x, eps]) => {
+            let (centred, rstd) = centre(x, eps);
+            centred * rstd
+        }
+        (Row::LayerNormBwd, &[x, eps, dy]) => {
+            let (centred, rstd) = centre(x, eps);
+            let y = centred * rstd;
+            (dy - dy.mean() - y * (dy * y).mean()) * rstd
+        }
+        (Row::RmsNorm, &[x, eps]) => x * rms_rstd(x, eps),
+        (Row::RmsNormBwd, &[x, eps, dy]) => {
+            let rstd = rms_rstd(x, eps);
+            let y = x * rstd;
+            (dy - y * (dy * y).mean()) * rstd
+        }
+        // exp of a large negative −x would overflow only where the result is 0
+        (Row::Sigmoid, &[x]) => ((-x).exp() + 1.0).recip(),
+        (Row::Gelu, &[x]) => x * (gelu_inner(x) * 2.0).row(Row::Sigmoid, &[]),
+        (Row::GeluGrad, &[x]) => {
+            let p = (gelu_inner(x) * 2.0).row(Row::Sigmoid, &[]);
+            let slope = (x * x * (3.0 * 0.044715) + 1.0) * (2.0 * GELU_SCALE);
+            p + x * p * (-p + 1.0) * slope
+        }
+        (Row::Silu, &[x]) => x * x.row(Row::Sigmoid, &[]),
+        (Row::Swiglu, &[x, y]) => x * x.row(Row::Sigmoid, &[]) * y,
+        (Row::Rope, &[x, cos, sin]) => {
+            let [left, right] = x.chunks::<2>();
+            (left * cos - right * sin).concat(-1, right * cos + left * sin)
+        }
+        (Row::CrossEntropy, &[x, labels]) => {
+            let hit = s.iota(-1, x.dim(-1)).equals(labels);
+            (logsumexp(s, x) - hit.select(x, s.num(0.0)).sum()) * counted(s, labels)
+        }
+        (Row::CrossEntropyBwd, &[x, labels, g]) => {
+            let hit = s.iota(-1, x.dim(-1)).equals(labels);
+            ((x - logsumexp(s, x)).exp() - hit.select(s.num(1.0), s.num(0.0))) * (g * counted(s, labels))
+        }
+        _ => unreachable!("the type rule has checked the number of operands of {row:?}"),
+    }
+}
+
+/// √(2/π), in GELU's tanh form (Hendrycks & Gimpel 2016, equation 2).
+const GELU_SCALE: f64 = 0.797_884_560_802_865_4;
+
+fn gelu_inner(x: Tensor) -> Tensor {
+    (x + x * x * x * 0.044715) * GELU_SCALE
+}
+
+/// 1 where the label is a class, 0 where it is negative: such rows are ignored, as label −100 is in PyTorch.
+fn counted<'g>(s: &Scope<'g>, labels: Tensor<'g>) -> Tensor<'g> {
+    s.int(0).le(labels).cast(DType::F32)
+}
+
+/// log Σ exp x, safe where a whole row is −∞.
+fn logsumexp<'g>(s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
+    let m = x.max().maximum(s.num(-3.0e38));
+    (x - m).exp().sum().log() + m
+}
+
+fn centre<'g>(x: Tensor<'g>, eps: Tensor<'g>) -> (Tensor<'g>, Tensor<'g>) {
+    let centred = x - x.mean();
+    (centred, ((centred * centred).mean() + eps).rsqrt())
+}
+
+fn rms_rstd<'g>(x: Tensor<'g>, eps: Tensor<'g>) -> Tensor<'g> {
+    ((x * x).mean() + eps).rsqrt()
+}
+
+/// Decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2).
+fn adamw<'g>(adam: Adam, a: &[Tensor<'g>]) -> Vec<Tensor<'g>> {
+    let &[p, g, m, v, scale, lr, c1, c2] = a else { unreachable!("the type rule has checked the number of operands") };
+    let [beta1, beta2, eps, decay] = [adam.beta1, adam.beta2, adam.eps, adam.decay].map(f64::from_bits);
+    let g = g * scale;
+    let m = m * beta1 + g * (1.0 - beta1);
+    let v = v * beta2 + g * g * (1.0 - beta2);
+    let step = m * c1 / ((v * c2).sqrt() + eps);
+    vec![p - (step + p * decay) * lr, m, v]
+}
+
+/// Labels of q, k, v, o where grouped heads are split in two: the group's own axis (the head label) and the query within it.
+struct Split {
+    attn: Attn,
+    within: Option<u8>,
+}
+
+impl Split {
+    fn new(a: &Attn) -> Split {
+        let used = a.q.iter().chain(&a.k).chain(&a.v).chain(&a.o).chain(&a.rows()).max().copied().unwrap_or(0);
+        Split { attn: a.clone(), within: (a.group > 1).then_some(used.max(a.scores) + 1) }
+    }
+
+    /// Labels with the query-within-group label after the head.
+    fn wide(&self, labels: &[u8]) -> Labels {
+        labels.iter().flat_map(|l| std::iter::once(*l).chain(self.within.filter(|_| *l == self.attn.head))).collect()
+    }
+
+    /// Dims with the head axis split in (groups, queries within).
+    fn wide_dims(&self, labels: &[u8], dims: &[Dim]) -> Dims {
+        let split = |(l, d): (&u8, &Dim)| match self.within {
+            Some(_) if *l == self.attn.head => vec![Dim::from(d.size() / self.attn.group as usize), Dim::from(self.attn.group)],
+            _ => vec![*d],
+        };
+        labels.iter().zip(dims).flat_map(split).collect()
+    }
+
+    fn widen<'g>(&self, x: Tensor<'g>, labels: &[u8]) -> Tensor<'g> {
+        let dims = x.ty().dims;
+        let wide = self.wide_dims(labels, &dims);
+        if wide == dims { x } else { x.reshape(wide) }
+    }
+
+    fn scores(&self) -> Labels {
+        self.wide(&(0..self.attn.scores).collect::<Labels>())
+    }
+
+    fn rows(&self) -> Labels {
+        self.wide(&self.attn.rows())
+    }
+
+    /// scale · q kᵀ, masked.
+    fn logits<'g>(&self, s: &Scope<'g>, q: Tensor<'g>, k: Tensor<'g>, scale: Tensor<'g>) -> Tensor<'g> {
+        let a = &self.attn;
+        let ein = Ein::new(&self.wide(&a.q), &a.k, &self.scores());
+        let x = self.widen(q, &a.q).apply(Op::Contract(ein), &[k]) * scale;
+        if !a.causal {
+            return x;
+        }
+        // the query axis is the label before the softmax axis; a group's axis may stand between
+        let scores = self.scores();
+        let query = scores.iter().position(|l| *l == a.scores - 2).expect("scores hold every label") as i8 - scores.len() as i8;
+        let seen = s.iota(-1, x.dim(-1)).le(s.iota(query, x.dim(query)));
+        seen.select(x, s.num(f64::NEG_INFINITY))
+    }
+}
+
+fn attention<'g>(a: &Attn, s: &Scope<'g>, args: &[Tensor<'g>]) -> Vec<Tensor<'g>> {
+    let &[q, k, v, scale] = args else { unreachable!("the type rule has checked the number of operands") };
+    let split = Split::new(a);
+    let x = split.logits(s, q, k, scale);
+    let lse = logsumexp(s, x);
+    let p = (x - lse).exp();
+    let o = p.apply(Op::Contract(Ein::new(&split.scores(), &a.v, &split.wide(&a.o))), &[v]);
+    let narrow = |x: Tensor<'g>, wide: Labels| -> Dims {
+        let dims = x.ty().dims;
+        let within = split.within;
+        let mut out = Dims::new();
+        for (l, d) in wide.iter().zip(&dims) {
+            match (within, out.last_mut()) {
+                (Some(w), Some(last)) if *l == w => *last = Dim::from(last.size() * d.size()),
+                _ => out.push(*d),
+            }
+        }
+        out
+    };
+    let o = o.reshape(narrow(o, split.wide(&a.o)));
+    let lse = lse.reshape(narrow(lse, split.rows()));
+    vec![o, lse]
+}
+
+/// FlashAttention-2's backward (Dao 2023, equations 3 and 4): P = exp(S − L), dS = P ∘ (dO Vᵀ − rowsum(dO ∘ O)).
+fn attention_bwd<'g>(a: &Attn, s: &Scope<'g>, args: &[Tensor<'g>]) -> Vec<Tensor<'g>> {
+    let &[q, k, v, o, lse, g, scale] = args else { unreachable!("the type rule has checked the number of operands") };
+    let split = Split::new(a);
+    let x = split.logits(s, q, k, scale);
+    let row_dims = |x: Tensor<'g>| -> Dims { x.ty().dims.iter().copied().take(split.rows().len()).chain([Dim::ONE]).collect() };
+    let p = (x - lse.reshape(row_dims(x))).exp();
+    let (wo, scores, rows) = (split.wide(&a.o), split.scores(), split.rows());
+    let (g, o) = (split.widen(g, &a.o), split.widen(o, &a.o));
+    let d = g.apply(Op::Contract(Ein::new(&wo, &wo, &rows)), &[o]);
+    let dp = g.apply(Op::Contract(Ein::new(&wo, &a.v, &scores)), &[v]);
+    let ds = p * (dp - d.reshape(row_dims(x))) * scale;
+    let wq = split.wide(&a.q);
+    let dq = ds.apply(Op::Contract(Ein::new(&scores, &a.k, &wq)), &[k]).reshape(q.ty().dims);
+    let dk = ds.apply(Op::Contract(Ein::new(&scores, &wq, &a.k)), &[split.widen(q, &a.q)]);
+    let dv = p.apply(Op::Contract(Ein::new(&scores, &wo, &a.v)), &[g]);
+    vec![dq, dk, dv]
+}

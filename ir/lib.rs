@@ -1,0 +1,31 @@
+//! What a program is.
+//!
+//! A [`Graph`] is a list of functions, the last of which is `main`. A [`Func`] is a list of nodes in order of dependence: an [`Op`],
+//! operands that come before it, a [`Type`]. A model of N equal layers is one function and one `repeat`. Parameters are named
+//! leaves; updating them is a result of main named `@path`, so the graph itself has no effects.
+//!
+//! Ops come in two tiers. *Core* ops have a meaning of their own in [`eval`]. *Composite* ops (softmax, attention, …) have a
+//! [`definition`] in core ops, and that body is their meaning. What is data about an op is one row of [`Op::spec`]; its type rule is
+//! one arm of [`infer`]. Elementwise ops broadcast like numpy; reductions keep their axes with size 1 and count them from the end.
+//!
+//! Models are written with [`Scope`] and [`Tensor`]; [`Graph`]'s `Display` and `FromStr` are the text format.
+
+mod builder;
+mod define;
+mod eval;
+mod graph;
+mod infer;
+mod op;
+mod text;
+mod types;
+mod verify;
+
+pub use builder::{Builder, ModelError, ModelErrors, Scope, Shape, Tensor};
+pub use define::definition;
+pub use eval::{Env, Value, eval, eval_func, eval_op, random_bits};
+pub use graph::{Func, Graph, Loc, Node, NodeId, stack};
+pub use infer::{attention_sizes, axis, broadcast, call, infer};
+pub use op::{Adam, Attn, Axes, Bin, Class, Ein, Labels, Loop, Name, Op, Red, Row, Spec, Un, num};
+pub use text::ParseError;
+pub use types::{DType, Dim, Dims, ELEMENTS_MAX, Type, parse_dims};
+pub use verify::verify;

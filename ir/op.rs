@@ -1,0 +1,566 @@
+//! The ops: one closed enum, one table of what is data about each, and one spelling that prints and parses back.
+
+use crate::types::{DType, Dim, Dims, Type, list, parse_dims};
+use smallvec::SmallVec;
+use std::fmt::{self, Display};
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// The path of a parameter or state tensor. `{}` stands for the iteration of the `repeat` that reads it.
+pub type Name = Arc<str>;
+/// Axis labels of a contraction.
+pub type Labels = SmallVec<[u8; 6]>;
+/// Axes counted from the end: `-1` is the last.
+pub type Axes = SmallVec<[i8; 4]>;
+
+/// Elementwise functions of one operand.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[allow(missing_docs)]
+pub enum Un {
+    Exp,
+    Log,
+    Neg,
+    Sqrt,
+    Rsqrt,
+    Recip,
+    Tanh,
+    Sin,
+    Cos,
+    Abs,
+}
+
+/// Elementwise functions of two operands.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[allow(missing_docs)]
+pub enum Bin {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Maximum,
+    Minimum,
+    Pow,
+    Lt,
+    Le,
+    Eq,
+}
+
+/// Reductions.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[allow(missing_docs)]
+pub enum Red {
+    Sum,
+    Max,
+}
+
+/// Composites that act on one row: each has a definition in core ops and is lowered through it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Row {
+    /// exp(x) / Σ exp(x) over the last axis.
+    Softmax,
+    /// (y, dy) to y ∘ (dy − Σ dy ∘ y).
+    SoftmaxBwd,
+    /// log Σ exp(x) over the last axis.
+    LogSumExp,
+    /// (x, ε) to (x − mean x) / √(var x + ε).
+    LayerNorm,
+    /// (x, ε, dy) to dx.
+    LayerNormBwd,
+    /// (x, ε) to x / √(mean x² + ε).
+    RmsNorm,
+    /// (x, ε, dy) to dx.
+    RmsNormBwd,
+    /// 1 / (1 + exp −x).
+    Sigmoid,
+    /// GELU in the tanh form.
+    Gelu,
+    /// The derivative of `gelu`.
+    GeluGrad,
+    /// x · sigmoid(x).
+    Silu,
+    /// (a, b) to silu(a) ∘ b.
+    Swiglu,
+    /// (x, cos, sin): rotates pairs (i, i + D/2) of the last axis.
+    Rope,
+    /// (logits, labels) to the negative log likelihood of each row.
+    CrossEntropy,
+    /// (logits, labels, g) to the gradient of the logits.
+    CrossEntropyBwd,
+}
+
+/// A contraction by labels, canonical: output labels are 0, 1, 2, …, contracted ones follow in the order of `a`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Ein {
+    /// Labels of the left operand's axes.
+    pub a: Labels,
+    /// Labels of the right operand's axes.
+    pub b: Labels,
+    /// Rank of the output, whose labels are `0..out`.
+    pub out: u8,
+}
+
+impl Ein {
+    /// The canonical form of a contraction written with any labels.
+    pub fn new(a: &[u8], b: &[u8], out: &[u8]) -> Ein {
+        let mut map: SmallVec<[(u8, u8); 10]> = out.iter().enumerate().map(|(i, l)| (*l, i as u8)).collect();
+        for l in a.iter().chain(b) {
+            if !map.iter().any(|m| m.0 == *l) {
+                map.push((*l, map.len() as u8));
+            }
+        }
+        let canonical = |s: &[u8]| s.iter().map(|l| map.iter().find(|m| m.0 == *l).expect("every label was mapped").1).collect();
+        Ein { a: canonical(a), b: canonical(b), out: out.len() as u8 }
+    }
+
+    /// The same contraction with its operands exchanged.
+    pub fn swap(&self) -> Ein {
+        Ein::new(&self.b, &self.a, &self.outs())
+    }
+
+    /// Labels of the output.
+    pub fn outs(&self) -> Labels {
+        (0..self.out).collect()
+    }
+
+    /// Labels that are summed over.
+    pub fn contracted(&self) -> Labels {
+        self.a.iter().copied().filter(|l| *l >= self.out).collect()
+    }
+}
+
+impl FromStr for Ein {
+    type Err = String;
+    /// Reads `bth,hd->btd`.
+    fn from_str(text: &str) -> Result<Ein, String> {
+        let bad = || format!("'{text}' is not a contraction: expected something like ab,bc->ac");
+        let (inputs, out) = text.split_once("->").ok_or_else(bad)?;
+        let (a, b) = inputs.split_once(',').ok_or_else(bad)?;
+        let all: Vec<u8> = a.bytes().chain(b.bytes()).collect();
+        let distinct = |s: &str| s.bytes().enumerate().all(|(i, c)| !s.as_bytes()[..i].contains(&c));
+        let both = |l: &u8| a.as_bytes().contains(l) && b.as_bytes().contains(l);
+        if !all.iter().all(u8::is_ascii_lowercase)
+            || ![a, b, out].into_iter().all(distinct)
+            || !out.bytes().all(|l| all.contains(&l))
+            || !all.iter().all(|l| out.as_bytes().contains(l) || both(l))
+        {
+            return Err(bad());
+        }
+        Ok(Ein::new(a.as_bytes(), b.as_bytes(), out.as_bytes()))
+    }
+}
+
+impl Display for Ein {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{},{}->{}", letters(&self.a), letters(&self.b), letters(&self.outs()))
+    }
+}
+
+/// softmax(scale · q kᵀ, masked) v by labels over one numbering. Scores have the labels `0..scores`; the last is the softmax axis.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[allow(missing_docs)]
+pub struct Attn {
+    pub q: Labels,
+    pub k: Labels,
+    pub v: Labels,
+    pub o: Labels,
+    /// Rank of the scores.
+    pub scores: u8,
+    /// Whether position i sees only positions 0..=i.
+    pub causal: bool,
+    /// Query heads that share one key and value head; 1 where heads are not grouped.
+    pub group: u32,
+    /// The label along which heads are grouped; meaningless where `group` is 1, and 0 there.
+    pub head: u8,
+}
+
+impl Attn {
+    /// Labels of the log-sum-exp: the scores without the softmax axis.
+    pub fn rows(&self) -> Labels {
+        (0..self.scores - 1).collect()
+    }
+}
+
+impl Display for Attn {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{},{},{}->{}|{}", letters(&self.q), letters(&self.k), letters(&self.v), letters(&self.o), self.scores)?;
+        if self.causal {
+            f.write_str("|causal")?;
+        }
+        if self.group > 1 {
+            write!(f, "|{}x{}", letters(&[self.head]), self.group)?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Attn {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Attn, String> {
+        let bad = || format!("'{text}' is not an attention: expected something like acbe,adbe,adbf->acbf|4|causal");
+        let mut bars = text.split('|');
+        let (inputs, o) = bars.next().and_then(|t| t.split_once("->")).ok_or_else(bad)?;
+        let labels = |t: &str| t.bytes().map(|b| b.is_ascii_lowercase().then(|| b - b'a')).collect::<Option<Labels>>();
+        let parts: Vec<Labels> = inputs.split(',').chain([o]).map(labels).collect::<Option<_>>().ok_or_else(bad)?;
+        let [q, k, v, o] = <[Labels; 4]>::try_from(parts).map_err(|_| bad())?;
+        let scores = bars.next().and_then(|t| t.parse().ok()).filter(|s| (2..=6).contains(s)).ok_or_else(bad)?;
+        let mut attn = Attn { q, k, v, o, scores, causal: false, group: 1, head: 0 };
+        for flag in bars {
+            match flag.split_once('x') {
+                None if flag == "causal" => attn.causal = true,
+                Some((head, group)) if head.len() == 1 => {
+                    attn.head = labels(head).ok_or_else(bad)?[0];
+                    attn.group = group.parse().ok().filter(|g| *g > 1).ok_or_else(bad)?;
+                }
+                _ => return Err(bad()),
+            }
+        }
+        Ok(attn)
+    }
+}
+
+/// A loop over a function: `carried` values go round, `stacked` ones have the iteration as their first axis, the rest are the same each time.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Loop {
+    /// Index of the body in [`Graph::funcs`](crate::Graph).
+    pub func: u32,
+    /// Number of iterations.
+    pub trip: u32,
+    /// How many leading operands and results are carried from one iteration to the next.
+    pub carried: u32,
+    /// How many operands after those are stacked.
+    pub stacked: u32,
+    /// Whether the last iteration runs first, as in a gradient.
+    pub reverse: bool,
+}
+
+/// The hyperparameters of AdamW that are constants of the program, as bits of `f64`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[allow(missing_docs)]
+pub struct Adam {
+    pub beta1: u64,
+    pub beta2: u64,
+    pub eps: u64,
+    pub decay: u64,
+}
+
+/// An operation. Operands are values; everything else about it is in the variant.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Op {
+    /// A parameter or state tensor, by path.
+    Param(Name, Type),
+    /// An operand of the function.
+    Input(u32, Type),
+    /// A scalar constant, as bits of `f64`.
+    Const(u64, DType),
+    /// 0, 1, 2, … along one axis, counted from the end.
+    Iota(i8, Dim),
+    /// A dim as an `f32` scalar.
+    Size(Dim),
+    /// Elementwise, one operand.
+    Un(Un),
+    /// Elementwise, two operands; size-1 and missing axes broadcast.
+    Bin(Bin),
+    /// (p, a, b): a where p holds, else b.
+    Select,
+    /// Conversion of the element type; truth becomes 1, floats truncate towards zero.
+    Cast(DType),
+    /// Reduces axes and keeps them with size 1.
+    Reduce(Red, Axes),
+    /// Sum of products by labels.
+    Contract(Ein),
+    /// Same elements in row-major order, other dims.
+    Reshape(Dims),
+    /// Axis i of the result is axis p[i] of the operand.
+    Transpose(Labels),
+    /// Repeats size-1 and missing leading axes up to the given dims.
+    Broadcast(Dims),
+    /// Elements lo..hi of an axis.
+    Slice(i8, u32, u32),
+    /// Zeros before and after along an axis.
+    Pad(i8, u32, u32),
+    /// Operands one after the other along an axis.
+    Concat(i8),
+    /// (table[N, …], index) to table[index, …]; an index outside 0..N gives zeros.
+    Gather,
+    /// (base[N, …], index, updates): base with updates added at rows `index`; indices outside 0..N are ignored.
+    ScatterAdd,
+    /// (key) to 32 random bits an element, a function of the key and the element's row-major index.
+    RandomBits(Dims),
+    /// The operand, through which no gradient flows.
+    StopGradient,
+    /// A loop over a function.
+    Repeat(Loop),
+    /// Several values as one.
+    Tuple,
+    /// A member of a tuple.
+    Get(u32),
+    /// A composite over rows.
+    Row(Row),
+    /// (q, k, v, scale) to (output, log-sum-exp).
+    Attention(Attn),
+    /// (q, k, v, output, log-sum-exp, d output, scale) to (dq, dk, dv).
+    AttentionBwd(Attn),
+    /// (p, g, m, v, scale, lr, c1, c2) to (p, m, v): one step of AdamW on the gradient g · scale; c1, c2 correct the bias of m, v.
+    AdamW(Adam),
+}
+
+/// How an op behaves in every pass that does not care which op it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    /// No operands.
+    Leaf,
+    /// Element i of the result depends on element i of the operands, broadcast.
+    Pointwise,
+    /// Rearranges elements without arithmetic.
+    View,
+    /// Sums or maxima along axes.
+    Reduce,
+    /// Reads or writes by index.
+    Index,
+    /// Matrix products and what is built of them.
+    Contract,
+    /// Structure of the program.
+    Structure,
+    /// Has a definition in core ops.
+    Composite,
+}
+
+/// What is data about an op.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// The spelling, without attributes.
+    pub name: &'static str,
+    /// Names of the operands, for errors and help. Variadic ops have one name that repeats.
+    pub operands: &'static [&'static str],
+    /// The class.
+    pub class: Class,
+}
+
+const fn row(name: &'static str, operands: &'static [&'static str], class: Class) -> Spec {
+    Spec { name, operands, class }
+}
+
+impl Op {
+    /// The op table: everything about an op that is data.
+    #[rustfmt::skip]
+    pub const fn spec(&self) -> Spec {
+        use Class::*;
+        match self {
+            Op::Param(..)                  => row("param",             &[],                                 Leaf),
+            Op::Input(..)                  => row("input",             &[],                                 Leaf),
+            Op::Const(..)                  => row("const",             &[],                                 Leaf),
+            Op::Iota(..)                   => row("iota",              &[],                                 Leaf),
+            Op::Size(_)                    => row("size",              &[],                                 Leaf),
+            Op::Un(Un::Exp)                => row("exp",               &["x"],                              Pointwise),
+            Op::Un(Un::Log)                => row("log",               &["x"],                              Pointwise),
+            Op::Un(Un::Neg)                => row("neg",               &["x"],                              Pointwise),
+            Op::Un(Un::Sqrt)               => row("sqrt",              &["x"],                              Pointwise),
+            Op::Un(Un::Rsqrt)              => row("rsqrt",             &["x"],                              Pointwise),
+            Op::Un(Un::Recip)              => row("recip",             &["x"],                              Pointwise),
+            Op::Un(Un::Tanh)               => row("tanh",              &["x"],                              Pointwise),
+            Op::Un(Un::Sin)                => row("sin",               &["x"],                              Pointwise),
+            Op::Un(Un::Cos)                => row("cos",               &["x"],                              Pointwise),
+            Op::Un(Un::Abs)                => row("abs",               &["x"],                              Pointwise),
+            Op::Bin(Bin::Add)              => row("add",               &["a", "b"],                         Pointwise),
+            Op::Bin(Bin::Sub)              => row("sub",               &["a", "b"],                         Pointwise),
+            Op::Bin(Bin::Mul)              => row("mul",               &["a", "b"],                         Pointwise),
+            Op::Bin(Bin::Div)              => row("div",               &["a", "b"],                         Pointwise),
+            Op::Bin(Bin::Maximum)          => row("maximum",           &["a", "b"],                         Pointwise),
+            Op::Bin(Bin::Minimum)          => row("minimum",           &["a", "b"],                         Pointwise),
+            Op::Bin(Bin::Pow)              => row("pow",               &["a", "b"],                         Pointwise),
+            Op::Bin(Bin::Lt)               => row("lt",                &["a", "b"],                         Pointwise),
+            Op::Bin(Bin::Le)               => row("le",                &["a", "b"],                         Pointwise),
+            Op::Bin(Bin::Eq)               => row("eq",                &["a", "b"],                         Pointwise),
+            Op::Select                     => row("select",            &["p", "a", "b"],                    Pointwise),
+            Op::Cast(_)                    => row("cast",              &["x"],                              Pointwise),
+            Op::Reduce(Red::Sum, _)        => row("sum",               &["x"],                              Reduce),
+            Op::Reduce(Red::Max, _)        => row("max",               &["x"],                              Reduce),
+            Op::Contract(_)                => row("contract",          &["a", "b"],                         Contract),
+            Op::Reshape(_)                 => row("reshape",           &["x"],                              View),
+            Op::Transpose(_)               => row("transpose",         &["x"],                              View),
+            Op::Broadcast(_)               => row("broadcast",         &["x"],                              View),
+            Op::Slice(..)                  => row("slice",             &["x"],                              View),
+            Op::Pad(..)                    => row("pad",               &["x"],                              Index),
+            Op::Concat(_)                  => row("concat",            &["x…"],                             Index),
+            Op::Gather                     => row("gather",            &["table", "index"],                 Index),
+            Op::ScatterAdd                 => row("scatter_add",       &["base", "index", "updates"],       Index),
+            Op::RandomBits(_)              => row("random_bits",       &["key"],                            Pointwise),
+            Op::StopGradient               => row("stop_gradient",     &["x"],                              Pointwise),
+            Op::Repeat(_)                  => row("repeat",            &["x…"],                             Structure),
+            Op::Tuple                      => row("tuple",             &["x…"],                             Structure),
+            Op::Get(_)                     => row("get",               &["x"],                              Structure),
+            Op::Row(Row::Softmax)          => row("softmax",           &["x"],                              Composite),
+            Op::Row(Row::SoftmaxBwd)       => row("softmax_bwd",       &["y", "dy"],                        Composite),
+            Op::Row(Row::LogSumExp)        => row("logsumexp",         &["x"],                              Composite),
+            Op::Row(Row::LayerNorm)        => row("layer_norm",        &["x", "eps"],                       Composite),
+            Op::Row(Row::LayerNormBwd)     => row("layer_norm_bwd",    &["x", "eps", "dy"],                 Composite),
+            Op::Row(Row::RmsNorm)          => row("rms_norm",          &["x", "eps"],                       Composite),
+            Op::Row(Row::RmsNormBwd)       => row("rms_norm_bwd",      &["x", "eps", "dy"],                 Composite),
+            Op::Row(Row::Sigmoid)          => row("sigmoid",           &["x"],                              Composite),
+            Op::Row(Row::Gelu)             => row("gelu",              &["x"],                              Composite),
+            Op::Row(Row::GeluGrad)         => row("gelu_grad",         &["x"],                              Composite),
+            Op::Row(Row::Silu)             => row("silu",              &["x"],                              Composite),
+            Op::Row(Row::Swiglu)           => row("swiglu",            &["a", "b"],                         Composite),
+            Op::Row(Row::Rope)             => row("rope",              &["x", "cos", "sin"],                Composite),
+            Op::Row(Row::CrossEntropy)     => row("cross_entropy",     &["logits", "labels"],               Composite),
+            Op::Row(Row::CrossEntropyBwd)  => row("cross_entropy_bwd", &["logits", "labels", "g"],          Composite),
+            Op::Attention(_)               => row("attention",         &["q", "k", "v", "scale"],           Contract),
+            Op::AttentionBwd(_)            => row("attention_bwd",     &["q", "k", "v", "o", "lse", "do", "scale"], Contract),
+            Op::AdamW(_)                   => row("adamw_update",      &["p", "g", "m", "v", "scale", "lr", "c1", "c2"], Composite),
+        }
+    }
+
+    /// The spelling, without attributes.
+    pub const fn name(&self) -> &'static str {
+        self.spec().name
+    }
+
+    /// Whether the two operands may be exchanged.
+    pub fn commutes(&self) -> bool {
+        matches!(self, Op::Bin(Bin::Add | Bin::Mul | Bin::Maximum | Bin::Minimum | Bin::Eq))
+    }
+
+    /// The value of a constant.
+    pub fn number(&self) -> Option<f64> {
+        if let Op::Const(bits, _) = self { Some(f64::from_bits(*bits)) } else { None }
+    }
+
+    /// Whether the number of operands is free.
+    pub fn variadic(&self) -> bool {
+        matches!(self, Op::Concat(_) | Op::Repeat(_) | Op::Tuple)
+    }
+
+    /// Every op without attributes, and one of each kind with: what tables and tests iterate over.
+    pub fn plain() -> Vec<Op> {
+        use {Bin::*, Row::*, Un::*};
+        let un = [Exp, Log, Neg, Sqrt, Rsqrt, Recip, Tanh, Sin, Cos, Abs].map(Op::Un);
+        let bin = [Add, Sub, Mul, Div, Maximum, Minimum, Pow, Lt, Le, Eq].map(Op::Bin);
+        let rows = [
+            Softmax, SoftmaxBwd, LogSumExp, LayerNorm, LayerNormBwd, RmsNorm, RmsNormBwd, Sigmoid, Gelu, GeluGrad, Silu, Swiglu, Rope,
+            CrossEntropy, CrossEntropyBwd,
+        ]
+        .map(Op::Row);
+        let rest = [Op::Select, Op::Gather, Op::ScatterAdd, Op::StopGradient, Op::Tuple];
+        un.into_iter().chain(bin).chain(rows).chain(rest).collect()
+    }
+}
+
+/// An `f32` constant.
+pub fn num(x: f64) -> Op {
+    Op::Const(x.to_bits(), DType::F32)
+}
+
+fn letters(labels: &[u8]) -> String {
+    labels.iter().map(|l| (b'a' + l) as char).collect()
+}
+
+impl Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let name = self.name();
+        match self {
+            Op::Param(path, _) => write!(f, "@{path}"),
+            Op::Input(i, _) => write!(f, "%in{i}"),
+            Op::Const(bits, dtype) => {
+                let x = f64::from_bits(*bits);
+                match dtype {
+                    DType::I32 => write!(f, "{}", x as i64),
+                    DType::U32 => write!(f, "{}u", x as u64),
+                    DType::Bool => write!(f, "{}", x != 0.0),
+                    DType::F32 | DType::Tuple => write!(f, "{x:?}"),
+                }
+            }
+            Op::Iota(axis, dim) => write!(f, "iota[{axis},{dim}]"),
+            Op::Size(dim) => write!(f, "size[{dim}]"),
+            Op::Cast(dtype) => write!(f, "cast[{dtype}]"),
+            Op::Reduce(_, axes) => write!(f, "{name}[{}]", list(axes)),
+            Op::Contract(ein) => write!(f, "contract[{ein}]"),
+            Op::Reshape(dims) | Op::Broadcast(dims) | Op::RandomBits(dims) => write!(f, "{name}[{}]", list(dims)),
+            Op::Transpose(order) => write!(f, "transpose[{}]", list(order)),
+            Op::Slice(axis, lo, hi) | Op::Pad(axis, lo, hi) => write!(f, "{name}[{axis},{lo},{hi}]"),
+            Op::Concat(axis) => write!(f, "concat[{axis}]"),
+            Op::Get(i) => write!(f, "get[{i}]"),
+            Op::Attention(a) | Op::AttentionBwd(a) => write!(f, "{name}[{a}]"),
+            Op::AdamW(a) => {
+                let x = |bits| f64::from_bits(bits);
+                write!(f, "{name}[{:?},{:?},{:?},{:?}]", x(a.beta1), x(a.beta2), x(a.eps), x(a.decay))
+            }
+            Op::Repeat(l) => {
+                write!(f, "repeat[f{},{},{},{}{}]", l.func, l.trip, l.carried, l.stacked, if l.reverse { ",reverse" } else { "" })
+            }
+            Op::Un(_) | Op::Bin(_) | Op::Select | Op::Gather | Op::ScatterAdd | Op::StopGradient | Op::Tuple | Op::Row(_) => f.write_str(name),
+        }
+    }
+}
+
+impl FromStr for Op {
+    type Err = String;
+    /// Reads what `Display` writes, but for `@param` and `%in`, whose types stand elsewhere in the text.
+    fn from_str(text: &str) -> Result<Op, String> {
+        if let Some(constant) = parse_const(text) {
+            return Ok(constant);
+        }
+        let (name, attr) = match text.split_once('[') {
+            Some((name, rest)) => (name, rest.strip_suffix(']').ok_or_else(|| format!("'{text}' lacks a closing bracket"))?),
+            None => (text, ""),
+        };
+        let bad = || format!("'{text}': attributes of {name} do not read");
+        if !text.contains('[') {
+            return Op::plain().into_iter().find(|op| op.name() == name).ok_or_else(|| unknown(name));
+        }
+        let parts: Vec<&str> = attr.split(',').map(str::trim).collect();
+        let axes = || parts.iter().map(|a| a.parse().ok().filter(|a| *a < 0)).collect::<Option<Axes>>().ok_or_else(bad);
+        let axis = |t: &str| t.parse::<i8>().ok().filter(|a| (-8..0).contains(a)).ok_or_else(bad);
+        let number = |t: &str| t.parse::<u32>().map_err(|_| bad());
+        Ok(match (name, parts.as_slice()) {
+            ("iota", [a, d]) => Op::Iota(axis(a)?, d.parse()?),
+            ("size", [d]) => Op::Size(d.parse()?),
+            ("cast", [d]) => Op::Cast(d.parse()?),
+            ("sum", _) => Op::Reduce(Red::Sum, axes()?),
+            ("max", _) => Op::Reduce(Red::Max, axes()?),
+            ("contract", _) => Op::Contract(attr.parse()?),
+            ("reshape", _) => Op::Reshape(parse_dims(attr)?),
+            ("broadcast", _) => Op::Broadcast(parse_dims(attr)?),
+            ("random_bits", _) => Op::RandomBits(parse_dims(attr)?),
+            ("transpose", _) => Op::Transpose(parts.iter().map(|p| p.parse().ok()).collect::<Option<_>>().ok_or_else(bad)?),
+            ("slice", [a, l, h]) => Op::Slice(axis(a)?, number(l)?, number(h)?),
+            ("pad", [a, l, h]) => Op::Pad(axis(a)?, number(l)?, number(h)?),
+            ("concat", [a]) => Op::Concat(axis(a)?),
+            ("get", [i]) => Op::Get(number(i)?),
+            ("attention", _) => Op::Attention(attr.parse()?),
+            ("attention_bwd", _) => Op::AttentionBwd(attr.parse()?),
+            ("adamw_update", [a, b, c, d]) => {
+                let bits = |t: &str| t.parse::<f64>().map(f64::to_bits).map_err(|_| bad());
+                Op::AdamW(Adam { beta1: bits(a)?, beta2: bits(b)?, eps: bits(c)?, decay: bits(d)? })
+            }
+            ("repeat", [f, t, c, s, rest @ ..]) if matches!(rest, [] | ["reverse"]) => Op::Repeat(Loop {
+                func: number(f.strip_prefix('f').ok_or_else(bad)?)?,
+                trip: number(t)?,
+                carried: number(c)?,
+                stacked: number(s)?,
+                reverse: !rest.is_empty(),
+            }),
+            _ => return Err(unknown(name)),
+        })
+    }
+}
+
+fn unknown(name: &str) -> String {
+    format!("unknown op '{name}'")
+}
+
+fn parse_const(text: &str) -> Option<Op> {
+    let constant = |x: f64, dtype| Some(Op::Const(x.to_bits(), dtype));
+    match text {
+        "true" => return constant(1.0, DType::Bool),
+        "false" => return constant(0.0, DType::Bool),
+        _ => {}
+    }
+    if let Some(n) = text.strip_suffix('u').and_then(|t| t.parse::<u32>().ok()) {
+        return constant(f64::from(n), DType::U32);
+    }
+    if let Ok(n) = text.parse::<i32>() {
+        return constant(f64::from(n), DType::I32);
+    }
+    let starts_like_number = text.starts_with(|c: char| c.is_ascii_digit() || c == '-') || text == "inf" || text == "NaN";
+    text.parse::<f64>().ok().filter(|_| starts_like_number).and_then(|x| constant(x, DType::F32))
+}

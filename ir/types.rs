@@ -1,0 +1,296 @@
+//! Dims, element types and the type of a value.
+
+use smallvec::SmallVec;
+use std::fmt::{self, Display};
+use std::str::FromStr;
+
+/// The largest number of elements a tensor may have; sizes beyond it are refused before anything is allocated.
+pub const ELEMENTS_MAX: u64 = 1 << 40;
+
+/// A number times at most three named sizes (one capital letter each), in normal form: equal dims are equal values.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Dim {
+    number: u64,
+    symbols: [u8; 3],
+}
+
+/// The dims of a tensor, outermost first.
+pub type Dims = SmallVec<[Dim; 5]>;
+
+impl Dim {
+    /// The dim 1, which broadcasts.
+    pub const ONE: Dim = Dim { number: 1, symbols: [0; 3] };
+
+    /// A dim of known size.
+    pub fn num(n: u64) -> Dim {
+        Dim { number: n, symbols: [0; 3] }
+    }
+
+    /// A named dim. The name is one capital letter.
+    pub fn sym(name: char) -> Dim {
+        assert!(name.is_ascii_uppercase(), "a symbolic dim is one capital letter, not {name:?}");
+        Dim { number: 1, symbols: [0, 0, name as u8] }
+    }
+
+    /// The product, or `None` where it overflows or names more than three symbols.
+    pub fn times(self, other: Dim) -> Option<Dim> {
+        let number = self.number.checked_mul(other.number)?;
+        let mut names: SmallVec<[u8; 6]> = self.symbols.iter().chain(&other.symbols).copied().filter(|s| *s != 0).collect();
+        if names.len() > 3 {
+            return None;
+        }
+        names.sort_unstable();
+        let mut symbols = [0; 3];
+        symbols[3 - names.len()..].copy_from_slice(&names);
+        Some(Dim { number, symbols })
+    }
+
+    /// The size, where it is a plain number.
+    pub fn value(self) -> Option<u64> {
+        (self.symbols == [0; 3]).then_some(self.number)
+    }
+
+    /// The size of a dim whose symbols were bound. Panics on a symbolic dim: `bind` runs before anything asks.
+    pub fn size(self) -> usize {
+        self.value().unwrap_or_else(|| panic!("dim {self} is not bound to a size")) as usize
+    }
+
+    /// The dim with its symbols replaced by sizes; `None` where one is missing or the product overflows.
+    pub fn bind(self, size_of: &dyn Fn(char) -> Option<u64>) -> Option<Dim> {
+        let mut n = self.number;
+        for s in self.symbols.into_iter().filter(|s| *s != 0) {
+            n = n.checked_mul(size_of(s as char)?)?;
+        }
+        Some(Dim::num(n))
+    }
+
+    /// The names of the symbols in this dim.
+    pub fn symbols(self) -> impl Iterator<Item = char> {
+        self.symbols.into_iter().filter(|s| *s != 0).map(char::from)
+    }
+}
+
+impl From<usize> for Dim {
+    fn from(n: usize) -> Dim {
+        Dim::num(n as u64)
+    }
+}
+
+impl From<u32> for Dim {
+    fn from(n: u32) -> Dim {
+        Dim::num(n.into())
+    }
+}
+
+impl From<char> for Dim {
+    fn from(name: char) -> Dim {
+        Dim::sym(name)
+    }
+}
+
+impl Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let names: Vec<String> = self.symbols().map(String::from).collect();
+        match (self.number, names.is_empty()) {
+            (n, true) => write!(f, "{n}"),
+            (1, false) => f.write_str(&names.join("*")),
+            (n, false) => write!(f, "{n}*{}", names.join("*")),
+        }
+    }
+}
+
+impl FromStr for Dim {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Dim, String> {
+        text.split('*').try_fold(Dim::ONE, |product, part| {
+            let factor = match part.as_bytes() {
+                [name @ b'A'..=b'Z'] => Dim::sym(*name as char),
+                _ => Dim::num(part.parse().map_err(|_| format!("'{part}' is not a dim: expected a number or a capital letter"))?),
+            };
+            product.times(factor).ok_or_else(|| format!("dim '{text}' is too large"))
+        })
+    }
+}
+
+/// The type of an element.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum DType {
+    /// 32-bit float.
+    F32,
+    /// 32-bit signed integer: token ids, labels, positions.
+    I32,
+    /// 32-bit unsigned integer: random bits.
+    U32,
+    /// Truth value of a comparison.
+    Bool,
+    /// Several values at once; taken apart by `get`.
+    Tuple,
+}
+
+impl DType {
+    /// Bytes an element takes in memory.
+    pub fn bytes(self) -> usize {
+        match self {
+            DType::F32 | DType::I32 | DType::U32 => 4,
+            DType::Bool => 1,
+            DType::Tuple => 0,
+        }
+    }
+}
+
+impl Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            DType::F32 => "f32",
+            DType::I32 => "i32",
+            DType::U32 => "u32",
+            DType::Bool => "bool",
+            DType::Tuple => "tuple",
+        })
+    }
+}
+
+impl FromStr for DType {
+    type Err = String;
+    fn from_str(text: &str) -> Result<DType, String> {
+        Ok(match text {
+            "f32" => DType::F32,
+            "i32" => DType::I32,
+            "u32" => DType::U32,
+            "bool" => DType::Bool,
+            _ => return Err(format!("'{text}' is not an element type: expected f32, i32, u32 or bool")),
+        })
+    }
+}
+
+/// The type of a value: an element type and dims, or a tuple of types.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Type {
+    /// The element type, or `Tuple`.
+    pub dtype: DType,
+    /// Dims, outermost first; empty for a scalar or a tuple.
+    pub dims: Dims,
+    /// The members of a tuple.
+    pub parts: Vec<Type>,
+}
+
+impl Type {
+    /// A tensor type.
+    pub fn of(dtype: DType, dims: impl IntoIterator<Item = impl Into<Dim>>) -> Type {
+        Type { dtype, dims: dims.into_iter().map(Into::into).collect(), parts: vec![] }
+    }
+
+    /// An `f32` tensor type.
+    pub fn f32(dims: impl IntoIterator<Item = impl Into<Dim>>) -> Type {
+        Type::of(DType::F32, dims)
+    }
+
+    /// A scalar type.
+    pub fn scalar(dtype: DType) -> Type {
+        Type { dtype, dims: Dims::new(), parts: vec![] }
+    }
+
+    /// A tuple type.
+    pub fn tuple(parts: Vec<Type>) -> Type {
+        Type { dtype: DType::Tuple, dims: Dims::new(), parts }
+    }
+
+    /// Number of axes.
+    pub fn rank(&self) -> usize {
+        self.dims.len()
+    }
+
+    /// The dim of an axis counted from the end (`-1` is the last); 1 where the tensor has fewer axes.
+    pub fn dim(&self, axis: i8) -> Dim {
+        let i = self.rank() as i64 + i64::from(axis);
+        if i < 0 { Dim::ONE } else { self.dims[i as usize] }
+    }
+
+    /// Whether every dim is 1.
+    pub fn is_scalar(&self) -> bool {
+        self.dtype != DType::Tuple && self.dims.iter().all(|d| *d == Dim::ONE)
+    }
+
+    /// The sizes of a bound type.
+    pub fn sizes(&self) -> Vec<usize> {
+        self.dims.iter().map(|d| d.size()).collect()
+    }
+
+    /// Number of elements of a bound type; a tuple has the sum of its parts.
+    pub fn count(&self) -> usize {
+        match self.dtype {
+            DType::Tuple => self.parts.iter().map(Type::count).sum(),
+            _ => self.sizes().iter().product(),
+        }
+    }
+
+    /// Bytes of a bound type.
+    pub fn bytes(&self) -> usize {
+        match self.dtype {
+            DType::Tuple => self.parts.iter().map(Type::bytes).sum(),
+            d => self.count() * d.bytes(),
+        }
+    }
+
+    /// The product of the dims, or why there is none.
+    pub fn checked_count(&self) -> Result<Dim, String> {
+        let product = self.dims.iter().try_fold(Dim::ONE, |p, d| p.times(*d));
+        match product {
+            Some(p) if p.value().is_none_or(|n| n <= ELEMENTS_MAX) => Ok(p),
+            _ => Err(format!("{self} has too many elements (more than {ELEMENTS_MAX})")),
+        }
+    }
+}
+
+impl Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.dtype {
+            DType::Tuple => write!(f, "({})", list(&self.parts)),
+            d => write!(f, "{d}[{}]", list(&self.dims)),
+        }
+    }
+}
+
+impl FromStr for Type {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Type, String> {
+        let text = text.trim();
+        if let Some(inner) = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {
+            return Ok(Type::tuple(split_top(inner).into_iter().map(str::parse).collect::<Result<_, _>>()?));
+        }
+        let bad = || format!("'{text}' is not a type: expected something like f32[B,T,768]");
+        let (dtype, rest) = text.split_once('[').ok_or_else(bad)?;
+        let ty = Type { dtype: dtype.parse()?, dims: parse_dims(rest.strip_suffix(']').ok_or_else(bad)?)?, parts: vec![] };
+        ty.checked_count()?;
+        Ok(ty)
+    }
+}
+
+/// Dims as written between brackets: `B,T,768`.
+pub fn parse_dims(text: &str) -> Result<Dims, String> {
+    text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::parse).collect()
+}
+
+/// Splits at commas that stand outside every bracket.
+pub(crate) fn split_top(text: &str) -> Vec<&str> {
+    let (mut depth, mut start, mut parts) = (0i32, 0, vec![]);
+    for (i, c) in text.char_indices() {
+        match c {
+            '(' | '[' => depth += 1,
+            ')' | ']' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(text[start..i].trim());
+                start = i + 1;
+            }
+            _ => {}
+        }
+    }
+    if !text[start..].trim().is_empty() {
+        parts.push(text[start..].trim());
+    }
+    parts
+}
+
+pub(crate) fn list<T: Display>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,1 @@
+//! A compiler for building language models from scratch.

@@ -1,0 +1,78 @@
+//! The mathematics several models share, in primitive operations. Nothing here is fused; the compiler finds that.
+
+use ir::{DType, Dim, Scope, Tensor};
+
+/// x W + b, with W stored [in, out] as GPT-2's checkpoints do.
+#[track_caller]
+pub fn affine<'g>(s: &Scope<'g>, x: Tensor<'g>, width: usize) -> Tensor<'g> {
+    x.contract("btc,cd->btd", s.param("weight", (x.dim(-1), width))) + s.param("bias", [width])
+}
+
+/// x Wᵀ, with W stored [out, in] as PyTorch's linear layers do.
+#[track_caller]
+pub fn linear<'g>(s: &Scope<'g>, x: Tensor<'g>, width: usize) -> Tensor<'g> {
+    x.contract("btc,dc->btd", s.param("weight", (Dim::from(width), x.dim(-1))))
+}
+
+/// (x − mean x) / √(var x + ε) · weight + bias
+#[track_caller]
+pub fn layer_norm<'g>(s: &Scope<'g>, x: Tensor<'g>, eps: f64) -> Tensor<'g> {
+    let centred = x - x.mean();
+    let variance = (centred * centred).mean();
+    centred * (variance + eps).rsqrt() * s.param("weight", [x.dim(-1)]) + s.param("bias", [x.dim(-1)])
+}
+
+/// x / √(mean x² + ε) · weight
+#[track_caller]
+pub fn rms_norm<'g>(s: &Scope<'g>, x: Tensor<'g>, eps: f64) -> Tensor<'g> {
+    x * ((x * x).mean() + eps).rsqrt() * s.param("weight", [x.dim(-1)])
+}
+
+/// exp(x − max x) / Σ exp(x − max x)
+#[track_caller]
+pub fn softmax(x: Tensor) -> Tensor {
+    let e = (x - x.max()).exp();
+    e / e.sum()
+}
+
+/// GELU in the tanh form: ½ x (1 + tanh(√(2/π) (x + 0.044715 x³)))
+#[track_caller]
+pub fn gelu(x: Tensor) -> Tensor {
+    let u = (x + x.pow(3.0) * 0.044715) * (2.0 / std::f64::consts::PI).sqrt();
+    x * 0.5 * (u.tanh() + 1.0)
+}
+
+/// x / (1 + exp −x)
+#[track_caller]
+pub fn silu(x: Tensor) -> Tensor {
+    x / ((-x).exp() + 1.0)
+}
+
+/// Scores of positions after the query become −∞. scores: [B, H, T, S]
+#[track_caller]
+pub fn causal<'g>(s: &Scope<'g>, scores: Tensor<'g>) -> Tensor<'g> {
+    let (query, key) = (s.iota(-2, scores.dim(-2)), s.iota(-1, scores.dim(-1)));
+    key.le(query).select(scores, s.num(f64::NEG_INFINITY))
+}
+
+/// The mean of −log softmax(logits)[label] over all tokens whose label is not negative. logits: [B, T, V], labels: [B, T]
+#[track_caller]
+pub fn cross_entropy<'g>(s: &Scope<'g>, logits: Tensor<'g>, labels: Tensor<'g>) -> Tensor<'g> {
+    let labels = labels.reshape((labels.dim(-2), labels.dim(-1), 1usize));
+    let m = logits.max();
+    let log_total = (logits - m).exp().sum().log() + m;
+    let hit = s.iota(-1, logits.dim(-1)).equals(labels);
+    let counted = s.int(0).le(labels).cast(DType::F32);
+    let loss = (log_total - hit.select(logits, s.num(0.0)).sum()) * counted;
+    let total = |x: Tensor<'g>| x.sum_axes(&[-1, -2, -3]).reshape([] as [Dim; 0]);
+    total(loss) / total(counted).maximum(s.num(1.0))
+}
+
+/// x with each element dropped with probability p and the rest scaled by 1 / (1 − p). The bits are a function of the key.
+#[track_caller]
+pub fn dropout<'g>(s: &Scope<'g>, x: Tensor<'g>, p: f64, key: Option<Tensor<'g>>) -> Tensor<'g> {
+    let Some(key) = key.filter(|_| p > 0.0) else { return x };
+    let bits = key.apply(ir::Op::RandomBits(x.ty().dims), &[]);
+    let keep = s.uint((p * 2f64.powi(32)) as u32).le(bits);
+    keep.select(x * (1.0 / (1.0 - p)), s.num(0.0))
+}

@@ -1,0 +1,107 @@
+//! Programs in primitive operations. Models depend on `ir` alone and name no fused op.
+
+mod gpt;
+mod init;
+pub mod layers;
+mod llama;
+
+pub use gpt::Gpt;
+pub use init::Init;
+pub use llama::Llama;
+
+use ir::{Builder, DType, Dim, Graph, ModelErrors};
+use serde::{Deserialize, Serialize};
+
+/// A model of this crate, with its shape.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "arch", rename_all = "lowercase")]
+pub enum Model {
+    /// GPT-2.
+    Gpt(Gpt),
+    /// Llama.
+    Llama(Llama),
+}
+
+/// The names `by_name` knows.
+pub const NAMES: [&str; 2] = ["gpt2", "llama"];
+
+/// A model at its default size.
+pub fn by_name(name: &str) -> Option<Model> {
+    match name {
+        "gpt2" => Some(Model::Gpt(Gpt::default())),
+        "llama" => Some(Model::Llama(Llama::default())),
+        _ => None,
+    }
+}
+
+impl Model {
+    /// The program from `input_ids` and `labels`, both `i32[B,T]`, to `logits` and `loss`; with dropout it also reads `key`, a `u32`.
+    pub fn graph(&self) -> Result<Graph, ModelErrors> {
+        let b = Builder::default();
+        let s = b.scope();
+        let shape = (Dim::sym('B'), Dim::sym('T'));
+        let tokens = s.input("input_ids", DType::I32, shape);
+        let labels = s.input("labels", DType::I32, shape);
+        let (logits, loss) = match self {
+            Model::Gpt(gpt) => {
+                let key = (gpt.dropout > 0.0).then(|| s.input("key", DType::U32, [] as [Dim; 0]));
+                gpt.forward(&s, tokens, labels, key)
+            }
+            Model::Llama(llama) => llama.forward(&s, tokens, labels),
+        };
+        b.output("logits", logits);
+        b.output("loss", loss);
+        b.finish()
+    }
+
+    /// How a parameter starts.
+    pub fn init(&self, name: &str) -> Init {
+        match self {
+            Model::Gpt(m) => m.init(name),
+            Model::Llama(m) => m.init(name),
+        }
+    }
+
+    /// Why this is not a model, if it is not.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Model::Gpt(m) => m.check(),
+            Model::Llama(m) => m.check(),
+        }
+    }
+
+    /// Number of tokens.
+    pub fn vocab_size(&self) -> usize {
+        match self {
+            Model::Gpt(m) => m.vocab_size,
+            Model::Llama(m) => m.vocab_size,
+        }
+    }
+
+    /// Longest context.
+    pub fn context(&self) -> usize {
+        match self {
+            Model::Gpt(m) => m.n_positions,
+            Model::Llama(m) => m.max_position_embeddings,
+        }
+    }
+
+    /// Floating-point operations of a training step, a token.
+    pub fn flops_a_token(&self, context: usize) -> f64 {
+        match self {
+            Model::Gpt(m) => m.flops_a_token(context),
+            Model::Llama(m) => m.flops_a_token(context),
+        }
+    }
+}
+
+fn positive(fields: &[(&str, usize)]) -> Result<(), String> {
+    match fields.iter().find(|f| !(1..=1 << 24).contains(&f.1)) {
+        Some((name, value)) => Err(format!("{name} is {value}, expected 1 to {}", 1 << 24)),
+        None => Ok(()),
+    }
+}
+
+fn divides(small_name: &str, small: usize, name: &str, n: usize) -> Result<(), String> {
+    if n % small == 0 { Ok(()) } else { Err(format!("{small_name} is {small} and does not divide {name}, which is {n}")) }
+}

@@ -1,0 +1,136 @@
+//! Llama: RMSNorm, rotary positions, grouped-query attention, SwiGLU (Touvron et al. 2023), in primitive operations.
+//!
+//! Parameters have the names and layouts of Hugging Face's Llama checkpoints.
+
+use crate::init::Init;
+use crate::layers::{causal, cross_entropy, linear, rms_norm, silu, softmax};
+use ir::{DType, Scope, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// The shape of a Llama.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Llama {
+    /// Number of tokens.
+    pub vocab_size: usize,
+    /// Longest context.
+    pub max_position_embeddings: usize,
+    /// Number of blocks.
+    pub num_hidden_layers: usize,
+    /// Number of query heads.
+    pub num_attention_heads: usize,
+    /// Number of key and value heads; divides the query heads.
+    pub num_key_value_heads: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width inside the feed-forward part.
+    pub intermediate_size: usize,
+    /// The longest wave length of the rotary positions is 2π times about this.
+    pub rope_theta: f64,
+    /// ε of RMSNorm.
+    pub rms_norm_eps: f64,
+    /// Whether the output projection is the embedding.
+    pub tie_word_embeddings: bool,
+}
+
+impl Default for Llama {
+    /// A Llama of 110M parameters: the shape of GPT-2 small.
+    fn default() -> Llama {
+        Llama {
+            vocab_size: 32000,
+            max_position_embeddings: 1024,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            num_key_value_heads: 4,
+            hidden_size: 768,
+            intermediate_size: 2048,
+            rope_theta: 10000.0,
+            rms_norm_eps: 1e-5,
+            tie_word_embeddings: false,
+        }
+    }
+}
+
+impl Llama {
+    /// Logits [B, T, V] of tokens [B, T], and their mean loss against labels [B, T].
+    pub fn forward<'g>(&self, s: &Scope<'g>, tokens: Tensor<'g>, labels: Tensor<'g>) -> (Tensor<'g>, Tensor<'g>) {
+        let root = s.at("model");
+        let embed = root.at("embed_tokens").param("weight", [self.vocab_size, self.hidden_size]);
+        let angles = self.angles(s, tokens);
+        let (cos, sin) = (angles.cos(), angles.sin());
+        let x = root.layers("layers", self.num_hidden_layers, embed.gather(tokens), |s, x| {
+            let x = x + self.attention(&s.at("self_attn"), rms_norm(&s.at("input_layernorm"), x, self.rms_norm_eps), cos, sin);
+            x + self.mlp(&s.at("mlp"), rms_norm(&s.at("post_attention_layernorm"), x, self.rms_norm_eps))
+        });
+        let x = rms_norm(&root.at("norm"), x, self.rms_norm_eps);
+        let head = if self.tie_word_embeddings { embed } else { s.at("lm_head").param("weight", [self.vocab_size, self.hidden_size]) };
+        let logits = x.contract("btc,vc->btv", head);
+        (logits, cross_entropy(s, logits, labels))
+    }
+
+    /// The angle of each position and pair, [T, D/2]: t · θ^(−2i/D)
+    fn angles<'g>(&self, s: &Scope<'g>, tokens: Tensor<'g>) -> Tensor<'g> {
+        let half = self.hidden_size / self.num_attention_heads / 2;
+        let rate = (s.iota(-1, half).cast(DType::F32) * (-self.rope_theta.ln() / half as f64)).exp();
+        s.iota(-2, tokens.dim(-1)).cast(DType::F32) * rate
+    }
+
+    /// softmax(q kᵀ / √d, causal) v with rotated q and k; a group of query heads shares one k and v
+    fn attention<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, cos: Tensor<'g>, sin: Tensor<'g>) -> Tensor<'g> {
+        let (b, t) = (x.dim(-3), x.dim(-2));
+        let (n, kv, d) = (self.num_attention_heads, self.num_key_value_heads, self.hidden_size / self.num_attention_heads);
+        let heads = |name, n: usize| linear(&s.at(name), x, n * d).reshape((b, t, n, d)).transpose(&[0, 2, 1, 3]); // [B, H, T, D]
+        let shared = |x: Tensor<'g>| x.reshape((b, kv, 1usize, t, d)).broadcast((b, kv, n / kv, t, d)).reshape((b, n, t, d));
+        let q = rope(heads("q_proj", n), cos, sin);
+        let k = shared(rope(heads("k_proj", kv), cos, sin));
+        let v = shared(heads("v_proj", kv));
+        let scores = q.contract("bhtd,bhsd->bhts", k) / (d as f64).sqrt();
+        let y = softmax(causal(s, scores)).contract("bhts,bhsd->bhtd", v);
+        linear(&s.at("o_proj"), y.transpose(&[0, 2, 1, 3]).reshape((b, t, n * d)), self.hidden_size)
+    }
+
+    /// (silu(x W₁) ∘ x W₃) W₂
+    fn mlp<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
+        let gate = silu(linear(&s.at("gate_proj"), x, self.intermediate_size));
+        linear(&s.at("down_proj"), gate * linear(&s.at("up_proj"), x, self.intermediate_size), self.hidden_size)
+    }
+
+    /// N(0, 0.02), residual projections scaled by 1/√(2 · layers), norms 1.
+    pub fn init(&self, name: &str) -> Init {
+        match name.rsplit('.').collect::<Vec<_>>()[..] {
+            ["weight", "input_layernorm" | "post_attention_layernorm" | "norm", ..] => Init::Ones,
+            ["weight", "o_proj" | "down_proj", ..] => Init::Normal(0.02 / (2.0 * self.num_hidden_layers as f64).sqrt()),
+            _ => Init::Normal(0.02),
+        }
+    }
+
+    /// Why this is not a model, if it is not.
+    pub fn check(&self) -> Result<(), String> {
+        let positive = [
+            ("vocab_size", self.vocab_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("num_key_value_heads", self.num_key_value_heads),
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+        ];
+        crate::positive(&positive)?;
+        crate::divides("2 * num_attention_heads", 2 * self.num_attention_heads, "hidden_size", self.hidden_size)?;
+        crate::divides("num_key_value_heads", self.num_key_value_heads, "num_attention_heads", self.num_attention_heads)
+    }
+
+    /// As [`Gpt::flops_a_token`](crate::Gpt::flops_a_token).
+    pub fn flops_a_token(&self, context: usize) -> f64 {
+        let (c, f) = (self.hidden_size as f64, self.intermediate_size as f64);
+        let shared = self.num_key_value_heads as f64 / self.num_attention_heads as f64;
+        let layer = c * c * (2.0 + 2.0 * shared) + 3.0 * c * f;
+        6.0 * (self.num_hidden_layers as f64 * layer + self.vocab_size as f64 * c) + 12.0 * self.num_hidden_layers as f64 * c * context as f64 / 2.0
+    }
+}
+
+/// x ∘ cos + rotate(x) ∘ sin, where rotate takes (left, right) to (−right, left)
+fn rope<'g>(x: Tensor<'g>, cos: Tensor<'g>, sin: Tensor<'g>) -> Tensor<'g> {
+    let [left, right] = x.chunks();
+    x * cos.concat(-1, cos) + (-right).concat(-1, left) * sin.concat(-1, sin)
+}
