@@ -141,11 +141,16 @@ fn binary(bin: Bin, t: &[&Type]) -> Result<Type, String> {
 }
 
 fn row_rule(row: Row, t: &[&Type]) -> Result<Type, String> {
-    let whole = || float(t, t[0].dims.clone());
+    // labels are whole numbers; every other operand is f32
+    let floats: Vec<&Type> = match row {
+        Row::CrossEntropy | Row::CrossEntropyBwd => vec![t[0]],
+        _ => t.to_vec(),
+    };
+    let whole = || float(&floats, t[0].dims.clone());
     let per_row = || {
         let mut dims = t[0].dims.clone();
         *dims.last_mut().ok_or("a row needs an axis")? = Dim::ONE;
-        float(t, dims)
+        float(&floats, dims)
     };
     let scalar_eps = |eps: &Type| if eps.is_scalar() { Ok(()) } else { Err("eps must be a scalar".to_string()) };
     let like_first = |other: &Type| if other == t[0] { Ok(()) } else { Err(format!("{other} must be {}", t[0])) };

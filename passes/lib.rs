@@ -1,1 +1,61 @@
-//! (in progress)
+//! Graph to graph: the compiler's middle, in order.
+//!
+//! Built → normal form → composites found ([`fuse`]) → differentiated ([`grad`]) → forward and backward optimised together
+//! ([`joint`]) → optimizer added ([`train_step`]). Each stage is a graph that prints, parses, verifies and evaluates.
+
+mod cost;
+mod extract;
+mod fuse;
+mod grad;
+mod joint;
+mod pair;
+mod rule;
+pub mod rules;
+mod tape;
+mod term;
+mod train;
+
+pub use cost::{FROZEN, Machine};
+pub use extract::{Method, Plan, Problem};
+pub use fuse::{FuncReport, Opt, Optimiser, fuse, optimise_func};
+pub use grad::grad;
+pub use joint::joint;
+pub use rule::{Legality, Match, Report, Rewriter, Rule, rule, saturate};
+pub use term::{EGraph, Fact, Term, Terms, Typed, World, egraph};
+pub use train::{MOMENTS, Optimizer, train_step};
+
+use ir::Graph;
+
+/// Every stage of a program, to look at.
+#[derive(Clone, Debug, Default)]
+pub struct Stages {
+    /// Composites found.
+    pub fused: Graph,
+    /// With gradients, where a loss was named.
+    pub grad: Option<Graph>,
+    /// Forward and backward optimised together.
+    pub joint: Option<Graph>,
+    /// What each saturation did.
+    pub reports: Vec<FuncReport>,
+}
+
+impl Stages {
+    /// The last stage there is.
+    pub fn last(&self) -> &Graph {
+        self.joint.as_ref().unwrap_or(&self.fused)
+    }
+}
+
+/// Fuses a program whose dims are bound and, where `loss` names an output, differentiates it and optimises both directions together.
+pub fn optimize(graph: &Graph, loss: Option<&str>, opt: Opt) -> Result<Stages, String> {
+    let mut forward = Optimiser::new(opt, rules::forward());
+    let fused = fuse(graph, &mut forward);
+    let Some(loss) = loss else {
+        return Ok(Stages { fused, reports: forward.reports, ..Stages::default() });
+    };
+    let differentiated = grad(&fused, loss)?;
+    let mut both = Optimiser::new(opt, rules::all());
+    both.reports = forward.reports;
+    let joint = joint(&differentiated, &mut both);
+    Ok(Stages { fused, grad: Some(differentiated), joint: Some(joint), reports: both.reports })
+}

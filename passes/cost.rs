@@ -1,0 +1,59 @@
+//! Predicted seconds of an op: a roofline over a small machine table.
+
+use ir::{Class, DType, Op, Row, Type};
+
+/// What a machine does in a second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Machine {
+    /// Floating-point operations in matrix products.
+    pub products: f64,
+    /// Floating-point operations elsewhere.
+    pub pointwise: f64,
+    /// Bytes to and from memory.
+    pub bytes: f64,
+    /// Seconds to start a kernel.
+    pub launch: f64,
+}
+
+/// A frozen table, so that what is extracted depends on no measurement: a CPU of two cores with AVX-512.
+pub const FROZEN: Machine = Machine { products: 200e9, pointwise: 40e9, bytes: 30e9, launch: 3e-6 };
+
+/// Keeps two ways of doing nothing from costing the same.
+const VIEW: f64 = 1e-12;
+
+impl Machine {
+    fn kernel(&self, flops: f64, rate: f64, bytes: usize) -> f64 {
+        (flops / rate).max(bytes as f64 / self.bytes) + self.launch
+    }
+
+    /// Predicted seconds of one op, its operands and result in memory, but for pointwise ops, which are fused into a neighbour.
+    pub fn seconds(&self, op: &Op, args: &[&Type], ty: &Type) -> f64 {
+        let count = if ty.dtype == DType::Tuple { 0.0 } else { ty.count() as f64 };
+        let traffic = args.iter().map(|t| t.bytes()).sum::<usize>() + ty.bytes();
+        match op {
+            Op::Attention(a) | Op::AttentionBwd(a) => {
+                let products = if matches!(op, Op::Attention(_)) { 2.0 } else { 5.0 };
+                let sizes = ir::attention_sizes(a, args[0], args[1], args[2]).expect("the type rule has checked the labels");
+                let size = |l: &u8| sizes[usize::from(*l)].map_or(1.0, |d| d.size() as f64);
+                let scores: f64 = (0..a.scores).map(|l| size(&l)).product();
+                let depth: f64 = a.q.iter().filter(|l| **l >= a.scores).map(size).product();
+                self.kernel(products * 2.0 * scores * depth * if a.causal { 0.5 } else { 1.0 }, self.products, traffic)
+            }
+            Op::Contract(e) => {
+                let inner: f64 = e.a.iter().zip(&args[0].dims).filter(|(l, _)| **l >= e.out).map(|(_, d)| d.size() as f64).product();
+                self.kernel(2.0 * count * inner, self.products, traffic)
+            }
+            Op::Row(Row::Sigmoid | Row::Gelu | Row::GeluGrad | Row::Silu) => 12.0 * count / self.pointwise + 0.9e-8,
+            Op::Row(Row::Swiglu) => 13.0 * count / self.pointwise + 0.9e-8,
+            Op::Row(Row::Rope) => self.kernel(4.0 * count, self.pointwise, 2 * ty.bytes()),
+            // a row composite reads its rows once and its result is fused onward: its parts less their launches
+            Op::Row(_) | Op::AdamW(_) => self.kernel(4.0 * count, self.pointwise, args.first().map_or(0, |t| t.bytes())),
+            op => match op.spec().class {
+                Class::Leaf | Class::View | Class::Structure => VIEW,
+                Class::Pointwise => (if matches!(op, Op::Un(_)) { 8.0 } else { 1.0 }) * count / self.pointwise + 1e-8,
+                Class::Reduce => self.kernel(args[0].count() as f64, self.pointwise, traffic),
+                Class::Index | Class::Contract | Class::Composite => self.kernel(0.0, self.pointwise, traffic),
+            },
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! From what was written to composites: normal form, saturation, extraction, for one function at a time.
+
+use crate::cost::{FROZEN, Machine};
+use crate::extract::{Method, Problem};
+use crate::rule::{Report, Rewriter, Rule, saturate};
+use crate::rules;
+use crate::term::{Term, Terms, egraph};
+use egg::Id;
+use ir::{Func, Graph, Op};
+use std::fmt;
+use std::str::FromStr;
+
+/// How much to rewrite. All levels share the same rules.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Opt {
+    /// Nothing: every op as written.
+    Off,
+    /// Each rule where it applies, once taken never undone.
+    Greedy,
+    /// Equality saturation and the cheapest plan.
+    #[default]
+    Egg,
+}
+
+impl fmt::Display for Opt {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Opt::Off => "off",
+            Opt::Greedy => "greedy",
+            Opt::Egg => "egg",
+        })
+    }
+}
+
+impl FromStr for Opt {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Opt, String> {
+        [Opt::Off, Opt::Greedy, Opt::Egg].into_iter().find(|o| o.to_string() == text).ok_or_else(|| format!("'{text}' is not off, greedy or egg"))
+    }
+}
+
+/// What happened to one function.
+#[derive(Clone, Debug)]
+pub struct FuncReport {
+    /// The function.
+    pub name: String,
+    /// Ops before and after.
+    pub ops: (usize, usize),
+    /// The saturation.
+    pub saturation: Report,
+    /// How the plan was found.
+    pub method: Method,
+    /// Predicted seconds of the plan.
+    pub seconds: f64,
+}
+
+impl fmt::Display for FuncReport {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (before, after) = self.ops;
+        let s = &self.saturation;
+        write!(f, "{}: {before} ops to {after}; ", self.name)?;
+        match s.saturated {
+            true => write!(f, "saturated in {} rounds, {} e-nodes", s.rounds, s.nodes)?,
+            false => write!(f, "CAP HIT after {} rounds, {} e-nodes: not every form was seen", s.rounds, s.nodes)?,
+        }
+        write!(f, "; {} plan", if self.method == Method::Exact { "optimal" } else { "climbed" })
+    }
+}
+
+/// The level, the rules of a stage, and what was reported so far.
+pub struct Optimiser {
+    /// The level.
+    pub opt: Opt,
+    /// Prices.
+    pub machine: Machine,
+    /// One report a function that was saturated.
+    pub reports: Vec<FuncReport>,
+    rules: Vec<Rule>,
+    normal: Vec<Rule>,
+}
+
+impl Optimiser {
+    /// An optimiser with these rules besides the normal form.
+    pub fn new(opt: Opt, rules: Vec<Rule>) -> Optimiser {
+        Optimiser { opt, machine: FROZEN, reports: vec![], rules, normal: rules::normal_form() }
+    }
+}
+
+/// Finds composites in every function.
+pub fn fuse(graph: &Graph, optimiser: &mut Optimiser) -> Graph {
+    let mut funcs: Vec<Func> = vec![];
+    for func in &graph.funcs {
+        let better = optimise_func(func, &funcs, optimiser);
+        funcs.push(better);
+    }
+    Graph { funcs, ..graph.clone() }.sweep()
+}
+
+/// One function; `funcs` are those it may call.
+pub fn optimise_func(func: &Func, funcs: &[Func], o: &mut Optimiser) -> Func {
+    match o.opt {
+        Opt::Off => func.sweep(),
+        Opt::Greedy => rewrite_func(func, funcs, &o.normal.iter().chain(&o.rules).collect::<Vec<_>>()),
+        Opt::Egg => saturate_func(&rewrite_func(func, funcs, &o.normal.iter().collect::<Vec<_>>()), funcs, o, func.nodes.len()),
+    }
+}
+
+/// A function rewritten by one-way rules.
+pub(crate) fn rewrite_func(func: &Func, funcs: &[Func], rules: &[&Rule]) -> Func {
+    let mut terms = Terms::new(funcs);
+    let ids = terms.add_func(func);
+    let mut rewriter = Rewriter::new(rules);
+    let roots: Vec<Id> = func.results.iter().map(|r| rewriter.rewrite(&mut terms, ids[r.index()])).collect();
+    terms.to_func(&func.name, &roots, &func.inputs())
+}
+
+fn saturate_func(func: &Func, funcs: &[Func], o: &mut Optimiser, before: usize) -> Func {
+    let mut eg = egraph(funcs);
+    let mut ids: Vec<Id> = vec![];
+    for node in &func.nodes {
+        let args = node.args.iter().map(|a| ids[a.index()]).collect();
+        ids.push(eg.add(Term { op: node.op.clone(), args }));
+    }
+    let root = eg.add(Term { op: Op::Tuple, args: func.results.iter().map(|r| ids[r.index()]).collect() });
+    let saturation = saturate(&mut eg, &o.rules);
+    let problem = Problem::new(&eg, root, &o.machine);
+    let (plan, method) = problem.solve();
+    let mut terms = Terms::new(funcs);
+    let (root, _) = problem.terms(&plan, &|id| eg.find(id), &mut terms);
+    let roots: Vec<Id> = terms.term(root).args.to_vec();
+    let out = terms.to_func(&func.name, &roots, &func.inputs());
+    let ops = (before, out.nodes.len());
+    o.reports.push(FuncReport { name: func.name.clone(), ops, saturation, method, seconds: problem.cost(&plan) });
+    out
+}

@@ -1,0 +1,384 @@
+//! Reverse mode: the pullback of every op, and the gradient of a loss through loops.
+//!
+//! A loop's gradient is a reverse loop. The body is differentiated into one *joint* function, forward and backward together, which
+//! [`crate::pair`] cuts in two.
+
+use crate::pair::{Pair, Role};
+use crate::tape::{Tape, V};
+use ir::{Bin, DType, Ein, Func, Graph, Loc, Loop, NodeId, Op, Red, Row, Type, Un, definition};
+use std::collections::HashMap;
+
+/// The cotangent of a value: one tensor, or one a member of a tuple.
+#[derive(Clone)]
+enum Cotangent<'t> {
+    One(V<'t>),
+    Parts(Vec<Option<V<'t>>>),
+}
+
+type Cotangents<'t> = HashMap<NodeId, Cotangent<'t>>;
+
+/// A loop of the forward program that takes part in the gradient.
+struct OpenLoop {
+    pair: Pair,
+    /// What each input of the joint body gets from the function around it; cotangents are not known yet.
+    outer: Vec<Option<NodeId>>,
+    /// The operands of the original loop with their place among the backward results.
+    wanted: Vec<(usize, Wanted)>,
+}
+
+#[derive(Clone, Copy)]
+enum Wanted {
+    Carried(usize),
+    Stacked(usize),
+}
+
+/// The program with a further output `grad.<path>` for every parameter. `loss` names a scalar output.
+pub fn grad(graph: &Graph, loss: &str) -> Result<Graph, String> {
+    let at = graph.outputs.iter().position(|o| o == loss).ok_or_else(|| format!("there is no output {loss} to differentiate"))?;
+    let main = graph.main();
+    if !main.ty(main.results[at]).is_scalar() {
+        return Err(format!("{loss} is {}, expected a scalar", main.ty(main.results[at])));
+    }
+    let params: Vec<NodeId> = main.ids().filter(|id| matches!(&main.node(*id).op, Op::Param(_, ty) if ty.dtype == DType::F32)).collect();
+    let mut funcs = graph.funcs[..graph.funcs.len() - 1].to_vec();
+    let mut d = Differentiation::new(main, &params, &mut funcs)?;
+    let tape = Tape::new(std::mem::take(&mut d.forward));
+    let mut cotangents = Cotangents::new();
+    let loss_at = d.new[main.results[at].index()];
+    cotangents.insert(loss_at, Cotangent::One(tape.num(1.0).broadcast(main.ty(main.results[at]))));
+    let order: Vec<NodeId> = tape.func.borrow().ids().filter(|id| *id <= loss_at).collect();
+    d.reverse(&tape, &order, &mut cotangents)?;
+    let mut outputs = graph.outputs.clone();
+    let mut results: Vec<NodeId> = main.results.iter().map(|r| d.new[r.index()]).collect();
+    for p in params {
+        let Op::Param(name, ty) = &main.node(p).op else { unreachable!("params are parameters") };
+        let g = match cotangents.get(&d.new[p.index()]) {
+            Some(Cotangent::One(g)) => *g,
+            _ => tape.zeros(ty),
+        };
+        outputs.push(format!("grad.{name}"));
+        results.push(g.id);
+    }
+    let mut func = tape.func.into_inner();
+    func.results = results;
+    funcs.push(func);
+    Ok(Graph { funcs, inputs: graph.inputs.clone(), outputs }.sweep())
+}
+
+/// The state of differentiating one function.
+struct Differentiation<'f> {
+    funcs: &'f mut Vec<Func>,
+    /// The forward program, its loops replaced by ones that save residuals.
+    forward: Func,
+    /// Where each node of the original function stands in it.
+    new: Vec<NodeId>,
+    /// Whether a node of the tape depends on what is differentiated for.
+    active: Vec<bool>,
+    loops: HashMap<NodeId, OpenLoop>,
+}
+
+impl<'f> Differentiation<'f> {
+    fn new(func: &Func, wrt: &[NodeId], funcs: &'f mut Vec<Func>) -> Result<Differentiation<'f>, String> {
+        let mut d = Differentiation { funcs, forward: Func::new(&func.name), new: vec![], active: vec![], loops: HashMap::new() };
+        for id in func.ids() {
+            let node = func.node(id);
+            let args: Vec<NodeId> = node.args.iter().map(|a| d.new[a.index()]).collect();
+            let active = wrt.contains(&id) || args.iter().any(|a| d.active[a.index()]);
+            let at = match &node.op {
+                Op::Repeat(l) if active => d.open_loop(l, &args)?,
+                op => d.forward.push(ir::Node { op: op.clone(), args, ty: node.ty.clone(), loc: node.loc }),
+            };
+            d.active.resize(d.forward.nodes.len(), false);
+            d.active[at.index()] = active;
+            d.new.push(at);
+        }
+        Ok(d)
+    }
+
+    /// Differentiates a loop's body and emits the forward loop. Its tuple keeps its members, and residuals follow them.
+    fn open_loop(&mut self, l: &Loop, args: &[NodeId]) -> Result<NodeId, String> {
+        let body = self.funcs[l.func as usize].clone();
+        let (carried, stacked) = (l.carried as usize, l.stacked as usize);
+        let wanted: Vec<usize> = (0..args.len()).filter(|i| *i < carried || self.active[args[*i].index()]).collect();
+        let (func, roles, wanted) = joint_body(&body, l, &wanted, self.funcs)?;
+        let pair = Pair { func, roles, trip: l.trip, reverse: l.reverse, carried, results: body.results.len() };
+        let outer: Vec<Option<NodeId>> = (0..pair.roles.len()).map(|i| args.get(i).copied()).collect();
+        debug_assert!(pair.roles.iter().take(args.len()).enumerate().all(|(i, r)| match r {
+            Role::Carried => i < carried,
+            Role::Stacked => i < carried + stacked,
+            _ => true,
+        }));
+        let split = pair.split();
+        let at = pair.emit_forward(&split, &outer, self.funcs, &mut self.forward);
+        self.loops.insert(at, OpenLoop { pair, outer, wanted });
+        Ok(at)
+    }
+
+    /// Walks `order` backwards, adding to the cotangents of operands.
+    fn reverse<'t>(&mut self, tape: &'t Tape, order: &[NodeId], cotangents: &mut Cotangents<'t>) -> Result<(), String> {
+        for id in order.iter().rev() {
+            let Some(g) = cotangents.get(id).cloned() else { continue };
+            let (op, args, loc) = {
+                let func = tape.func.borrow();
+                let node = func.node(*id);
+                (node.op.clone(), node.args.clone(), node.loc)
+            };
+            let wants: Vec<bool> = args.iter().map(|a| self.wants(tape, *a)).collect();
+            if !wants.contains(&true) {
+                continue;
+            }
+            let parts = self.pull(tape, *id, &op, &args, &wants, &g).map_err(|why| located(loc, why))?;
+            for ((arg, part), _) in args.iter().zip(parts).zip(&wants).filter(|(_, w)| **w) {
+                match (part, &op) {
+                    (Some(part), Op::Get(i)) => add_part(tape, cotangents, *arg, *i as usize, part),
+                    (Some(part), _) => {
+                        let part = part.sum_to(&tape.at(*arg).ty());
+                        add_one(cotangents, *arg, part);
+                    }
+                    (None, _) => {}
+                }
+            }
+            if let Op::Tuple = op {
+                unreachable!("tuples are made by loops and kernels alone");
+            }
+        }
+        Ok(())
+    }
+
+    fn wants(&self, tape: &Tape, id: NodeId) -> bool {
+        let dtype = tape.at(id).ty().dtype;
+        // nodes past the forward program belong to an inlined definition
+        matches!(dtype, DType::F32 | DType::Tuple) && self.active.get(id.index()).copied().unwrap_or(true)
+    }
+
+    fn pull<'t>(
+        &mut self,
+        tape: &'t Tape,
+        id: NodeId,
+        op: &Op,
+        args: &[NodeId],
+        wants: &[bool],
+        g: &Cotangent<'t>,
+    ) -> Result<Vec<Option<V<'t>>>, String> {
+        let values: Vec<V> = args.iter().map(|a| tape.at(*a)).collect();
+        match (op, g) {
+            (Op::Repeat(_), Cotangent::Parts(parts)) => self.pull_loop(tape, id, args.len(), parts),
+            (Op::Attention(a), Cotangent::Parts(parts)) => match (&parts[..], wants) {
+                ([Some(g), None], [_, _, _, false]) => {
+                    let (o, lse) = (tape.at(id).op(Op::Get(0), &[]), tape.at(id).op(Op::Get(1), &[]));
+                    let [q, k, v, scale] = values[..] else { unreachable!("attention has four operands") };
+                    let bwd = q.op(Op::AttentionBwd(a.clone()), &[k, v, o, lse, *g, scale]);
+                    Ok((0..3).map(|i| Some(bwd.op(Op::Get(i), &[]))).chain([None]).collect())
+                }
+                _ => self.through_body(tape, op, args, g),
+            },
+            (op, Cotangent::One(g)) => match pullback(op, *g, tape.at(id), &values, wants) {
+                Some(parts) => Ok(parts),
+                None => self.through_body(tape, op, args, &Cotangent::One(*g)),
+            },
+            (op, Cotangent::Parts(_)) => self.through_body(tape, op, args, g),
+        }
+    }
+
+    /// Writes a composite's definition at the end of the tape and differentiates that.
+    fn through_body<'t>(&mut self, tape: &'t Tape, op: &Op, args: &[NodeId], g: &Cotangent<'t>) -> Result<Vec<Option<V<'t>>>, String> {
+        let types: Vec<Type> = args.iter().map(|a| tape.at(*a).ty()).collect();
+        let body = definition(op, &types.iter().collect::<Vec<_>>()).ok_or_else(|| format!("{op} has no derivative"))?;
+        let mut new: Vec<NodeId> = vec![];
+        let mut order = vec![];
+        for node in &body.nodes {
+            let at = match &node.op {
+                // a stand-in of its own, so that cotangents of this use alone are collected
+                Op::Input(i, _) => tape.at(args[*i as usize]).op(Op::StopGradient, &[]).id,
+                op => tape.add(op.clone(), &node.args.iter().map(|a| new[a.index()]).collect::<Vec<_>>()).id,
+            };
+            if !matches!(node.op, Op::Input(..)) {
+                order.push(at);
+            }
+            new.push(at);
+        }
+        let mut cotangents = Cotangents::new();
+        for (i, r) in body.results.iter().enumerate() {
+            let g = match g {
+                Cotangent::One(g) => Some(*g),
+                Cotangent::Parts(parts) => parts[i],
+            };
+            if let Some(g) = g {
+                cotangents.insert(new[r.index()], Cotangent::One(g));
+            }
+        }
+        self.reverse(tape, &order, &mut cotangents)?;
+        let input = |i: usize| body.ids().find(|id| matches!(body.node(*id).op, Op::Input(j, _) if j as usize == i)).map(|id| new[id.index()]);
+        let of = |i: usize| match input(i).and_then(|id| cotangents.get(&id)) {
+            Some(Cotangent::One(g)) => Some(*g),
+            _ => None,
+        };
+        Ok((0..args.len()).map(of).collect())
+    }
+
+    /// Emits the reverse loop.
+    fn pull_loop<'t>(&mut self, tape: &'t Tape, id: NodeId, operands: usize, parts: &[Option<V<'t>>]) -> Result<Vec<Option<V<'t>>>, String> {
+        let open = self.loops.remove(&id).expect("an active loop was opened");
+        let mut outer = open.outer.clone();
+        let ty = tape.at(id).ty();
+        let mut result = 0;
+        for i in operands..open.pair.roles.len() {
+            // cotangents of the body's f32 results come first, then accumulators for what every iteration reads
+            while result < open.pair.results && ty.parts[result].dtype != DType::F32 {
+                result += 1;
+            }
+            let zeros = || if result < open.pair.results { ty.parts[result].clone() } else { open.pair.func.inputs()[i].clone() };
+            let value = parts.get(result).copied().flatten().filter(|_| result < open.pair.results).unwrap_or_else(|| tape.zeros(&zeros()));
+            outer[i] = Some(value.id);
+            result += 1;
+        }
+        let split = open.pair.split();
+        let at = open.pair.emit_backward(&split, &outer, id, self.funcs, &mut tape.func.borrow_mut());
+        let carried = open.pair.backward_carried() as u32;
+        let mut out: Vec<Option<V>> = vec![None; operands];
+        for (operand, wanted) in open.wanted {
+            let member = match wanted {
+                Wanted::Carried(i) => i as u32,
+                Wanted::Stacked(i) => carried + i as u32,
+            };
+            out[operand] = Some(tape.at(at).op(Op::Get(member), &[]));
+        }
+        Ok(out)
+    }
+}
+
+/// The body of a loop, forward and backward in one function; the role of each of its inputs; and where the cotangent of each wanted
+/// operand is among its results.
+fn joint_body(body: &Func, l: &Loop, wanted: &[usize], funcs: &mut Vec<Func>) -> Result<(Func, Vec<Role>, Vec<(usize, Wanted)>), String> {
+    let (carried, stacked) = (l.carried as usize, l.stacked as usize);
+    let inputs = body.inputs();
+    let float = |ty: &Type| ty.dtype == DType::F32;
+    let input_at = |i: usize| body.ids().find(|id| matches!(body.node(*id).op, Op::Input(j, _) if j as usize == i)).expect("inputs are numbered");
+    let wrt: Vec<NodeId> = wanted.iter().filter(|i| float(&inputs[**i])).map(|i| input_at(*i)).collect();
+    let mut d = Differentiation::new(body, &wrt, funcs)?;
+    let tape = Tape::new(std::mem::take(&mut d.forward));
+    let mut roles: Vec<Role> = (0..inputs.len())
+        .map(|i| if i < carried { Role::Carried } else if i < carried + stacked { Role::Stacked } else { Role::Invariant })
+        .collect();
+    let forward_end = tape.func.borrow().nodes.len();
+    let mut cotangents = Cotangents::new();
+    for (i, r) in body.results.iter().enumerate().filter(|(_, r)| float(body.ty(**r))) {
+        let ty = body.ty(*r).clone();
+        let g = tape.add(Op::Input(roles.len() as u32, ty), &[]);
+        roles.push(if i < carried { Role::BackwardCarried } else { Role::BackwardStacked });
+        add_one(&mut cotangents, d.new[r.index()], g);
+    }
+    let order: Vec<NodeId> = (0..forward_end as u32).map(NodeId).collect();
+    d.reverse(&tape, &order, &mut cotangents)?;
+    let cotangent = |i: usize| match cotangents.get(&d.new[input_at(i).index()]) {
+        Some(Cotangent::One(g)) => *g,
+        _ => tape.zeros(&inputs[i]),
+    };
+    let (mut back_carried, mut back_stacked, mut places) = (vec![], vec![], vec![]);
+    for i in wanted.iter().copied().filter(|i| float(&inputs[*i])) {
+        let g = cotangent(i);
+        match roles[i] {
+            Role::Carried => {
+                places.push((i, Wanted::Carried(back_carried.len())));
+                back_carried.push(g.id);
+            }
+            Role::Stacked => {
+                places.push((i, Wanted::Stacked(back_stacked.len())));
+                back_stacked.push(g.id);
+            }
+            _ => {
+                let sum = tape.add(Op::Input(roles.len() as u32, inputs[i].clone()), &[]);
+                roles.push(Role::BackwardCarried);
+                places.push((i, Wanted::Carried(back_carried.len())));
+                back_carried.push((sum + g).id);
+            }
+        }
+    }
+    let results: Vec<NodeId> = body.results.iter().map(|r| d.new[r.index()]).chain(back_carried).chain(back_stacked).collect();
+    let mut func = tape.func.into_inner();
+    func.results = results;
+    Ok((func.sweep(), roles, places))
+}
+
+fn located(loc: Option<Loc>, why: String) -> String {
+    loc.map_or(why.clone(), |loc| format!("{loc}: {why}"))
+}
+
+fn add_one<'t>(cotangents: &mut Cotangents<'t>, id: NodeId, g: V<'t>) {
+    let sum = match cotangents.remove(&id) {
+        None => g,
+        Some(Cotangent::One(have)) => have + g,
+        Some(Cotangent::Parts(_)) => unreachable!("a tensor has one cotangent"),
+    };
+    cotangents.insert(id, Cotangent::One(sum));
+}
+
+fn add_part<'t>(tape: &'t Tape, cotangents: &mut Cotangents<'t>, id: NodeId, i: usize, g: V<'t>) {
+    let members = tape.at(id).ty().parts.len();
+    let entry = cotangents.entry(id).or_insert_with(|| Cotangent::Parts(vec![None; members]));
+    let Cotangent::Parts(parts) = entry else { unreachable!("a tuple has a cotangent a member") };
+    parts[i] = Some(parts[i].map_or(g, |have| have + g));
+}
+
+/// The pullback of `y = op(args)`: the cotangent `g` of `y` to the cotangents of `args`, before what was broadcast is summed.
+/// `None` for composites that are differentiated through their definitions.
+#[rustfmt::skip]
+fn pullback<'t>(op: &Op, g: V<'t>, y: V<'t>, args: &[V<'t>], wants: &[bool]) -> Option<Vec<Option<V<'t>>>> {
+    let zero = || g.num(0.0);
+    let some = |parts: Vec<V<'t>>| Some(parts.into_iter().map(Some).collect());
+    match (op, args) {
+        (Op::Bin(Bin::Add), &[_, _])     => some(vec![g, g]),
+        (Op::Bin(Bin::Sub), &[_, _])     => some(vec![g, -g]),
+        (Op::Bin(Bin::Mul), &[a, b])     => Some(vec![wants[0].then(|| g * b), wants[1].then(|| g * a)]),
+        (Op::Bin(Bin::Div), &[_, b])     => Some(vec![wants[0].then(|| g / b), wants[1].then(|| -(g * y / b))]),
+        (Op::Bin(Bin::Maximum), &[a, b]) => { let first = b.bin(Bin::Lt, a); some(vec![first.select(g, zero()), first.select(zero(), g)]) }
+        (Op::Bin(Bin::Minimum), &[a, b]) => { let first = a.bin(Bin::Lt, b); some(vec![first.select(g, zero()), first.select(zero(), g)]) }
+        (Op::Bin(Bin::Pow), &[a, b])     => Some(vec![wants[0].then(|| g * b * a.bin(Bin::Pow, b - 1.0)), wants[1].then(|| g * y * a.un(Un::Log))]),
+        (Op::Bin(Bin::Lt | Bin::Le | Bin::Eq), _) => Some(vec![None, None]),
+        (Op::Un(Un::Exp), &[_])          => some(vec![g * y]),
+        (Op::Un(Un::Log), &[x])          => some(vec![g / x]),
+        (Op::Un(Un::Neg), &[_])          => some(vec![-g]),
+        (Op::Un(Un::Sqrt), &[_])         => some(vec![g / y * 0.5]),
+        (Op::Un(Un::Rsqrt), &[_])        => some(vec![g * (y * y * y) * -0.5]),
+        (Op::Un(Un::Recip), &[_])        => some(vec![-(g * (y * y))]),
+        (Op::Un(Un::Tanh), &[_])         => some(vec![g * (-(y * y) + 1.0)]),
+        (Op::Un(Un::Sin), &[x])          => some(vec![g * x.un(Un::Cos)]),
+        (Op::Un(Un::Cos), &[x])          => some(vec![-(g * x.un(Un::Sin))]),
+        (Op::Un(Un::Abs), &[x])          => some(vec![zero().bin(Bin::Lt, x).select(g, x.bin(Bin::Lt, zero()).select(-g, zero()))]),
+        (Op::Select, &[p, _, _])         => Some(vec![None, wants[1].then(|| p.select(g, zero())), wants[2].then(|| p.select(zero(), g))]),
+        (Op::Cast(_), &[x])              => Some(vec![(x.ty().dtype == DType::F32 && y.ty().dtype == DType::F32).then_some(g)]),
+        (Op::Reduce(Red::Sum, _), &[x])  => some(vec![g.broadcast(&x.ty())]),
+        // equal maxima share the cotangent
+        (Op::Reduce(Red::Max, axes), &[x]) => { let hit = x.bin(Bin::Eq, y).as_f32(); some(vec![hit * (g / hit.sum(axes))]) }
+        (Op::Contract(e), &[a, b])       => Some(vec![wants[0].then(|| g.ein(Ein::new(&e.outs(), &e.b, &e.a), b)), wants[1].then(|| g.ein(Ein::new(&e.outs(), &e.a, &e.b), a))]),
+        (Op::Reshape(_), &[x])           => some(vec![g.reshape(&x.ty())]),
+        (Op::Transpose(p), &[_])         => { let mut back = p.clone(); for (i, j) in p.iter().enumerate() { back[usize::from(*j)] = i as u8; } some(vec![g.op(Op::Transpose(back), &[])]) }
+        (Op::Broadcast(_), &[_])         => some(vec![g]),
+        (Op::Slice(axis, lo, hi), &[x])  => { let n = x.ty().dim(*axis).size() as u32; some(vec![g.op(Op::Pad(*axis, *lo, n - hi), &[])]) }
+        (Op::Pad(axis, before, _), &[x]) => { let n = x.ty().dim(*axis).size() as u32; some(vec![g.op(Op::Slice(*axis, *before, before + n), &[])]) }
+        (Op::Concat(axis), parts)        => { let mut at = 0; some(parts.iter().map(|p| { let n = p.ty().dim(*axis).size() as u32; at += n; g.op(Op::Slice(*axis, at - n, at), &[]) }).collect()) }
+        (Op::Gather, &[table, index])    => { let base = g.num(0.0).broadcast(&table.ty()); Some(vec![Some(base.op(Op::ScatterAdd, &[index, g])), None]) }
+        (Op::ScatterAdd, &[_, index, _]) => Some(vec![Some(g), None, wants[2].then(|| g.op(Op::Gather, &[index]))]),
+        (Op::StopGradient | Op::RandomBits(_), _) => Some(vec![None]),
+        (Op::Get(_), _)                  => some(vec![g]),
+        (Op::Row(Row::Softmax), &[_])    => some(vec![y.row(Row::SoftmaxBwd, &[g])]),
+        (Op::Row(Row::LogSumExp), &[x])  => some(vec![(x - y).un(Un::Exp) * g]),
+        (Op::Row(Row::LayerNorm), &[x, eps]) if !wants[1] => Some(vec![Some(x.row(Row::LayerNormBwd, &[eps, g])), None]),
+        (Op::Row(Row::RmsNorm), &[x, eps])   if !wants[1] => Some(vec![Some(x.row(Row::RmsNormBwd, &[eps, g])), None]),
+        (Op::Row(Row::Sigmoid), &[_])    => some(vec![g * (y * (-y + 1.0))]),
+        (Op::Row(Row::Gelu), &[x])       => some(vec![g * x.row(Row::GeluGrad, &[])]),
+        (Op::Row(Row::Silu), &[x])       => some(vec![g * silu_slope(x, y)]),
+        (Op::Row(Row::Swiglu), &[a, b])  => { let s = a.row(Row::Silu, &[]); some(vec![g * b * silu_slope(a, s), g * s]) }
+        (Op::Row(Row::Rope), &[_, cos, sin]) if !wants[1] && !wants[2] => Some(vec![Some(g.row(Row::Rope, &[cos, -sin])), None, None]),
+        (Op::Row(Row::CrossEntropy), &[x, labels]) => Some(vec![Some(x.row(Row::CrossEntropyBwd, &[labels, g])), None]),
+        (Op::Row(Row::SoftmaxBwd | Row::LayerNorm | Row::LayerNormBwd | Row::RmsNorm | Row::RmsNormBwd | Row::GeluGrad | Row::Rope | Row::CrossEntropyBwd), _)
+        | (Op::Attention(_) | Op::AttentionBwd(_) | Op::AdamW(_), _) => None,
+        _ => unreachable!("{op} with {} operands has no cotangent", args.len()),
+    }
+}
+
+/// silu′(x) = σ(x) + silu(x) (1 − σ(x))
+fn silu_slope<'t>(x: V<'t>, silu: V<'t>) -> V<'t> {
+    let s = x.row(Row::Sigmoid, &[]);
+    s + silu * (-s + 1.0)
+}

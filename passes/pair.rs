@@ -1,0 +1,253 @@
+//! A loop's body forward and backward: one joint function, and how it is cut into two that pass residuals between them.
+
+use ir::{Class, Func, Graph, Loop, NodeId, Op, Type};
+use petgraph::algo::ford_fulkerson;
+use petgraph::graph::{DiGraph, NodeIndex};
+use petgraph::visit::EdgeRef;
+use std::collections::HashMap;
+
+/// What an input of a joint body is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Goes from one forward iteration to the next.
+    Carried,
+    /// One an iteration, known to both directions: a parameter.
+    Stacked,
+    /// The same every iteration.
+    Invariant,
+    /// Goes from one backward iteration to the next.
+    BackwardCarried,
+    /// One a backward iteration.
+    BackwardStacked,
+}
+
+/// A joint body: inputs by role, forward results, then what the backward carries, then what it stacks.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// The body.
+    pub func: Func,
+    /// The role of each input, in the order of [`Role`].
+    pub roles: Vec<Role>,
+    /// Iterations.
+    pub trip: u32,
+    /// Whether the forward loop runs from the last iteration to the first.
+    pub reverse: bool,
+    /// How many forward results are carried.
+    pub carried: usize,
+    /// How many results are forward results.
+    pub results: usize,
+}
+
+/// A joint body cut in two.
+pub struct Split {
+    forward: Func,
+    backward: Func,
+    /// Inputs of the joint body that the forward reads, in the forward's order.
+    forward_inputs: Vec<usize>,
+    /// What each input of the backward is.
+    backward_inputs: Vec<Source>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Source {
+    Input(usize),
+    Residual(usize),
+}
+
+impl Pair {
+    /// How many values the backward carries.
+    pub fn backward_carried(&self) -> usize {
+        self.roles.iter().filter(|r| **r == Role::BackwardCarried).count()
+    }
+
+    fn inputs(&self) -> Vec<NodeId> {
+        let mut found: Vec<(u32, NodeId)> =
+            self.func.ids().filter_map(|id| if let Op::Input(i, _) = self.func.node(id).op { Some((i, id)) } else { None }).collect();
+        found.sort_unstable();
+        found.into_iter().map(|f| f.1).collect()
+    }
+
+    /// Which nodes depend on a cotangent: those the backward must compute.
+    fn backward_nodes(&self) -> Vec<bool> {
+        let mut is_backward = vec![false; self.func.nodes.len()];
+        for id in self.func.ids() {
+            let node = self.func.node(id);
+            is_backward[id.index()] = match &node.op {
+                Op::Input(i, _) => matches!(self.roles[*i as usize], Role::BackwardCarried | Role::BackwardStacked),
+                _ => node.args.iter().any(|a| is_backward[a.index()]),
+            };
+        }
+        is_backward
+    }
+
+    /// Cuts the body where the fewest bytes cross from the forward to the backward.
+    pub fn split(&self) -> Split {
+        let is_backward = self.backward_nodes();
+        let live = self.func.live();
+        let saved = self.residuals(&is_backward, &live);
+        let inputs = self.inputs();
+        let forward_results: Vec<NodeId> = self.func.results[..self.results].iter().chain(&saved).copied().collect();
+        let (forward, forward_sources) = extract(&self.func, &forward_results, &HashMap::new(), &inputs, &self.roles, Role::Carried);
+        let residuals: HashMap<NodeId, usize> = saved.iter().enumerate().map(|(i, id)| (*id, i)).collect();
+        let (backward, backward_inputs) =
+            extract(&self.func, &self.func.results[self.results..], &residuals, &inputs, &self.roles, Role::BackwardCarried);
+        let forward_inputs = forward_sources.iter().map(|s| if let Source::Input(i) = s { *i } else { unreachable!("the forward has no residuals") });
+        Split { forward, backward, forward_inputs: forward_inputs.collect(), backward_inputs }
+    }
+
+    /// The values to save: a minimum cut between what cannot be computed again and what the backward reads.
+    fn residuals(&self, is_backward: &[bool], live: &[bool]) -> Vec<NodeId> {
+        const INFINITE: u64 = 1 << 50;
+        let func = &self.func;
+        let forward = |id: NodeId| live[id.index()] && !is_backward[id.index()];
+        let free = |id: NodeId| match &func.node(id).op {
+            Op::Input(i, _) => self.roles[*i as usize] != Role::Carried,
+            op => op.spec().class == Class::Leaf,
+        };
+        let mut graph: DiGraph<Option<NodeId>, u64> = DiGraph::new();
+        let (source, sink) = (graph.add_node(None), graph.add_node(None));
+        let mut ports: Vec<Option<(NodeIndex, NodeIndex)>> = vec![None; func.nodes.len()];
+        for id in func.ids().filter(|id| forward(*id) && !free(*id)) {
+            let (enter, leave) = (graph.add_node(Some(id)), graph.add_node(Some(id)));
+            graph.add_edge(enter, leave, if saveable(func, id) { func.ty(id).bytes().max(1) as u64 } else { INFINITE });
+            if !recomputable(&func.node(id).op) {
+                graph.add_edge(source, enter, INFINITE);
+            }
+            for a in &func.node(id).args {
+                if let Some((_, from)) = ports[a.index()] {
+                    graph.add_edge(from, enter, INFINITE);
+                }
+            }
+            ports[id.index()] = Some((enter, leave));
+        }
+        let results = &func.results[self.results..];
+        let read_by_backward = |id: NodeId| {
+            results.contains(&id) || func.ids().any(|user| live[user.index()] && is_backward[user.index()] && func.node(user).args.contains(&id))
+        };
+        for id in func.ids().filter(|id| forward(*id)) {
+            if let Some((_, leave)) = ports[id.index()].filter(|_| read_by_backward(id)) {
+                graph.add_edge(leave, sink, INFINITE);
+            }
+        }
+        let (_, flow) = ford_fulkerson(&graph, source, sink);
+        // the cut nearest the sink: what still reaches it is computed again
+        let mut reaches = vec![false; graph.node_count()];
+        let mut stack = vec![sink];
+        reaches[sink.index()] = true;
+        while let Some(n) = stack.pop() {
+            let into = graph.edges_directed(n, petgraph::Incoming).filter(|e| flow[e.id().index()] < *e.weight()).map(|e| e.source());
+            let back = graph.edges_directed(n, petgraph::Outgoing).filter(|e| flow[e.id().index()] > 0).map(|e| e.target());
+            for m in into.chain(back).collect::<Vec<_>>() {
+                if !std::mem::replace(&mut reaches[m.index()], true) {
+                    stack.push(m);
+                }
+            }
+        }
+        func.ids().filter(|id| ports[id.index()].is_some_and(|(enter, leave)| !reaches[enter.index()] && reaches[leave.index()])).collect()
+    }
+
+    /// The forward loop, its body added to `funcs`. `outer` holds what each joint input gets.
+    pub(crate) fn emit_forward(&self, split: &Split, outer: &[Option<NodeId>], funcs: &mut Vec<Func>, func: &mut Func) -> NodeId {
+        let args: Vec<NodeId> = split.forward_inputs.iter().map(|i| outer[*i].expect("forward operands are known")).collect();
+        let stacked = split.forward_inputs.iter().filter(|i| self.roles[**i] == Role::Stacked).count();
+        self.emit(split.forward.clone(), self.carried, stacked, self.reverse, &args, funcs, func)
+    }
+
+    /// The backward loop. Residuals are members of the tuple `forward`.
+    pub(crate) fn emit_backward(
+        &self,
+        split: &Split,
+        outer: &[Option<NodeId>],
+        forward: NodeId,
+        funcs: &mut Vec<Func>,
+        func: &mut Func,
+    ) -> NodeId {
+        let mut args = vec![];
+        let mut stacked = 0;
+        for source in &split.backward_inputs {
+            match source {
+                Source::Residual(i) => {
+                    args.push(func.add(Op::Get((self.results + i) as u32), &[forward]));
+                    stacked += 1;
+                }
+                Source::Input(i) => {
+                    args.push(outer[*i].expect("backward operands are known"));
+                    stacked += usize::from(matches!(self.roles[*i], Role::Stacked | Role::BackwardStacked));
+                }
+            }
+        }
+        self.emit(split.backward.clone(), self.backward_carried(), stacked, !self.reverse, &args, funcs, func)
+    }
+
+    fn emit(&self, body: Func, carried: usize, stacked: usize, reverse: bool, args: &[NodeId], funcs: &mut Vec<Func>, func: &mut Func) -> NodeId {
+        let l = Loop { func: funcs.len() as u32, trip: self.trip, carried: carried as u32, stacked: stacked as u32, reverse };
+        let name = self.func.name.split('.').next().unwrap_or("body");
+        funcs.push(Func { name: format!("{name}.{}", if reverse == self.reverse { "forward" } else { "backward" }), ..body });
+        let types: Vec<&Type> = args.iter().map(|a| func.ty(*a)).collect();
+        let ty = Graph::repeat_type(funcs, &l, &types).unwrap_or_else(|why| panic!("{name}: {why}"));
+        func.add_typed(Op::Repeat(l), args, ty)
+    }
+}
+
+/// Whether a value can be a residual. Views are not: what they look at is saved instead.
+fn saveable(func: &Func, id: NodeId) -> bool {
+    let node = func.node(id);
+    !node.ty.parts.iter().any(|_| true) && node.op.spec().class != Class::View && node.ty.dtype != ir::DType::Tuple
+}
+
+/// Whether the backward may compute a value again: cheap work, no products and no loops.
+fn recomputable(op: &Op) -> bool {
+    match op.spec().class {
+        Class::Pointwise | Class::View | Class::Structure => !matches!(op, Op::Repeat(_)),
+        Class::Composite | Class::Reduce => !matches!(op, Op::AdamW(_)),
+        Class::Index => matches!(op, Op::Concat(_) | Op::Pad(..)),
+        Class::Leaf => !matches!(op, Op::Input(..)),
+        Class::Contract => false,
+    }
+}
+
+/// The part of a joint body that computes `results` from residuals and inputs, and what its inputs are: carried, stacked, invariant.
+fn extract(
+    func: &Func,
+    results: &[NodeId],
+    residuals: &HashMap<NodeId, usize>,
+    inputs: &[NodeId],
+    roles: &[Role],
+    carried: Role,
+) -> (Func, Vec<Source>) {
+    let mut needed = vec![false; func.nodes.len()];
+    let mut stack: Vec<NodeId> = results.to_vec();
+    while let Some(id) = stack.pop() {
+        if !std::mem::replace(&mut needed[id.index()], true) && !residuals.contains_key(&id) {
+            stack.extend(&func.node(id).args);
+        }
+    }
+    let uses = |i: usize| needed[inputs[i].index()] && !residuals.contains_key(&inputs[i]);
+    let pick = |role: Role| (0..inputs.len()).filter(move |i| roles[*i] == role);
+    let mut sources: Vec<Source> = pick(carried).map(Source::Input).collect();
+    let mut used_residuals: Vec<usize> = residuals.iter().filter(|(id, _)| needed[id.index()]).map(|(_, i)| *i).collect();
+    used_residuals.sort_unstable();
+    sources.extend(used_residuals.into_iter().map(Source::Residual));
+    for role in [Role::Stacked, Role::BackwardStacked, Role::Invariant] {
+        sources.extend(pick(role).filter(|i| uses(*i)).map(Source::Input));
+    }
+    let mut out = Func::new(&func.name);
+    let mut new: HashMap<NodeId, NodeId> = HashMap::new();
+    let by_residual: HashMap<usize, NodeId> = residuals.iter().map(|(id, i)| (*i, *id)).collect();
+    for (i, source) in sources.iter().enumerate() {
+        let at = match source {
+            Source::Input(j) => inputs[*j],
+            Source::Residual(j) => by_residual[j],
+        };
+        new.insert(at, out.add(Op::Input(i as u32, func.ty(at).clone()), &[]));
+    }
+    for id in func.ids().filter(|id| needed[id.index()]) {
+        if let std::collections::hash_map::Entry::Vacant(_) = new.entry(id) {
+            let node = func.node(id);
+            let args = node.args.iter().map(|a| new[a]).collect();
+            new.insert(id, out.push(ir::Node { args, ..node.clone() }));
+        }
+    }
+    out.results = results.iter().map(|r| new[r]).collect();
+    (out.sweep(), sources)
+}

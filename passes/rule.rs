@@ -1,0 +1,436 @@
+//! Rules as equations over ops with attributes, their matcher, and the two ways to apply them: saturation and plain rewriting.
+//!
+//! In a pattern `?x` binds a value, `contract[?e]` binds an op with its attributes, and anything else is an op as it prints.
+//! Commutative ops match in both orders; so does `contract`, with its labels exchanged. egg keeps the e-graph, congruence, the
+//! analysis and explanations; the rest is here, because egg's patterns cannot bind attributes and its runner stops by the clock.
+
+use crate::term::{EGraph, Term, Terms, World};
+use egg::{ENodeOrVar, Id, PatternAst, Subst, Var};
+use ir::{Attn, Ein, Op, Type};
+use smallvec::SmallVec;
+use std::collections::{HashMap, HashSet};
+
+/// What a rule does to the bits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Legality {
+    /// Equal to the last bit in any precision.
+    Exact,
+    /// Equal over the reals.
+    Reassociates,
+    /// Equal up to a stated bound.
+    Approximate,
+}
+
+#[derive(Clone, Debug)]
+enum Head {
+    Op(Op),
+    Bind(&'static str, u8),
+}
+
+#[derive(Clone, Debug)]
+enum Pattern {
+    Var(u8),
+    Node(Head, Vec<Pattern>),
+}
+
+/// What a match has bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Bindings {
+    ids: SmallVec<[Option<Id>; 8]>,
+    ops: SmallVec<[Option<Op>; 2]>,
+}
+
+/// The matched term as it stands, operand order included: the left side of a proof step.
+#[derive(Clone, Debug)]
+enum Seen {
+    Var(u8),
+    Node(Op, Vec<Seen>),
+}
+
+/// An equation with a name, a legality and a condition, which also computes attributes of the right side.
+pub struct Rule {
+    /// The name, as proofs print it.
+    pub name: &'static str,
+    /// What it does to the bits.
+    pub legality: Legality,
+    /// Left and right side as written.
+    pub text: (&'static str, &'static str),
+    lhs: Pattern,
+    rhs: Pattern,
+    vars: Vec<String>,
+    ops: Vec<String>,
+    when: fn(&mut Match) -> Option<()>,
+}
+
+/// What a rule's condition sees.
+pub struct Match<'a> {
+    rule: &'a Rule,
+    world: &'a dyn World,
+    bound: Bindings,
+}
+
+impl Match<'_> {
+    fn slot(&self, table: &[String], v: &str) -> usize {
+        table.iter().position(|x| x == v).unwrap_or_else(|| panic!("rule {}: there is no ?{v}", self.rule.name))
+    }
+    /// The class of `?v`.
+    pub fn id(&self, v: &str) -> Id {
+        self.bound.ids[self.slot(&self.rule.vars, v)].expect("the left side binds every variable")
+    }
+    /// The type of `?v`.
+    pub fn ty(&self, v: &str) -> &Type {
+        &self.world.fact(self.id(v)).ty
+    }
+    /// The number `?v` is, if it is one.
+    pub fn number(&self, v: &str) -> Option<f64> {
+        self.world.fact(self.id(v)).number.map(f64::from_bits)
+    }
+    /// The op bound by `[?v]`.
+    pub fn op(&self, v: &str) -> &Op {
+        self.bound.ops[self.slot(&self.rule.ops, v)].as_ref().expect("the left side binds every op")
+    }
+    /// The labels of the contraction `[?v]`.
+    pub fn ein(&self, v: &str) -> &Ein {
+        if let Op::Contract(e) = self.op(v) { e } else { panic!("rule {}: [?{v}] is not a contraction", self.rule.name) }
+    }
+    /// The labels of the attention `[?v]`.
+    pub fn attn(&self, v: &str) -> &Attn {
+        if let Op::Attention(a) | Op::AttentionBwd(a) = self.op(v) { a } else { panic!("rule {}: [?{v}] is not an attention", self.rule.name) }
+    }
+    /// Sets an op of the right side.
+    pub fn set(&mut self, v: &str, op: Op) -> Option<()> {
+        let i = self.slot(&self.rule.ops, v);
+        self.bound.ops[i] = Some(op);
+        Some(())
+    }
+    /// The world the match stands in.
+    pub fn world(&self) -> &dyn World {
+        self.world
+    }
+}
+
+/// A rule from its text. Panics where the text does not read: rules are part of the program.
+pub fn rule(name: &'static str, legality: Legality, lhs: &'static str, rhs: &'static str, when: fn(&mut Match) -> Option<()>) -> Rule {
+    let mut reader = Reader { rule: name, vars: vec![], ops: vec![] };
+    let left = reader.read(lhs);
+    let bound = reader.vars.len();
+    let right = reader.read(rhs);
+    assert_eq!(bound, reader.vars.len(), "rule {name}: the right side has a variable the left side lacks");
+    Rule { name, legality, text: (lhs, rhs), lhs: left, rhs: right, vars: reader.vars, ops: reader.ops, when }
+}
+
+struct Reader {
+    rule: &'static str,
+    vars: Vec<String>,
+    ops: Vec<String>,
+}
+
+fn slot(table: &mut Vec<String>, v: &str) -> u8 {
+    let i = table.iter().position(|x| x == v).unwrap_or_else(|| {
+        table.push(v.into());
+        table.len() - 1
+    });
+    i as u8
+}
+
+/// Names of ops with attributes, which patterns may bind.
+const BINDABLE: [&str; 14] = [
+    "contract", "reshape", "transpose", "broadcast", "slice", "concat", "pad", "iota", "cast", "sum", "max", "const", "attention", "attention_bwd",
+];
+
+impl Reader {
+    fn read(&mut self, text: &str) -> Pattern {
+        let tokens: Vec<String> = text.replace('(', " ( ").replace(')', " ) ").split_whitespace().map(str::to_string).collect();
+        let mut at = 0;
+        let pattern = self.pattern(&tokens, &mut at);
+        assert_eq!(at, tokens.len(), "rule {}: something follows the pattern {text}", self.rule);
+        pattern
+    }
+
+    fn pattern(&mut self, tokens: &[String], at: &mut usize) -> Pattern {
+        let open = tokens[*at] == "(";
+        *at += usize::from(open);
+        let word = tokens[*at].clone();
+        *at += 1;
+        if let Some(v) = word.strip_prefix('?') {
+            return Pattern::Var(slot(&mut self.vars, v));
+        }
+        let head = match word.split_once("[?") {
+            Some((name, v)) => {
+                let name = BINDABLE.into_iter().find(|n| *n == name).unwrap_or_else(|| panic!("rule {}: {name} has no attributes", self.rule));
+                Head::Bind(name, slot(&mut self.ops, v.trim_end_matches(']')))
+            }
+            None => Head::Op(word.parse().unwrap_or_else(|why| panic!("rule {}: {why}", self.rule))),
+        };
+        let mut args = vec![];
+        if open {
+            while tokens[*at] != ")" {
+                args.push(self.pattern(tokens, at));
+            }
+            *at += 1;
+        }
+        Pattern::Node(head, args)
+    }
+}
+
+/// A node as it stands and, where operands may be exchanged, with them exchanged.
+fn orientations(n: &Term) -> SmallVec<[(Op, SmallVec<[Id; 3]>, bool); 2]> {
+    let mut out = SmallVec::new();
+    out.push((n.op.clone(), n.args.clone(), false));
+    if n.args.len() != 2 {
+        return out;
+    }
+    let swapped: SmallVec<[Id; 3]> = [n.args[1], n.args[0]].into_iter().collect();
+    match &n.op {
+        Op::Contract(e) if n.args[0] != n.args[1] || e.swap() != *e => out.push((Op::Contract(e.swap()), swapped, true)),
+        op if op.commutes() && n.args[0] != n.args[1] => out.push((op.clone(), swapped, true)),
+        _ => {}
+    }
+    out
+}
+
+impl Rule {
+    fn matches(&self, world: &dyn World, p: &Pattern, id: Id, bound: &Bindings) -> Vec<(Bindings, Seen)> {
+        match p {
+            Pattern::Var(v) => {
+                let mut bound = bound.clone();
+                match bound.ids[usize::from(*v)] {
+                    Some(b) if world.find(b) != world.find(id) => vec![],
+                    _ => {
+                        bound.ids[usize::from(*v)] = Some(world.find(id));
+                        vec![(bound, Seen::Var(*v))]
+                    }
+                }
+            }
+            Pattern::Node(head, ps) => {
+                let mut out: Vec<(Bindings, Seen)> = vec![];
+                for n in world.nodes(id).iter().filter(|n| n.args.len() == ps.len() && fits(head, &n.op)) {
+                    for (bound, seen) in orientations(n).into_iter().flat_map(|o| self.matches_node(world, head, ps, n, o, bound)) {
+                        if !out.iter().any(|o| o.0 == bound) {
+                            out.push((bound, seen));
+                        }
+                    }
+                }
+                out
+            }
+        }
+    }
+
+    fn matches_node(
+        &self,
+        world: &dyn World,
+        head: &Head,
+        ps: &[Pattern],
+        n: &Term,
+        (op, args, swapped): (Op, SmallVec<[Id; 3]>, bool),
+        bound: &Bindings,
+    ) -> Vec<(Bindings, Seen)> {
+        let mut bound = bound.clone();
+        if let Head::Bind(_, s) = head {
+            match &bound.ops[usize::from(*s)] {
+                Some(have) if *have != op => return vec![],
+                _ => bound.ops[usize::from(*s)] = Some(op),
+            }
+        }
+        let mut partial: Vec<(Bindings, Vec<Seen>)> = vec![(bound, vec![])];
+        for (p, a) in ps.iter().zip(&args) {
+            let extend = |(b, seen): (Bindings, Vec<Seen>)| {
+                self.matches(world, p, *a, &b).into_iter().map(move |(b, s)| (b, seen.iter().cloned().chain([s]).collect()))
+            };
+            partial = partial.into_iter().flat_map(extend).collect();
+        }
+        let in_order = |(b, mut seen): (Bindings, Vec<Seen>)| {
+            if swapped {
+                seen.reverse();
+            }
+            (b, Seen::Node(n.op.clone(), seen))
+        };
+        partial.into_iter().map(in_order).collect()
+    }
+
+    /// Every way the left side matches at a class and the condition holds.
+    fn at(&self, world: &dyn World, root: Id) -> Vec<(Bindings, Seen)> {
+        let empty = Bindings { ids: smallvec::smallvec![None; self.vars.len()], ops: smallvec::smallvec![None; self.ops.len()] };
+        let holds = |(bound, seen)| {
+            let mut m = Match { rule: self, world, bound };
+            (self.when)(&mut m).map(|()| (m.bound, seen))
+        };
+        self.matches(world, &self.lhs, root, &empty).into_iter().filter_map(holds).collect()
+    }
+
+    fn root_name(&self) -> &'static str {
+        match &self.lhs {
+            Pattern::Node(Head::Op(op), _) => op.name(),
+            Pattern::Node(Head::Bind(name, _), _) => name,
+            Pattern::Var(_) => panic!("rule {}: the left side is only a variable", self.name),
+        }
+    }
+
+    fn search(&self, world: &dyn World) -> Vec<(Id, Bindings, Seen)> {
+        world.with_op(self.root_name()).into_iter().flat_map(|root| self.at(world, root).into_iter().map(move |(b, s)| (root, b, s))).collect()
+    }
+
+    fn build(&self, p: &Pattern, bound: &Bindings, terms: &mut Terms) -> Result<Id, String> {
+        match p {
+            Pattern::Var(v) => bound.ids[usize::from(*v)].ok_or_else(|| format!("rule {}: a variable is unbound", self.name)),
+            Pattern::Node(head, ps) => {
+                let args = ps.iter().map(|p| self.build(p, bound, terms)).collect::<Result<_, _>>()?;
+                terms.try_add(Term { op: self.op_of(head, bound), args })
+            }
+        }
+    }
+
+    fn op_of(&self, head: &Head, bound: &Bindings) -> Op {
+        match head {
+            Head::Op(op) => op.clone(),
+            Head::Bind(name, s) => bound.ops[usize::from(*s)].clone().unwrap_or_else(|| panic!("rule {}: {name}[?] is not set", self.name)),
+        }
+    }
+
+    /// What the rule makes of a plain term, if it applies.
+    pub fn rewrite(&self, terms: &mut Terms, root: Id) -> Option<Id> {
+        if terms.term(root).op.name() != self.root_name() {
+            return None;
+        }
+        let (bound, _) = self.at(terms, root).into_iter().next()?;
+        Some(self.build(&self.rhs, &bound, terms).unwrap_or_else(|why| panic!("rule {}: {why}", self.name)))
+    }
+
+    /// Whether this rule, at the root of `from`, gives `to`.
+    pub fn gives(&self, terms: &mut Terms, from: Id, to: Id) -> bool {
+        self.at(terms, from).into_iter().any(|(bound, _)| self.build(&self.rhs, &bound, terms) == Ok(to))
+    }
+
+    fn var(v: u8) -> Var {
+        Var::from_u32(u32::from(v))
+    }
+
+    fn seen_ast(seen: &Seen, ast: &mut PatternAst<Term>) -> Id {
+        match seen {
+            Seen::Var(v) => ast.add(ENodeOrVar::Var(Self::var(*v))),
+            Seen::Node(op, args) => {
+                let args = args.iter().map(|a| Self::seen_ast(a, ast)).collect();
+                ast.add(ENodeOrVar::ENode(Term { op: op.clone(), args }))
+            }
+        }
+    }
+
+    fn pattern_ast(&self, p: &Pattern, bound: &Bindings, ast: &mut PatternAst<Term>) -> Id {
+        match p {
+            Pattern::Var(v) => ast.add(ENodeOrVar::Var(Self::var(*v))),
+            Pattern::Node(head, ps) => {
+                let args = ps.iter().map(|p| self.pattern_ast(p, bound, ast)).collect();
+                ast.add(ENodeOrVar::ENode(Term { op: self.op_of(head, bound), args }))
+            }
+        }
+    }
+
+    fn apply(&self, eg: &mut EGraph, root: Id, bound: &Bindings, seen: &Seen) -> bool {
+        let (mut left, mut right) = (PatternAst::default(), PatternAst::default());
+        self.pattern_ast(&self.rhs, bound, &mut right);
+        let mut subst = Subst::with_capacity(self.vars.len());
+        for (i, id) in bound.ids.iter().enumerate() {
+            if let Some(id) = id {
+                subst.insert(Self::var(i as u8), *id);
+            }
+        }
+        if eg.are_explanations_enabled() {
+            Self::seen_ast(seen, &mut left);
+            eg.union_instantiations(&left, &right, &subst, self.name).1
+        } else {
+            let id = eg.add_instantiation(&right, &subst);
+            eg.union(root, id)
+        }
+    }
+}
+
+fn fits(head: &Head, op: &Op) -> bool {
+    match head {
+        Head::Op(want) => op == want,
+        Head::Bind(name, _) => op.name() == *name,
+    }
+}
+
+/// How a saturation went.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Rounds until nothing changed.
+    pub rounds: usize,
+    /// E-nodes at the end.
+    pub nodes: usize,
+    /// Whether nothing was left to do; false where a cap was hit, which callers must say.
+    pub saturated: bool,
+    /// How often each rule changed something.
+    pub fired: Vec<(&'static str, usize)>,
+}
+
+/// Most rounds and e-nodes of one saturation.
+pub const ROUNDS_MAX: usize = 30;
+/// Most e-nodes of one saturation.
+pub const NODES_MAX: usize = 20_000;
+
+/// Applies every rule, once a round, in order, until nothing changes or a cap is hit.
+pub fn saturate(eg: &mut EGraph, rules: &[Rule]) -> Report {
+    let mut report = Report { fired: rules.iter().map(|r| (r.name, 0)).collect(), ..Report::default() };
+    // only asked whether it holds a match: its order reaches nothing
+    let mut done: HashSet<(usize, Id, Bindings)> = HashSet::new();
+    eg.rebuild();
+    while report.rounds < ROUNDS_MAX && !report.saturated && eg.total_size() < NODES_MAX {
+        report.rounds += 1;
+        let found: Vec<_> = rules.iter().enumerate().flat_map(|(i, rule)| rule.search(eg).into_iter().map(move |m| (i, m))).collect();
+        let mut changed = false;
+        for (i, (root, bound, seen)) in found {
+            if eg.total_size() >= NODES_MAX || !done.insert((i, root, bound.clone())) {
+                continue;
+            }
+            if rules[i].apply(eg, root, &bound, &seen) {
+                changed = true;
+                report.fired[i].1 += 1;
+            }
+        }
+        eg.rebuild();
+        report.saturated = !changed;
+    }
+    report.nodes = eg.total_size();
+    report.fired.retain(|f| f.1 > 0);
+    report
+}
+
+/// Innermost rewriting: operands first, then the first rule that applies, until none does.
+pub struct Rewriter<'a> {
+    rules: &'a [&'a Rule],
+    done: HashMap<Id, Id>,
+    /// Rewrites so far; a cap on it turns an endless rule set into a loud error.
+    pub steps: usize,
+}
+
+impl<'a> Rewriter<'a> {
+    /// A rewriter by these rules, in order of preference.
+    pub fn new(rules: &'a [&'a Rule]) -> Rewriter<'a> {
+        Rewriter { rules, done: HashMap::new(), steps: 0 }
+    }
+
+    /// The normal form of a term.
+    pub fn rewrite(&mut self, terms: &mut Terms, id: Id) -> Id {
+        if let Some(to) = self.done.get(&id) {
+            return *to;
+        }
+        let mut term = terms.term(id).clone();
+        for a in &mut term.args {
+            *a = self.rewrite(terms, *a);
+        }
+        let here = terms.add(term);
+        let next = self.rules.iter().find_map(|r| r.rewrite(terms, here).filter(|to| *to != here));
+        let to = match next {
+            None => here,
+            Some(to) => {
+                self.steps += 1;
+                assert!(self.steps < 100_000, "the rewriting rules do not end");
+                self.rewrite(terms, to)
+            }
+        };
+        self.done.insert(id, to);
+        self.done.insert(here, to);
+        to
+    }
+}

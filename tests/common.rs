@@ -1,0 +1,71 @@
+//! What the tests share: small models, random values, comparison.
+
+use ir::{DType, Env, Graph, Type, Value};
+use models::{Gpt, Llama, Model};
+
+/// A small GPT of awkward sizes.
+pub fn gpt() -> Model {
+    Model::Gpt(Gpt { vocab_size: 11, n_positions: 9, n_layer: 2, n_head: 2, n_embd: 6, dropout: 0.0 })
+}
+
+/// A small Llama with grouped heads.
+pub fn llama(tied: bool) -> Model {
+    Model::Llama(Llama {
+        vocab_size: 13,
+        max_position_embeddings: 16,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        hidden_size: 16,
+        intermediate_size: 10,
+        tie_word_embeddings: tied,
+        ..Llama::default()
+    })
+}
+
+/// A model's program for a batch of sequences.
+pub fn bound(model: &Model, batch: u64, time: u64) -> Graph {
+    let graph = model.graph().expect("the model is well-typed");
+    graph.bind(&|s| Some(if s == 'B' { batch } else { time })).expect("both dims are bound")
+}
+
+/// A counter-based source of numbers.
+pub struct Random(pub u32);
+
+impl Random {
+    pub fn bits(&mut self) -> u32 {
+        self.0 = self.0.wrapping_add(1);
+        ir::random_bits(7, self.0)
+    }
+    pub fn below(&mut self, n: usize) -> usize {
+        self.bits() as usize % n.max(1)
+    }
+    /// Uniform in −1..1, exact in `f32`.
+    pub fn unit(&mut self) -> f64 {
+        f64::from(self.bits() >> 8) / f64::from(1 << 23) - 1.0
+    }
+    pub fn value(&mut self, ty: &Type, classes: usize) -> Value {
+        let one = |r: &mut Random| match ty.dtype {
+            DType::I32 | DType::U32 => r.below(classes) as f64,
+            DType::Bool => r.below(2) as f64,
+            DType::F32 | DType::Tuple => r.unit(),
+        };
+        Value::new(ty.sizes(), (0..ty.count()).map(|_| one(self)).collect())
+    }
+}
+
+/// Random inputs and parameters for a program; ids are below `classes`.
+pub fn environment(graph: &Graph, seed: u32, classes: usize) -> Env {
+    let mut random = Random(seed.wrapping_mul(1000));
+    let inputs = graph.inputs.iter().cloned().zip(graph.main().inputs());
+    let params = graph.params().into_iter().map(|(n, t)| (n.to_string(), t));
+    inputs.chain(params).collect::<Vec<_>>().into_iter().map(|(n, t)| { let v = random.value(&t, classes); (n, v) }).collect()
+}
+
+/// The largest difference, relative to the largest element of `want`.
+pub fn difference(have: &Value, want: &Value) -> f64 {
+    assert_eq!(have.dims, want.dims);
+    let scale = want.data.iter().fold(1e-30f64, |m, x| m.max(x.abs()));
+    let worst = have.data.iter().zip(&want.data).map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() }).fold(0.0f64, |m, d| if d > m || d.is_nan() { d } else { m });
+    worst / scale
+}

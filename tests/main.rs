@@ -1,0 +1,5 @@
+//! What only makes sense across crates.
+
+mod common;
+/// Gradients against finite differences; every stage of both models means the same.
+mod stages;
