@@ -220,8 +220,8 @@ pub fn recognise() -> Vec<Rule> { vec![
     rule("sigmoid-quotient", Reassociates, "(div ?y (add (exp (mul ?x ?c)) 1.0))",                  "(mul ?y (sigmoid (mul ?x const[?r])))", |m| { when(number(m, "c"))?; let c = m.number("c")?; set_number(m, "r", -c) }),
     rule("silu",             Exact,        "(mul ?x (sigmoid ?x))",                                 "(silu ?x)",                 always),
     rule("swiglu",           Exact,        "(mul (silu ?a) ?b)",                                    "(swiglu ?a ?b)",            |m| when(m.ty("a") == m.ty("b"))),
-    rule("gelu",             Approximate,  "(mul (mul ?x (add (tanh (mul (add ?x (mul (mul (mul ?x ?x) ?x) ?a)) ?b)) 1.0)) 0.5)",          "(gelu ?x)", |m| gelu_numbers(m)),
-    rule("gelu-factored",    Approximate,  "(mul (mul ?x (add (tanh (mul (mul ?x (add (mul (mul ?x ?x) ?a) 1.0)) ?b)) 1.0)) 0.5)",         "(gelu ?x)", |m| gelu_numbers(m)),
+    rule("gelu",             Approximate,  "(mul ?x (add (tanh (mul (add ?x (mul (mul (mul ?x ?x) ?x) ?a)) ?b)) 1.0))",          "(mul (gelu ?x) 2.0)", |m| gelu_numbers(m)),
+    rule("gelu-factored",    Approximate,  "(mul ?x (add (tanh (mul (mul ?x (add (mul (mul ?x ?x) ?a) 1.0)) ?b)) 1.0))",         "(mul (gelu ?x) 2.0)", |m| gelu_numbers(m)),
     rule("rope",             Reassociates, "(add (mul ?x (concat[-1] ?cos ?cos)) (mul (concat[-1] (mul (slice[?hi] ?x) -1.0) (slice[?lo] ?x)) (concat[-1] ?sin ?sin)))", "(rope ?x ?cos ?sin)", is_rope),
     rule("rope-halves",      Reassociates, "(concat[-1] (sub (mul (slice[?lo] ?x) ?cos) (mul (slice[?hi] ?x) ?sin)) (add (mul (slice[?hi] ?x) ?cos) (mul (slice[?lo] ?x) ?sin)))", "(rope ?x ?cos ?sin)", is_rope),
 

@@ -1,0 +1,532 @@
+//! The kernel language: a small structured program of loops, typed vectors, register tiles and guarded loads and stores.
+//!
+//! A kernel computes the units `lo..hi` of its work; units are independent, so any partition gives the same bits. Locals are mutable
+//! arrays (register tiles) whose indices are constants once unrolled loops are unrolled. How operands are packed and staged stands here
+//! in plain sight; printers have one arm a statement.
+
+use ir::{Bin, Red, Un};
+use std::fmt::{self, Display};
+use std::ops::{Add, Mul, Sub};
+
+/// The type of a lane.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(missing_docs)]
+pub enum Elem {
+    F32,
+    I32,
+    U32,
+    Bool,
+}
+
+impl Elem {
+    /// The element type of an IR value.
+    pub fn of(dtype: ir::DType) -> Elem {
+        match dtype {
+            ir::DType::F32 => Elem::F32,
+            ir::DType::I32 => Elem::I32,
+            ir::DType::U32 => Elem::U32,
+            ir::DType::Bool => Elem::Bool,
+            ir::DType::Tuple => panic!("a tuple is not an element"),
+        }
+    }
+    /// Bytes in memory.
+    pub fn bytes(self) -> usize {
+        if self == Elem::Bool { 1 } else { 4 }
+    }
+}
+
+impl Display for Elem {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Elem::F32 => "f32",
+            Elem::I32 => "i32",
+            Elem::U32 => "u32",
+            Elem::Bool => "bool",
+        })
+    }
+}
+
+/// An index variable.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Var(pub u32);
+
+/// A mutable local array.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct LocalId(pub u32);
+
+/// Index arithmetic, in 64 bits. Operators fold constants.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[allow(missing_docs)]
+pub enum Ix {
+    Const(i64),
+    Var(Var),
+    Add(Box<Ix>, Box<Ix>),
+    Sub(Box<Ix>, Box<Ix>),
+    Mul(Box<Ix>, Box<Ix>),
+    Div(Box<Ix>, Box<Ix>),
+    Rem(Box<Ix>, Box<Ix>),
+    Min(Box<Ix>, Box<Ix>),
+    Max(Box<Ix>, Box<Ix>),
+}
+
+impl Ix {
+    /// The value where it is known.
+    pub fn known(&self) -> Option<i64> {
+        if let Ix::Const(n) = self { Some(*n) } else { None }
+    }
+    /// The quotient.
+    pub fn div(self, n: impl Into<Ix>) -> Ix {
+        match (self, n.into()) {
+            (Ix::Const(a), Ix::Const(b)) => Ix::Const(a / b),
+            (a, Ix::Const(1)) => a,
+            (a, b) => Ix::Div(Box::new(a), Box::new(b)),
+        }
+    }
+    /// The remainder.
+    pub fn rem(self, n: impl Into<Ix>) -> Ix {
+        match (self, n.into()) {
+            (Ix::Const(a), Ix::Const(b)) => Ix::Const(a % b),
+            (_, Ix::Const(1)) => Ix::Const(0),
+            (a, b) => Ix::Rem(Box::new(a), Box::new(b)),
+        }
+    }
+    /// The lesser.
+    pub fn min(self, n: impl Into<Ix>) -> Ix {
+        match (self, n.into()) {
+            (Ix::Const(a), Ix::Const(b)) => Ix::Const(a.min(b)),
+            (a, b) if a == b => a,
+            (a, b) => Ix::Min(Box::new(a), Box::new(b)),
+        }
+    }
+    /// The greater.
+    pub fn max(self, n: impl Into<Ix>) -> Ix {
+        match (self, n.into()) {
+            (Ix::Const(a), Ix::Const(b)) => Ix::Const(a.max(b)),
+            (a, b) => Ix::Max(Box::new(a), Box::new(b)),
+        }
+    }
+    /// The largest multiple of `n` that is not greater.
+    pub fn down_to(self, n: i64) -> Ix {
+        self.div(n) * n
+    }
+    /// The smallest multiple of `n` that is not less.
+    pub fn up_to(self, n: i64) -> Ix {
+        (self + (n - 1)).div(n) * n
+    }
+}
+
+impl From<i64> for Ix {
+    fn from(n: i64) -> Ix {
+        Ix::Const(n)
+    }
+}
+impl From<i32> for Ix {
+    fn from(n: i32) -> Ix {
+        Ix::Const(n.into())
+    }
+}
+impl From<usize> for Ix {
+    fn from(n: usize) -> Ix {
+        Ix::Const(n as i64)
+    }
+}
+impl From<Var> for Ix {
+    fn from(v: Var) -> Ix {
+        Ix::Var(v)
+    }
+}
+impl<T: Into<Ix>> Add<T> for Ix {
+    type Output = Ix;
+    fn add(self, other: T) -> Ix {
+        match (self, other.into()) {
+            (Ix::Const(a), Ix::Const(b)) => Ix::Const(a + b),
+            (a, Ix::Const(0)) => a,
+            (Ix::Const(0), b) => b,
+            (a, b) => Ix::Add(Box::new(a), Box::new(b)),
+        }
+    }
+}
+impl<T: Into<Ix>> Sub<T> for Ix {
+    type Output = Ix;
+    fn sub(self, other: T) -> Ix {
+        match (self, other.into()) {
+            (Ix::Const(a), Ix::Const(b)) => Ix::Const(a - b),
+            (a, Ix::Const(0)) => a,
+            (a, b) => Ix::Sub(Box::new(a), Box::new(b)),
+        }
+    }
+}
+impl<T: Into<Ix>> Mul<T> for Ix {
+    type Output = Ix;
+    fn mul(self, other: T) -> Ix {
+        match (self, other.into()) {
+            (Ix::Const(a), Ix::Const(b)) => Ix::Const(a * b),
+            (_, Ix::Const(0)) | (Ix::Const(0), _) => Ix::Const(0),
+            (a, Ix::Const(1)) => a,
+            (Ix::Const(1), b) => b,
+            (a, b) => Ix::Mul(Box::new(a), Box::new(b)),
+        }
+    }
+}
+
+/// Where memory is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Buf {
+    /// An argument of the kernel.
+    Arg(usize),
+    /// A region of this thread's scratch memory, `f32`.
+    Scratch(usize),
+}
+
+/// A value of one or several lanes. Scalars meet vectors by `Splat` alone.
+#[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs)]
+pub enum Expr {
+    Const(f64, Elem),
+    /// An element of a local array.
+    Local(LocalId, Ix),
+    /// Consecutive elements; lanes from `valid` on are not read and are 0.
+    Load { buf: Buf, at: Ix, lanes: u32, valid: Option<Ix> },
+    /// The same scalar in every lane.
+    Splat(Box<Expr>, u32),
+    /// An index as `i32`.
+    Index(Ix),
+    /// base, base + step, base + 2 step, … as `i32`.
+    Ramp { base: Ix, step: i64, lanes: u32 },
+    Un(Un, Box<Expr>),
+    Bin(Bin, Box<Expr>, Box<Expr>),
+    /// a b + c with one rounding.
+    Fma(Box<Expr>, Box<Expr>, Box<Expr>),
+    Select(Box<Expr>, Box<Expr>, Box<Expr>),
+    Cast(Elem, Box<Expr>),
+    /// Lanes before `valid` of a, the rest of b.
+    Keep { valid: Ix, a: Box<Expr>, b: Box<Expr> },
+    /// The sum or maximum of the lanes, in a fixed order.
+    Lanes(Red, Box<Expr>),
+    /// The random bits of a counter under a key.
+    Random { key: Box<Expr>, counter: Box<Expr> },
+}
+
+impl Expr {
+    /// An `f32` constant.
+    pub fn f32(x: f64) -> Expr {
+        Expr::Const(x, Elem::F32)
+    }
+    /// The sum.
+    pub fn plus(self, other: Expr) -> Expr {
+        Expr::Bin(Bin::Add, Box::new(self), Box::new(other))
+    }
+    /// The product.
+    pub fn times(self, other: Expr) -> Expr {
+        Expr::Bin(Bin::Mul, Box::new(self), Box::new(other))
+    }
+    /// The difference.
+    pub fn minus(self, other: Expr) -> Expr {
+        Expr::Bin(Bin::Sub, Box::new(self), Box::new(other))
+    }
+    /// The same scalar in every lane.
+    pub fn splat(self, lanes: u32) -> Expr {
+        if lanes == 1 { self } else { Expr::Splat(Box::new(self), lanes) }
+    }
+    /// a b + c.
+    pub fn fma(a: Expr, b: Expr, c: Expr) -> Expr {
+        Expr::Fma(Box::new(a), Box::new(b), Box::new(c))
+    }
+    /// An elementwise function.
+    pub fn un(un: Un, x: Expr) -> Expr {
+        Expr::Un(un, Box::new(x))
+    }
+    /// An elementwise function of two.
+    pub fn bin(bin: Bin, a: Expr, b: Expr) -> Expr {
+        Expr::Bin(bin, Box::new(a), Box::new(b))
+    }
+}
+
+/// What a kernel does.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Stmt {
+    /// A loop. An unrolled one has constant bounds.
+    #[allow(missing_docs)]
+    For { var: Var, lo: Ix, hi: Ix, step: i64, unroll: bool, body: Vec<Stmt> },
+    /// Names an index.
+    Let(Var, Ix),
+    /// Names an index held in memory as `i32`.
+    LetValue(Var, Expr),
+    /// Writes an element of a local array.
+    Set(LocalId, Ix, Expr),
+    /// Writes consecutive elements; lanes from `valid` on are not written.
+    #[allow(missing_docs)]
+    Store { buf: Buf, at: Ix, value: Expr, valid: Option<Ix> },
+    /// Either branch by a < b.
+    #[allow(missing_docs)]
+    If { a: Ix, b: Ix, then: Vec<Stmt>, otherwise: Vec<Stmt> },
+    /// dst[j·dst_row + i] = src[i·src_row + j] for a square tile as wide as a vector.
+    #[allow(missing_docs)]
+    Transpose { src: Buf, at: Ix, src_row: i64, dst: Buf, to: Ix, dst_row: i64 },
+    /// Brings an address near.
+    Prefetch(Buf, Ix),
+}
+
+/// A local array.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub struct Local {
+    pub name: String,
+    pub elem: Elem,
+    pub lanes: u32,
+    pub count: usize,
+}
+
+/// A buffer a kernel is given.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub struct Param {
+    pub elem: Elem,
+    /// Whether the kernel writes it.
+    pub written: bool,
+}
+
+/// A kernel.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Kernel {
+    /// A stable name.
+    pub name: String,
+    /// Its buffers.
+    pub params: Vec<Param>,
+    /// Independent pieces of work.
+    pub units: usize,
+    /// Sizes of the scratch regions, in floats.
+    pub scratch: Vec<usize>,
+    /// Local arrays.
+    pub locals: Vec<Local>,
+    /// Names of index variables; the first two are `lo` and `hi`.
+    pub vars: Vec<String>,
+    /// The body.
+    pub body: Vec<Stmt>,
+}
+
+impl Kernel {
+    /// Floats of scratch memory a thread needs.
+    pub fn scratch_floats(&self) -> usize {
+        self.scratch_offsets().1
+    }
+
+    /// Where each scratch region begins, each aligned to a cache line, and where the last ends.
+    pub fn scratch_offsets(&self) -> (Vec<usize>, usize) {
+        let mut at = 0;
+        let starts = self.scratch.iter().map(|n| { let start = at; at += n.next_multiple_of(16); start }).collect();
+        (starts, at)
+    }
+}
+
+/// Writes a kernel.
+pub struct Writer {
+    kernel: Kernel,
+    open: Vec<Vec<Stmt>>,
+}
+
+impl Writer {
+    /// A kernel without a body.
+    pub fn new(name: &str, params: Vec<Param>, units: usize) -> Writer {
+        let vars = vec!["lo".to_string(), "hi".into()];
+        let kernel = Kernel { name: name.into(), params, units, scratch: vec![], locals: vec![], vars, body: vec![] };
+        Writer { kernel, open: vec![vec![]] }
+    }
+    /// First unit to compute.
+    pub fn lo(&self) -> Ix {
+        Ix::Var(Var(0))
+    }
+    /// One past the last unit.
+    pub fn hi(&self) -> Ix {
+        Ix::Var(Var(1))
+    }
+    /// A fresh index variable.
+    pub fn var(&mut self, name: &str) -> Var {
+        self.kernel.vars.push(name.into());
+        Var(self.kernel.vars.len() as u32 - 1)
+    }
+    /// A fresh local array.
+    pub fn local(&mut self, name: &str, elem: Elem, lanes: u32, count: usize) -> LocalId {
+        self.kernel.locals.push(Local { name: name.into(), elem, lanes, count });
+        LocalId(self.kernel.locals.len() as u32 - 1)
+    }
+    /// A fresh scratch region.
+    pub fn scratch(&mut self, floats: usize) -> Buf {
+        self.kernel.scratch.push(floats);
+        Buf::Scratch(self.kernel.scratch.len() - 1)
+    }
+    /// Appends a statement.
+    pub fn push(&mut self, s: Stmt) {
+        self.open.last_mut().expect("a block is open").push(s);
+    }
+    /// Names an index, unless it is a constant or a name already.
+    pub fn name(&mut self, name: &str, ix: Ix) -> Ix {
+        if matches!(ix, Ix::Const(_) | Ix::Var(_)) {
+            return ix;
+        }
+        let v = self.var(name);
+        self.push(Stmt::Let(v, ix));
+        Ix::Var(v)
+    }
+    /// `for name in lo..hi step`.
+    pub fn each(&mut self, name: &str, lo: impl Into<Ix>, hi: impl Into<Ix>, step: i64, body: impl FnOnce(&mut Writer, Ix)) {
+        self.loop_(name, lo.into(), hi.into(), step, false, body);
+    }
+    /// The same, unrolled.
+    pub fn unrolled(&mut self, name: &str, n: usize, body: impl FnOnce(&mut Writer, Ix)) {
+        self.loop_(name, Ix::Const(0), Ix::from(n), 1, true, body);
+    }
+    fn loop_(&mut self, name: &str, lo: Ix, hi: Ix, step: i64, unroll: bool, body: impl FnOnce(&mut Writer, Ix)) {
+        if let (Some(l), Some(h)) = (lo.known(), hi.known()) {
+            if l >= h {
+                return;
+            }
+            if h - l <= step {
+                return body(self, lo);
+            }
+        }
+        let var = self.var(name);
+        self.open.push(vec![]);
+        body(self, Ix::Var(var));
+        let body = self.open.pop().expect("the loop's block is open");
+        self.push(Stmt::For { var, lo, hi, step, unroll, body });
+    }
+    /// `if a < b`.
+    pub fn branch(&mut self, a: impl Into<Ix>, b: impl Into<Ix>, then: impl FnOnce(&mut Writer), otherwise: impl FnOnce(&mut Writer)) {
+        let (a, b) = (a.into(), b.into());
+        if let (Some(x), Some(y)) = (a.known(), b.known()) {
+            return if x < y { then(self) } else { otherwise(self) };
+        }
+        self.open.push(vec![]);
+        then(self);
+        self.open.push(vec![]);
+        otherwise(self);
+        let otherwise = self.open.pop().expect("the branch's block is open");
+        let then = self.open.pop().expect("the branch's block is open");
+        self.push(Stmt::If { a, b, then, otherwise });
+    }
+    /// Writes a local.
+    pub fn set(&mut self, local: LocalId, at: impl Into<Ix>, value: Expr) {
+        self.push(Stmt::Set(local, at.into(), value));
+    }
+    /// Reads a local.
+    pub fn get(local: LocalId, at: impl Into<Ix>) -> Expr {
+        Expr::Local(local, at.into())
+    }
+    /// Writes memory.
+    pub fn store(&mut self, buf: Buf, at: Ix, value: Expr, valid: Option<Ix>) {
+        self.push(Stmt::Store { buf, at, value, valid });
+    }
+    /// The kernel.
+    pub fn finish(mut self) -> Kernel {
+        self.kernel.body = self.open.pop().expect("the body is open");
+        assert!(self.open.is_empty(), "every block is closed");
+        self.kernel
+    }
+}
+
+/// Reads memory.
+pub fn load(buf: Buf, at: Ix, lanes: u32, valid: Option<Ix>) -> Expr {
+    Expr::Load { buf, at, lanes, valid }
+}
+
+impl Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let params: Vec<String> = self.params.iter().enumerate().map(|(i, p)| format!("{}a{i}: {}", if p.written { "mut " } else { "" }, p.elem)).collect();
+        writeln!(f, "kernel {}({}) {} units {{", self.name, params.join(", "), self.units)?;
+        for (i, n) in self.scratch.iter().enumerate() {
+            writeln!(f, "  scratch s{i}: f32[{n}]")?;
+        }
+        for (i, l) in self.locals.iter().enumerate() {
+            let lanes = if l.lanes == 1 { String::new() } else { format!("x{}", l.lanes) };
+            writeln!(f, "  local {}{i}: {}{lanes}[{}]", l.name, l.elem, l.count)?;
+        }
+        for s in &self.body {
+            self.print(f, s, 1)?;
+        }
+        writeln!(f, "}}")
+    }
+}
+
+impl Kernel {
+    fn var(&self, v: Var) -> String {
+        if v.0 < 2 { self.vars[v.0 as usize].clone() } else { format!("{}{}", self.vars[v.0 as usize], v.0) }
+    }
+
+    fn ix(&self, ix: &Ix) -> String {
+        let two = |a: &Ix, op: &str, b: &Ix| format!("({} {op} {})", self.ix(a), self.ix(b));
+        match ix {
+            Ix::Const(n) => n.to_string(),
+            Ix::Var(v) => self.var(*v),
+            Ix::Add(a, b) => two(a, "+", b),
+            Ix::Sub(a, b) => two(a, "-", b),
+            Ix::Mul(a, b) => two(a, "*", b),
+            Ix::Div(a, b) => two(a, "/", b),
+            Ix::Rem(a, b) => two(a, "%", b),
+            Ix::Min(a, b) => format!("min({}, {})", self.ix(a), self.ix(b)),
+            Ix::Max(a, b) => format!("max({}, {})", self.ix(a), self.ix(b)),
+        }
+    }
+
+    fn place(&self, buf: &Buf, at: &Ix, lanes: u32, valid: &Option<Ix>) -> String {
+        let name = match buf {
+            Buf::Arg(i) => format!("a{i}"),
+            Buf::Scratch(i) => format!("s{i}"),
+        };
+        let width = if lanes == 1 { String::new() } else { format!("; {lanes}") };
+        let mask = valid.as_ref().map_or(String::new(), |v| format!("; {} valid", self.ix(v)));
+        format!("{name}[{}{width}{mask}]", self.ix(at))
+    }
+
+    fn expr(&self, e: &Expr) -> String {
+        match e {
+            Expr::Const(x, Elem::F32) => format!("{x:?}"),
+            Expr::Const(x, Elem::Bool) => (*x != 0.0).to_string(),
+            Expr::Const(x, Elem::I32 | Elem::U32) => format!("{x}"),
+            Expr::Local(l, at) => format!("{}{}[{}]", self.locals[l.0 as usize].name, l.0, self.ix(at)),
+            Expr::Load { buf, at, lanes, valid } => self.place(buf, at, *lanes, valid),
+            Expr::Splat(x, n) => format!("splat{n}({})", self.expr(x)),
+            Expr::Index(i) => format!("index({})", self.ix(i)),
+            Expr::Ramp { base, step, lanes } => format!("ramp{lanes}({}, {step})", self.ix(base)),
+            Expr::Un(u, x) => format!("{}({})", ir::Op::Un(*u), self.expr(x)),
+            Expr::Bin(b, x, y) => format!("{}({}, {})", ir::Op::Bin(*b), self.expr(x), self.expr(y)),
+            Expr::Fma(a, b, c) => format!("fma({}, {}, {})", self.expr(a), self.expr(b), self.expr(c)),
+            Expr::Select(p, a, b) => format!("select({}, {}, {})", self.expr(p), self.expr(a), self.expr(b)),
+            Expr::Cast(t, x) => format!("{t}({})", self.expr(x)),
+            Expr::Keep { valid, a, b } => format!("keep({}, {}, {})", self.ix(valid), self.expr(a), self.expr(b)),
+            Expr::Lanes(Red::Sum, x) => format!("lane_sum({})", self.expr(x)),
+            Expr::Lanes(Red::Max, x) => format!("lane_max({})", self.expr(x)),
+            Expr::Random { key, counter } => format!("random({}, {})", self.expr(key), self.expr(counter)),
+        }
+    }
+
+    fn print(&self, f: &mut fmt::Formatter, s: &Stmt, depth: usize) -> fmt::Result {
+        let pad = "  ".repeat(depth);
+        let block = |f: &mut fmt::Formatter, body: &[Stmt]| body.iter().try_for_each(|s| self.print(f, s, depth + 1));
+        match s {
+            Stmt::For { var, lo, hi, step, unroll, body } => {
+                let step = if *step == 1 { String::new() } else { format!(" step {step}") };
+                writeln!(f, "{pad}{}for {} in {}..{}{step} {{", if *unroll { "unroll " } else { "" }, self.var(*var), self.ix(lo), self.ix(hi))?;
+                block(f, body)?;
+                writeln!(f, "{pad}}}")
+            }
+            Stmt::Let(v, ix) => writeln!(f, "{pad}let {} = {}", self.var(*v), self.ix(ix)),
+            Stmt::LetValue(v, e) => writeln!(f, "{pad}let {} = {}", self.var(*v), self.expr(e)),
+            Stmt::Set(l, at, e) => writeln!(f, "{pad}{}{}[{}] = {}", self.locals[l.0 as usize].name, l.0, self.ix(at), self.expr(e)),
+            Stmt::Store { buf, at, value, valid } => writeln!(f, "{pad}{} = {}", self.place(buf, at, 1, valid), self.expr(value)),
+            Stmt::If { a, b, then, otherwise } => {
+                writeln!(f, "{pad}if {} < {} {{", self.ix(a), self.ix(b))?;
+                block(f, then)?;
+                if !otherwise.is_empty() {
+                    writeln!(f, "{pad}}} else {{")?;
+                    block(f, otherwise)?;
+                }
+                writeln!(f, "{pad}}}")
+            }
+            Stmt::Transpose { src, at, src_row, dst, to, dst_row } => {
+                writeln!(f, "{pad}transpose {} rows {src_row} to {} rows {dst_row}", self.place(src, at, 1, &None), self.place(dst, to, 1, &None))
+            }
+            Stmt::Prefetch(buf, at) => writeln!(f, "{pad}prefetch {}", self.place(buf, at, 1, &None)),
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! Contractions as packed, register-tiled matrix products.
+//!
+//! Columns of B are packed into panels as wide as the register tile, A is read by broadcasts from memory (or packed where its rows are
+//! not contiguous along k), C stays in registers and leaves through the epilogue. K blocks go in order whatever the partition, so bits
+//! do not depend on the number of threads.
+
+use super::Target;
+use super::point::{Point, Values, access_at, address, per_row, vectorisable};
+use super::rows::split_index;
+use super::tile::{Acc, Panel};
+use crate::kernel::{Buf, Elem, Ix, Kernel, Writer, load};
+use crate::spec::{Dag, Spec, Step, Store, Template};
+use ir::{Bin, Red};
+
+/// Longest k block.
+const DEPTH_MAX: usize = 1024;
+/// Products of at most this many rows read B where it is: packing would cost more than it saves.
+const DIRECT_ROWS: usize = 8;
+
+pub(crate) fn lower(spec: &Spec, name: &str, target: &Target) -> Kernel {
+    match Product::new(spec.clone(), target) {
+        Some(product) => product.emit(name),
+        None => {
+            let rows = as_rows(spec);
+            let tail = if let Template::Rows { tail } = rows.template { tail } else { unreachable!("as_rows gives rows") };
+            super::rows::lower(rows, tail, name, target)
+        }
+    }
+}
+
+/// The same sum of products as a reduction along rows: for shapes that are no matrix product.
+fn as_rows(spec: &Spec) -> Spec {
+    let Template::Contract { out, a, b } = &spec.template else { unreachable!("only contractions are lowered here") };
+    let mut steps = vec![(Step::Load(a.clone()), Elem::F32), (Step::Load(b.clone()), Elem::F32), (Step::Bin(Bin::Mul, 0, 1), Elem::F32)];
+    if *out < spec.dims.len() {
+        steps.push((Step::Reduce(Red::Sum, 2), Elem::F32));
+    }
+    let product = steps.len() - 1;
+    let mut new = vec![];
+    for (step, elem) in &spec.dag.steps {
+        let step = match step {
+            Step::Product => {
+                new.push(product);
+                continue;
+            }
+            Step::Un(u, x) => Step::Un(*u, new[*x]),
+            Step::Cast(x) => Step::Cast(new[*x]),
+            Step::Bin(f, x, y) => Step::Bin(*f, new[*x], new[*y]),
+            Step::Random(x, y) => Step::Random(new[*x], new[*y]),
+            Step::Select(p, x, y) => Step::Select(new[*p], new[*x], new[*y]),
+            Step::Gather { access, row, rows, index } => Step::Gather { access: access.clone(), row: *row, rows: *rows, index: new[*index] },
+            Step::Load(_) | Step::Const(_) | Step::Index { .. } | Step::Reduce(..) => step.clone(),
+        };
+        steps.push((step, *elem));
+        new.push(steps.len() - 1);
+    }
+    let stores = spec.stores.iter().map(|s| Store { step: new[s.step], access: s.access.clone() }).collect();
+    Spec { template: Template::Rows { tail: spec.dims.len() - out }, dag: Dag { steps }, stores, ..spec.clone() }
+}
+
+/// A contraction seen as matrix products: loops around, one row dim, one column dim, sums of which the last is blocked.
+struct Product {
+    /// Dims in the order: loops, row, sums, column.
+    spec: Spec,
+    loops: usize,
+    target: Target,
+    rows: usize,
+    vectors: usize,
+    /// Length of a k block.
+    depth: usize,
+    /// Columns packed at a time.
+    columns: usize,
+    /// Whether B is read in place.
+    direct: bool,
+    /// Whether threads divide rows; else columns.
+    split_rows: bool,
+}
+
+impl Product {
+    fn new(mut spec: Spec, target: &Target) -> Option<Product> {
+        let Template::Contract { out, a, b } = &spec.template else { unreachable!("only contractions are lowered here") };
+        let class = |d: usize| match (d < *out, a.strides[d] != 0, b.strides[d] != 0) {
+            (false, ..) => 3,
+            (true, true, false) => 0,
+            (true, false, true) => 1,
+            (true, ..) => 2,
+        };
+        let classes: Vec<u8> = (0..spec.dims.len()).map(class).collect();
+        if spec.dims.contains(&0) {
+            return None;
+        }
+        let mut classes = spec.collapse(&classes);
+        let main = spec.stores.first()?.access.clone();
+        let column = (0..classes.len()).find(|d| main.strides[*d] == 1 && classes[*d] < 2)?;
+        if classes[column] == 0 {
+            let Template::Contract { a, b, .. } = &mut spec.template else { unreachable!("as above") };
+            std::mem::swap(a, b);
+            for c in &mut classes {
+                *c = [1, 0, 2, 3][usize::from(*c)];
+            }
+        }
+        // a row dim of size 1 where there is none
+        let row = (0..classes.len()).filter(|d| classes[*d] == 0).max_by_key(|d| spec.dims[*d]);
+        let sums: Vec<usize> = (0..classes.len()).filter(|d| classes[*d] == 3).collect();
+        let loops: Vec<usize> = (0..classes.len()).filter(|d| classes[*d] != 3 && *d != column && Some(*d) != row).collect();
+        let one = spec.dims.len();
+        spec.dims.push(1);
+        for s in spec.strides_mut() {
+            s.push(0);
+        }
+        let order: Vec<usize> =
+            loops.iter().copied().chain([row.unwrap_or(one)]).chain(if sums.is_empty() { vec![one] } else { sums }).chain([column]).collect();
+        spec.dims = order.iter().map(|d| spec.dims[*d]).collect();
+        for s in spec.strides_mut() {
+            *s = order.iter().map(|d| s[*d]).collect();
+        }
+        if target.lanes > 1 && !vectorisable(&spec, spec.dims.len() - 1) {
+            return None;
+        }
+        let (m, n) = (spec.dims[loops.len()], spec.dims[spec.dims.len() - 1]);
+        let inner = spec.dims[spec.dims.len() - 2];
+        let (rows, vectors) = target.tile(n);
+        let width = vectors * target.lanes as usize;
+        let depth = if inner <= DEPTH_MAX { inner } else { inner.div_ceil(inner.div_ceil(768)).next_multiple_of(8) };
+        let columns = (target.cache * 6 / 10 / 4 / depth.max(1) / width).max(1) * width;
+        let Template::Contract { b, .. } = &spec.template else { unreachable!("as above") };
+        let (across, along) = (b.strides[spec.dims.len() - 1], b.strides[spec.dims.len() - 2]);
+        if m <= 4 && across != 1 && along == 1 {
+            return None;
+        }
+        let direct = m <= DIRECT_ROWS && across == 1;
+        Some(Product { loops: loops.len(), target: *target, rows, vectors, depth, columns, direct, split_rows: m >= n, spec })
+    }
+
+    fn m(&self) -> usize {
+        self.spec.dims[self.loops]
+    }
+    fn n(&self) -> usize {
+        self.spec.dims[self.spec.dims.len() - 1]
+    }
+    fn k(&self) -> usize {
+        self.spec.dims[self.spec.dims.len() - 2]
+    }
+    /// Sums around the blocked one.
+    fn outer_sums(&self) -> std::ops::Range<usize> {
+        self.loops + 1..self.spec.dims.len() - 2
+    }
+    fn width(&self) -> usize {
+        self.vectors * self.target.lanes as usize
+    }
+    /// Pieces that threads divide inside one matrix product.
+    fn parts(&self) -> usize {
+        if self.split_rows { self.m().div_ceil(self.rows) } else { self.n().div_ceil(self.width()) }
+    }
+
+    fn emit(&self, name: &str) -> Kernel {
+        let around: usize = self.spec.dims[..self.loops].iter().product();
+        // many products are divided whole
+        let parts = if around >= 16 { 1 } else { self.parts() };
+        let mut w = Writer::new(name, self.spec.params.clone(), around * parts);
+        let b = (!self.direct).then(|| w.scratch(self.depth * self.columns.min(self.n().next_multiple_of(self.width()))));
+        let a = self.packs_a().then(|| w.scratch(self.depth * self.rows + self.target.lanes as usize));
+        let (lo, hi) = (w.lo(), w.hi());
+        w.each("p", lo.clone().div(parts), (hi.clone() + (parts as i64 - 1)).div(parts), 1, |w, p| {
+            let p = w.name("p", p);
+            let first = w.name("first", (lo.clone() - p.clone() * parts).max(0i64));
+            let last = w.name("last", (hi.clone() - p.clone() * parts).min(parts));
+            let outer = split_index(w, p, &self.spec.dims[..self.loops]);
+            let all = parts == 1;
+            let range = |unit: usize, n: usize| if all { (Ix::Const(0), Ix::from(n)) } else { (first.clone() * unit, (last.clone() * unit).min(n)) };
+            let (rows, cols) = if self.split_rows {
+                (range(self.rows, self.m()), (Ix::Const(0), Ix::from(self.n())))
+            } else {
+                ((Ix::Const(0), Ix::from(self.m())), range(self.width(), self.n()))
+            };
+            self.columns(w, &outer, rows, cols, b, a);
+        });
+        w.finish()
+    }
+
+    fn columns(&self, w: &mut Writer, outer: &[Ix], rows: (Ix, Ix), cols: (Ix, Ix), b: Option<Buf>, a: Option<Buf>) {
+        let (first, last) = (w.name("n0", cols.0), w.name("n1", cols.1));
+        w.each("jc", first, last.clone(), self.columns as i64, |w, jc| {
+            let end = w.name("end", (jc.clone() + self.columns).min(last));
+            self.sums(w, self.outer_sums().start, vec![], outer, &mut |w, sums| {
+                w.each("pc", 0i64, self.k(), self.depth as i64, |w, pc| {
+                    let depth = w.name("depth", (Ix::from(self.k()) - pc.clone()).min(self.depth));
+                    let block = Block { product: self, outer: outer.to_vec(), sums: sums.clone(), pc, depth, jc: jc.clone(), end: end.clone(), a, b };
+                    block.pack_b(w);
+                    block.rows(w, rows.clone());
+                });
+            });
+        });
+    }
+
+    fn sums(&self, w: &mut Writer, dim: usize, index: Vec<Ix>, outer: &[Ix], body: &mut dyn FnMut(&mut Writer, Vec<Ix>)) {
+        if dim == self.outer_sums().end {
+            return body(w, index);
+        }
+        w.each("ko", 0i64, self.spec.dims[dim], 1, |w, i| self.sums(w, dim + 1, index.iter().cloned().chain([i]).collect(), outer, body));
+    }
+
+    fn operands(&self) -> (&crate::spec::Access, &crate::spec::Access) {
+        if let Template::Contract { a, b, .. } = &self.spec.template { (a, b) } else { unreachable!("a product is a contraction") }
+    }
+
+    fn packs_a(&self) -> bool {
+        self.k() > 1 && self.operands().0.strides[self.spec.dims.len() - 2] != 1
+    }
+}
+
+/// One block of columns and of k.
+struct Block<'a> {
+    product: &'a Product,
+    outer: Vec<Ix>,
+    sums: Vec<Ix>,
+    pc: Ix,
+    depth: Ix,
+    jc: Ix,
+    end: Ix,
+    a: Option<Buf>,
+    b: Option<Buf>,
+}
+
+impl Block<'_> {
+    fn index(&self, row: Ix, k: Ix, column: Ix) -> Vec<Ix> {
+        self.outer.iter().cloned().chain([row]).chain(self.sums.iter().cloned()).chain([k, column]).collect()
+    }
+
+    fn masked(&self) -> bool {
+        self.product.n() % self.product.width() != 0
+    }
+
+    fn left(&self, column: &Ix) -> Option<Ix> {
+        self.masked().then(|| Ix::from(self.product.n()) - column.clone())
+    }
+
+    fn pack_b(&self, w: &mut Writer) {
+        let Some(dst) = self.b else { return };
+        let p = self.product;
+        let b = p.operands().1;
+        let rank = p.spec.dims.len();
+        w.each("j", self.jc.clone(), self.end.clone(), p.width() as i64, |w, j| {
+            let at = w.name("at", access_at(b, &self.index(Ix::Const(0), self.pc.clone(), j.clone())));
+            let to = w.name("to", (j.clone() - self.jc.clone()) * self.depth.clone());
+            let (along, across) = (b.strides[rank - 2], b.strides[rank - 1]);
+            let valid = self.left(&j);
+            Panel { src: Buf::Arg(b.arg), at, along, across, depth: &self.depth, width: p.width(), valid, dst, to, lanes: p.target.lanes }.pack(w);
+        });
+    }
+
+    fn rows(&self, w: &mut Writer, rows: (Ix, Ix)) {
+        let p = self.product;
+        let tail = p.m() % p.rows;
+        let whole = w.name("whole", rows.1.clone().min(p.m() - tail));
+        w.each("ir", rows.0.clone(), whole, p.rows as i64, |w, ir| self.row_block(w, ir, p.rows));
+        if tail > 0 {
+            let from = Ix::from(p.m() - tail);
+            // the range that reaches the end has the tail
+            w.branch(p.m() - 1, rows.1, |w| self.row_block(w, from, tail), |_| {});
+        }
+    }
+
+    fn row_block(&self, w: &mut Writer, ir: Ix, rows: usize) {
+        let p = self.product;
+        let ir = w.name("ir", ir);
+        self.pack_a(w, &ir, rows);
+        w.each("jr", self.jc.clone(), self.end.clone(), p.width() as i64, |w, jr| self.tile(w, &ir, &jr, rows));
+    }
+
+    fn pack_a(&self, w: &mut Writer, ir: &Ix, rows: usize) {
+        let Some(dst) = self.a else { return };
+        let p = self.product;
+        let (a, rank, lanes) = (p.operands().0, p.spec.dims.len(), p.target.lanes);
+        let across = a.strides[p.loops];
+        let along = a.strides[rank - 2];
+        let at = w.name("at", access_at(a, &self.index(ir.clone(), self.pc.clone(), Ix::Const(0))));
+        w.each("k", 0i64, self.depth.clone(), 1, |w, k| {
+            if across == 1 && rows <= lanes as usize {
+                // lanes past the tile are overwritten by the next k
+                let x = load(Buf::Arg(a.arg), at.clone() + k.clone() * along, lanes, Some(Ix::from(rows)));
+                return w.store(dst, k * rows, x, None);
+            }
+            w.unrolled("i", rows, |w, i| {
+                let x = load(Buf::Arg(a.arg), at.clone() + k.clone() * along + i.clone() * across, 1, None);
+                w.store(dst, k.clone() * rows + i, x, None);
+            });
+        });
+    }
+
+    fn tile(&self, w: &mut Writer, ir: &Ix, jr: &Ix, rows: usize) {
+        let p = self.product;
+        let lanes = p.target.lanes;
+        let acc = Acc::new(w, rows, p.vectors, lanes);
+        let blocks = p.k().div_ceil(p.depth);
+        let outer_sums: Vec<usize> = p.spec.dims[p.outer_sums()].to_vec();
+        let total = blocks * outer_sums.iter().product::<usize>();
+        let position = self.sums.iter().zip(&outer_sums).fold(Ix::Const(0), |at, (i, n)| at * *n + i.clone()) * blocks + self.pc.clone().div(p.depth);
+        let main = &p.spec.stores[0].access;
+        let cell = |i: &Ix, j: &Ix| {
+            let column = jr.clone() + j.clone() * i64::from(lanes);
+            (access_at(main, &self.index(ir.clone() + i.clone(), Ix::Const(0), column.clone())), self.left(&column))
+        };
+        let position = if total == 1 { Ix::Const(0) } else { w.name("block", position) };
+        w.branch(
+            0i64,
+            position.clone(),
+            |w| {
+                acc.fill(w, &mut |_, i, j| {
+                    let (at, valid) = cell(i, j);
+                    load(Buf::Arg(main.arg), at, lanes, valid)
+                });
+            },
+            |w| acc.zero(w),
+        );
+        self.multiply(w, &acc, ir, jr, rows);
+        w.branch(
+            position,
+            total - 1,
+            |w| {
+                acc.each(w, &mut |w, i, j| {
+                    let (at, valid) = cell(i, j);
+                    w.store(Buf::Arg(main.arg), at, acc.get(i, j), valid);
+                });
+            },
+            |w| self.epilogue(w, &acc, ir, jr),
+        );
+    }
+
+    fn multiply(&self, w: &mut Writer, acc: &Acc, ir: &Ix, jr: &Ix, rows: usize) {
+        let p = self.product;
+        let lanes = p.target.lanes;
+        let (a, b) = p.operands();
+        let rank = p.spec.dims.len();
+        let (row_step, along) = (a.strides[p.loops], a.strides[rank - 2]);
+        let a_at = w.name("a0", access_at(a, &self.index(ir.clone(), self.pc.clone(), Ix::Const(0))));
+        let b_at = match self.b {
+            Some(_) => w.name("b0", (jr.clone() - self.jc.clone()) * self.depth.clone()),
+            None => w.name("b0", access_at(b, &self.index(Ix::Const(0), self.pc.clone(), jr.clone()))),
+        };
+        let a_value = |i: &Ix, k: &Ix| match self.a {
+            Some(packed) => load(packed, k.clone() * rows + i.clone(), 1, None),
+            None => load(Buf::Arg(a.arg), a_at.clone() + i.clone() * row_step + k.clone() * along, 1, None),
+        };
+        let b_value = |k: &Ix, j: &Ix| {
+            let j = j.clone() * i64::from(lanes);
+            match self.b {
+                Some(packed) => load(packed, b_at.clone() + k.clone() * p.width() + j, lanes, None),
+                None => load(Buf::Arg(b.arg), b_at.clone() + k.clone() * b.strides[rank - 2] + j.clone(), lanes, self.left(&(jr.clone() + j))),
+            }
+        };
+        acc.product(w, Ix::Const(0), self.depth.clone(), &a_value, &b_value);
+    }
+
+    fn epilogue(&self, w: &mut Writer, acc: &Acc, ir: &Ix, jr: &Ix) {
+        let spec = &self.product.spec;
+        let constant = per_row(&spec.dag, spec.dims.len() - 1);
+        let wanted: Vec<usize> = spec.stores.iter().map(|s| s.step).collect();
+        acc.each(w, &mut |w, i, j| {
+            let column = jr.clone() + j.clone() * i64::from(acc.lanes);
+            let index = self.index(ir.clone() + i.clone(), Ix::Const(0), column.clone());
+            let point = Point { index, lanes: acc.lanes, valid: self.left(&column) };
+            let values = Values::new(&spec.dag, &constant);
+            for (store, value) in spec.stores.iter().zip(values.at(w, &wanted, &point, Some(acc.get(i, j)))) {
+                let at = address(store.access.offset, &store.access.strides, &point.index);
+                w.store(Buf::Arg(store.access.arg), at, value, point.valid.clone());
+            }
+        });
+    }
+}

@@ -1,0 +1,210 @@
+//! Evaluating a pointwise DAG at a point of the iteration, a vector along the last dim.
+
+use crate::kernel::{Buf, Elem, Expr, Ix, LocalId, Stmt, Writer, load};
+use crate::spec::{Access, Dag, Spec, Step};
+use ir::Bin;
+
+/// A point: an index a dim, of which the last is that of the first lane.
+#[derive(Clone)]
+pub(crate) struct Point {
+    pub index: Vec<Ix>,
+    pub lanes: u32,
+    /// Lanes that exist, where some may not.
+    pub valid: Option<Ix>,
+}
+
+/// offset + Σ stride · index
+pub(crate) fn address(offset: i64, strides: &[i64], index: &[Ix]) -> Ix {
+    strides.iter().zip(index).fold(Ix::Const(offset), |sum, (s, i)| sum + i.clone() * *s)
+}
+
+pub(crate) fn access_at(a: &Access, index: &[Ix]) -> Ix {
+    address(a.offset, &a.strides, index)
+}
+
+/// Which steps have one value a row: those that do not step along the dims from `row` on.
+pub(crate) fn per_row(dag: &Dag, row: usize) -> Vec<bool> {
+    let mut out: Vec<bool> = vec![];
+    let still = |strides: &[i64]| strides[row..].iter().all(|s| *s == 0);
+    for (step, _) in &dag.steps {
+        let constant = match step {
+            Step::Load(a) => still(&a.strides),
+            Step::Index { strides, .. } => still(strides),
+            Step::Const(_) | Step::Reduce(..) => true,
+            Step::Product => false,
+            Step::Un(_, x) | Step::Cast(x) => out[*x],
+            Step::Bin(_, x, y) | Step::Random(x, y) => out[*x] && out[*y],
+            Step::Select(p, x, y) => out[*p] && out[*x] && out[*y],
+            Step::Gather { access, index, .. } => still(&access.strides) && out[*index],
+        };
+        out.push(constant);
+    }
+    out
+}
+
+/// Whether every access that moves along the last dim does so by single elements, so that vectors can be used.
+pub(crate) fn vectorisable(spec: &Spec, row: usize) -> bool {
+    let Some(last) = spec.dims.len().checked_sub(1) else { return false };
+    let constant = per_row(&spec.dag, row);
+    let fits = |a: &Access| matches!(a.strides[last], 0 | 1);
+    let step = |(step, _): &(Step, Elem)| match step {
+        Step::Load(a) => fits(a),
+        Step::Gather { access, index, .. } => fits(access) && constant[*index],
+        _ => true,
+    };
+    spec.dag.steps.iter().all(step) && spec.stores.iter().all(|s| fits(&s.access))
+}
+
+/// Values of a DAG's steps at the current point.
+pub(crate) struct Values<'a> {
+    dag: &'a Dag,
+    constant: &'a [bool],
+    /// Scalars of this row, once computed.
+    pub rows: Vec<Option<Expr>>,
+    uses: Vec<usize>,
+}
+
+impl<'a> Values<'a> {
+    pub(crate) fn new(dag: &'a Dag, constant: &'a [bool]) -> Values<'a> {
+        let mut uses = vec![0; dag.steps.len()];
+        for (step, _) in &dag.steps {
+            for o in operands(step) {
+                uses[o] += 1;
+            }
+        }
+        Values { dag, constant, rows: vec![None; dag.steps.len()], uses }
+    }
+
+    /// Computes a step that has one value a row, once.
+    pub(crate) fn row(&mut self, w: &mut Writer, step: usize, index: &[Ix]) -> Expr {
+        if let Some(e) = &self.rows[step] {
+            return e.clone();
+        }
+        for o in operands(&self.dag.steps[step].0) {
+            self.row(w, o, index);
+        }
+        let point = Point { index: index.to_vec(), lanes: 1, valid: None };
+        let get = |i: usize| self.rows[i].clone().expect("operands come first");
+        let e = self.value(w, step, &point, &get, None);
+        let e = self.keep(w, step, e, 1);
+        self.rows[step] = Some(e.clone());
+        e
+    }
+
+    /// Remembers the scalar of a reduction.
+    pub(crate) fn set_row(&mut self, step: usize, e: Expr) {
+        self.rows[step] = Some(e);
+    }
+
+    /// Computes steps at a point. `product` is the value of `Step::Product`.
+    pub(crate) fn at(&self, w: &mut Writer, wanted: &[usize], point: &Point, product: Option<Expr>) -> Vec<Expr> {
+        let mut done: Vec<Option<Expr>> = vec![None; self.dag.steps.len()];
+        for step in self.needed(wanted) {
+            let e = match &self.rows[step] {
+                Some(e) => e.clone().splat(point.lanes),
+                None => {
+                    let get = |i: usize| done[i].clone().expect("operands come first");
+                    let e = self.value(w, step, point, &get, product.clone());
+                    if self.uses[step] > 1 || wanted.contains(&step) { self.keep(w, step, e, point.lanes) } else { e }
+                }
+            };
+            done[step] = Some(e);
+        }
+        wanted.iter().map(|i| done[*i].clone().expect("it was wanted")).collect()
+    }
+
+    fn needed(&self, wanted: &[usize]) -> Vec<usize> {
+        let mut need = vec![false; self.dag.steps.len()];
+        for i in wanted {
+            need[*i] = true;
+        }
+        for i in (0..need.len()).rev().filter(|i| self.rows[*i].is_none()).collect::<Vec<_>>() {
+            if need[i] {
+                for o in operands(&self.dag.steps[i].0) {
+                    need[o] = true;
+                }
+            }
+        }
+        (0..need.len()).filter(|i| need[*i]).collect()
+    }
+
+    /// Puts a value in a local, unless it is one already.
+    fn keep(&self, w: &mut Writer, step: usize, e: Expr, lanes: u32) -> Expr {
+        if matches!(e, Expr::Const(..) | Expr::Local(..)) || matches!(&e, Expr::Splat(x, _) if matches!(**x, Expr::Const(..) | Expr::Local(..))) {
+            return e;
+        }
+        let local = w.local("t", self.dag.steps[step].1, lanes, 1);
+        w.set(local, 0, e);
+        Writer::get(local, 0)
+    }
+
+    fn value(&self, w: &mut Writer, step: usize, p: &Point, get: &dyn Fn(usize) -> Expr, product: Option<Expr>) -> Expr {
+        let (node, elem) = &self.dag.steps[step];
+        let b = |i: &usize| Box::new(get(*i));
+        match node {
+            Step::Const(x) => Expr::Const(*x, *elem).splat(p.lanes),
+            Step::Load(a) => self.load(a, p),
+            Step::Index { offset, strides } => {
+                let base = address(*offset, strides, &p.index);
+                match (p.lanes, strides.last().copied().unwrap_or(0)) {
+                    (1, _) => Expr::Index(base),
+                    (n, 0) => Expr::Index(base).splat(n),
+                    (n, step) => Expr::Ramp { base, step, lanes: n },
+                }
+            }
+            Step::Product => product.expect("only a contraction has a product"),
+            Step::Un(u, x) => Expr::Un(*u, b(x)),
+            Step::Bin(f, x, y) => Expr::Bin(*f, b(x), b(y)),
+            Step::Select(c, x, y) => Expr::Select(b(c), b(x), b(y)),
+            Step::Cast(x) if self.dag.steps[*x].1 == *elem => get(*x),
+            Step::Cast(x) => Expr::Cast(*elem, b(x)),
+            Step::Random(k, c) => Expr::Random { key: b(k), counter: b(c) },
+            Step::Gather { access, row, rows, index } => self.gather(w, access, (*row, *rows), get(*index), p),
+            Step::Reduce(..) => panic!("a reduction is known before what is computed from it"),
+        }
+    }
+
+    fn load(&self, a: &Access, p: &Point) -> Expr {
+        let at = access_at(a, &p.index);
+        match a.strides.last() {
+            Some(1) if p.lanes > 1 => load(Buf::Arg(a.arg), at, p.lanes, p.valid.clone()),
+            _ => load(Buf::Arg(a.arg), at, 1, None).splat(p.lanes),
+        }
+    }
+
+    /// The index is one scalar: a splat of it is taken apart again.
+    fn gather(&self, w: &mut Writer, a: &Access, (row, rows): (i64, i64), index: Expr, p: &Point) -> Expr {
+        let scalar = if let Expr::Splat(x, _) = index { *x } else { index };
+        let v = w.var("row");
+        w.push(Stmt::LetValue(v, scalar));
+        let (v, last) = (Ix::Var(v), Ix::from(rows - 1));
+        let inside = v.clone().max(0i64).min(last);
+        let at = access_at(a, &p.index) + inside.clone() * row;
+        let value = match a.strides.last() {
+            Some(1) if p.lanes > 1 => load(Buf::Arg(a.arg), at, p.lanes, p.valid.clone()),
+            _ => load(Buf::Arg(a.arg), at, 1, None).splat(p.lanes),
+        };
+        let hit = Expr::bin(Bin::Eq, Expr::Index(v), Expr::Index(inside)).splat(p.lanes);
+        Expr::Select(Box::new(hit), Box::new(value), Box::new(Expr::Const(0.0, Elem::F32).splat(p.lanes)))
+    }
+
+    pub(crate) fn is_row(&self, step: usize) -> bool {
+        self.constant[step]
+    }
+}
+
+pub(crate) fn operands(step: &Step) -> Vec<usize> {
+    match step {
+        Step::Load(_) | Step::Const(_) | Step::Index { .. } | Step::Product => vec![],
+        Step::Un(_, x) | Step::Cast(x) | Step::Reduce(_, x) => vec![*x],
+        Step::Gather { index, .. } => vec![*index],
+        Step::Bin(_, x, y) | Step::Random(x, y) => vec![*x, *y],
+        Step::Select(p, x, y) => vec![*p, *x, *y],
+    }
+}
+
+/// A local with its number of entries.
+pub(crate) struct Tile {
+    pub local: LocalId,
+    pub count: usize,
+}
