@@ -1,16 +1,24 @@
 //! Kernels to machine code.
 //!
-//! A graph is grouped into [`Spec`]s ([`group`]), each spec is lowered to a [`Kernel`] for a [`Target`]'s parameters, and a kernel is
-//! printed ([`llvm`]) or interpreted. Nothing in specs or kernels names LLVM.
+//! A function is grouped into kernels, each described by a [`Spec`]; a spec is lowered to a [`Kernel`] for a [`Target`]'s parameters;
+//! a kernel is printed ([`llvm`]) or interpreted. A [`Program`] is a graph's routines and distinct kernels. Nothing in specs or
+//! kernels names LLVM.
 
+mod expand;
+mod group;
+mod heads;
 mod interpret;
+pub mod kernel;
 #[cfg(feature = "llvm")]
 pub mod llvm;
-pub mod kernel;
 mod lower;
+mod program;
+mod routine;
 pub mod spec;
 
 pub use interpret::{Memory, interpret};
 pub use kernel::Kernel;
 pub use lower::{Target, lower};
+pub use program::{Address, Call, Program, Region};
+pub use routine::{Buffer, BufferKind, LoopInput, LoopResult, LoopStep, Place, Routine, Step, Table};
 pub use spec::Spec;

@@ -1,0 +1,308 @@
+//! Which ops share a kernel.
+//!
+//! Greedy, producer into consumer, along the order of the program: pointwise ops join the kernel of an operand where their shapes
+//! agree and no cycle between kernels would arise; reductions along rows join what they reduce; what follows a product and has its
+//! shape becomes its epilogue. Kernels are the nodes of a `petgraph` graph, whose order is the schedule.
+
+use crate::expand::pointwise;
+use ir::{Class, Func, NodeId, Op};
+use petgraph::graphmap::DiGraphMap;
+
+/// What a kernel is built around.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Kind {
+    /// Rows of these dims; `tail` trailing dims are reduced, where any are.
+    Rows { dims: Vec<usize>, tail: Option<usize> },
+    /// A reduction of leading axes.
+    Cols { dims: Vec<usize>, axes: Vec<usize> },
+    /// A product and its epilogue.
+    Contract { dims: Vec<usize> },
+    /// An op with a template or a structure of its own.
+    Single,
+}
+
+/// A kernel to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    pub kind: Kind,
+    pub nodes: Vec<NodeId>,
+}
+
+/// The groups of a function, in an order in which they can run, and the group of each node.
+pub(crate) struct Groups {
+    pub groups: Vec<Group>,
+    pub of: Vec<Option<usize>>,
+}
+
+/// The nodes that must have run for a value to be in memory: views are looked through.
+pub(crate) fn producers(func: &Func, id: NodeId) -> Option<NodeId> {
+    match &func.node(id).op {
+        Op::Input(..) | Op::Param(..) | Op::Const(..) | Op::Iota(..) | Op::Size(_) => None,
+        Op::Reshape(_) | Op::Transpose(_) | Op::Slice(..) | Op::Get(_) => producers(func, func.node(id).args[0]),
+        _ => Some(id),
+    }
+}
+
+pub(crate) fn is_view(op: &Op) -> bool {
+    matches!(op, Op::Reshape(_) | Op::Transpose(_) | Op::Slice(..) | Op::Get(_))
+}
+
+/// The axes of a reduction as indices, and whether they are the trailing ones.
+fn reduced(func: &Func, id: NodeId) -> (Vec<usize>, bool) {
+    let Op::Reduce(_, axes) = &func.node(id).op else { unreachable!("only reductions have axes") };
+    let rank = func.ty(func.node(id).args[0]).rank();
+    let mut axes: Vec<usize> = axes.iter().map(|a| (rank as i64 + i64::from(*a)) as usize).collect();
+    axes.sort_unstable();
+    let trailing = axes.iter().copied().eq(rank - axes.len()..rank);
+    (axes, trailing)
+}
+
+struct Grouping<'a> {
+    func: &'a Func,
+    users: Vec<Vec<NodeId>>,
+    groups: Vec<Option<Group>>,
+    of: Vec<Option<usize>>,
+}
+
+/// Groups a function's live ops.
+pub(crate) fn group(func: &Func) -> Groups {
+    let live = func.live();
+    let mut users = vec![vec![]; func.nodes.len()];
+    for id in func.ids().filter(|id| live[id.index()]) {
+        for a in &func.node(id).args {
+            users[a.index()].push(id);
+        }
+    }
+    let mut g = Grouping { func, users, groups: vec![], of: vec![None; func.nodes.len()] };
+    for id in func.ids().filter(|id| live[id.index()]) {
+        let op = &func.node(id).op;
+        match op.spec().class {
+            _ if pointwise(op) => g.pointwise(id),
+            Class::Reduce => g.reduce(id),
+            Class::Leaf => {}
+            _ if is_view(op) || *op == Op::Tuple => {}
+            _ => {
+                let kind = if matches!(op, Op::Contract(_)) { Kind::Contract { dims: func.ty(id).sizes() } } else { Kind::Single };
+                g.open(kind, id);
+            }
+        }
+    }
+    g.schedule()
+}
+
+impl Grouping<'_> {
+    fn open(&mut self, kind: Kind, id: NodeId) {
+        self.groups.push(Some(Group { kind, nodes: vec![id] }));
+        self.of[id.index()] = Some(self.groups.len() - 1);
+    }
+
+    fn join(&mut self, id: NodeId, group: usize) {
+        self.groups[group].as_mut().expect("the group stands").nodes.push(id);
+        self.of[id.index()] = Some(group);
+    }
+
+    fn get(&self, group: usize) -> &Group {
+        self.groups[group].as_ref().expect("the group stands")
+    }
+
+    /// Groups that must run before these operands are in memory.
+    fn needs(&self, args: &[NodeId]) -> Vec<usize> {
+        args.iter().filter_map(|a| producers(self.func, *a)).filter_map(|p| self.of[p.index()]).collect()
+    }
+
+    fn dependencies(&self, group: usize) -> Vec<usize> {
+        let mut out: Vec<usize> = self.get(group).nodes.iter().flat_map(|n| self.needs(&self.func.node(*n).args)).filter(|g| *g != group).collect();
+        out.sort_unstable();
+        out.dedup();
+        out
+    }
+
+    /// Whether `from` runs after `to` because of what it reads, perhaps through others.
+    fn depends(&self, from: usize, to: usize) -> bool {
+        let (mut seen, mut stack) = (vec![false; self.groups.len()], vec![from]);
+        while let Some(g) = stack.pop() {
+            if g == to {
+                return true;
+            }
+            if !std::mem::replace(&mut seen[g], true) {
+                stack.extend(self.dependencies(g));
+            }
+        }
+        false
+    }
+
+    fn may_join(&self, args: &[NodeId], group: usize) -> bool {
+        // an operand of the group seen through a view is in memory only when the group has run
+        let viewed = args.iter().any(|a| is_view(&self.func.node(*a).op) && producers(self.func, *a).is_some_and(|p| self.of[p.index()] == Some(group)));
+        !viewed && self.needs(args).iter().all(|h| *h == group || !self.depends(*h, group))
+    }
+
+    fn may_merge(&self, a: usize, b: usize) -> bool {
+        let clear = |a: usize, b: usize| self.dependencies(a).iter().all(|h| *h == b || !self.depends(*h, b));
+        let viewed = |a: usize, b: usize| !self.get(a).nodes.iter().all(|n| {
+            self.func.node(*n).args.iter().all(|x| !is_view(&self.func.node(*x).op) || producers(self.func, *x).is_none_or(|p| self.of[p.index()] != Some(b)))
+        });
+        a != b && clear(a, b) && clear(b, a) && !viewed(a, b) && !viewed(b, a)
+    }
+
+    fn merge(&mut self, from: usize, into: usize) {
+        let gone = self.groups[from].take().expect("the group stands");
+        let (Kind::Rows { tail: a, .. }, Kind::Rows { dims, tail: b }) = (&gone.kind, &self.get(into).kind) else { unreachable!("rows merge with rows") };
+        let kind = Kind::Rows { dims: dims.clone(), tail: b.or(*a) };
+        for n in &gone.nodes {
+            self.of[n.index()] = Some(into);
+        }
+        let group = self.groups[into].as_mut().expect("the group stands");
+        group.kind = kind;
+        group.nodes.extend(gone.nodes);
+        group.nodes.sort_unstable();
+    }
+
+    /// Whether a value of these dims belongs in rows: it has their dims, or one value a row.
+    fn fits(dims: &[usize], kind: &Kind) -> bool {
+        let Kind::Rows { dims: whole, tail } = kind else { return false };
+        let t = tail.unwrap_or(1).min(whole.len());
+        dims.len() == whole.len() && (dims == whole || (dims[..dims.len() - t] == whole[..whole.len() - t] && dims[dims.len() - t..].iter().all(|d| *d == 1)))
+    }
+
+    fn pointwise(&mut self, id: NodeId) {
+        let dims = self.func.ty(id).sizes();
+        let args = self.func.node(id).args.clone();
+        let mut near: Vec<usize> = args.iter().filter_map(|a| self.of[a.index()]).collect();
+        near.sort_unstable();
+        near.dedup();
+        let rows: Vec<usize> = near.iter().copied().filter(|g| self.takes(*g, &dims) && self.may_join(&args, *g)).collect();
+        let epilogue = near.iter().copied().find(|g| self.is_epilogue(id, *g, &dims));
+        match (epilogue, rows.last()) {
+            (Some(g), _) => self.join(id, g),
+            (None, Some(g)) => {
+                let g = *g;
+                self.widen(g, &dims);
+                self.join(id, g);
+                for other in rows.into_iter().rev().skip(1) {
+                    if self.same_rows(other, g) && self.may_merge(other, g) {
+                        self.merge(other, g);
+                    }
+                }
+            }
+            (None, None) => self.open(Kind::Rows { dims, tail: None }, id),
+        }
+    }
+
+    /// Whether a group of rows can hold a value of these dims, perhaps after becoming wider.
+    fn takes(&self, group: usize, dims: &[usize]) -> bool {
+        let kind = &self.get(group).kind;
+        Self::fits(dims, kind) || self.widened(group, dims).is_some()
+    }
+
+    /// One value a row so far, and `dims` are whole rows of it.
+    fn widened(&self, group: usize, dims: &[usize]) -> Option<Kind> {
+        let Kind::Rows { dims: have, tail: None } = &self.get(group).kind else { return None };
+        let n = dims.len();
+        let wider = n == have.len() && n > 0 && have[n - 1] == 1 && dims[..n - 1] == have[..n - 1] && dims[n - 1] > 1;
+        wider.then(|| Kind::Rows { dims: dims.to_vec(), tail: None })
+    }
+
+    fn widen(&mut self, group: usize, dims: &[usize]) {
+        if let Some(kind) = self.widened(group, dims) {
+            self.groups[group].as_mut().expect("the group stands").kind = kind;
+        }
+    }
+
+    fn same_rows(&self, a: usize, b: usize) -> bool {
+        match (&self.get(a).kind, &self.get(b).kind) {
+            (Kind::Rows { dims: x, tail: s }, Kind::Rows { dims: y, tail: t }) => x == y && (s.is_none() || t.is_none() || s == t) && self.all_fit(a, b),
+            _ => false,
+        }
+    }
+
+    /// Every node of both fits the rows they would share.
+    fn all_fit(&self, a: usize, b: usize) -> bool {
+        let (Kind::Rows { dims, tail: s }, Kind::Rows { tail: t, .. }) = (&self.get(a).kind, &self.get(b).kind) else { return false };
+        let kind = Kind::Rows { dims: dims.clone(), tail: s.or(*t) };
+        let fits = |g: usize| self.get(g).nodes.iter().all(|n| Self::fits(&self.func.ty(*n).sizes(), &kind));
+        fits(a) && fits(b)
+    }
+
+    /// Whether an op may follow a product inside its kernel.
+    fn is_epilogue(&self, id: NodeId, group: usize, dims: &[usize]) -> bool {
+        let Kind::Contract { dims: whole } = &self.get(group).kind else { return false };
+        let args = &self.func.node(id).args;
+        if dims != whole || matches!(self.func.node(id).op, Op::Gather) || !self.may_join(args, group) {
+            return false;
+        }
+        // a product that is needed in memory by a reduction anyway leaves the rest to the reduction's kernel
+        let from = args.iter().filter(|a| self.of[a.index()] == Some(group));
+        from.into_iter().all(|a| {
+            let users: Vec<NodeId> = self.users[a.index()].iter().copied().filter(|u| self.of[u.index()] != Some(group)).collect();
+            users.len() <= 1 || !users.iter().any(|u| self.leads_to_reduction(*u, 4))
+        })
+    }
+
+    fn leads_to_reduction(&self, id: NodeId, depth: usize) -> bool {
+        match self.func.node(id).op.spec().class {
+            Class::Reduce => true,
+            _ if depth > 0 && pointwise(&self.func.node(id).op) => self.users[id.index()].iter().any(|u| self.leads_to_reduction(*u, depth - 1)),
+            _ => false,
+        }
+    }
+
+    fn reduce(&mut self, id: NodeId) {
+        let (axes, trailing) = reduced(self.func, id);
+        let x = self.func.node(id).args[0];
+        let dims = self.func.ty(x).sizes();
+        if !trailing {
+            let same = Kind::Cols { dims, axes };
+            let found = (0..self.groups.len()).find(|g| self.groups[*g].as_ref().is_some_and(|h| h.kind == same) && self.may_join(&[x], *g));
+            return match found {
+                Some(g) => self.join(id, g),
+                None => self.open(same, id),
+            };
+        }
+        let tail = axes.len();
+        let joinable = self.of[x.index()].filter(|g| match &self.get(*g).kind {
+            Kind::Rows { dims: have, tail: t } => {
+                let kind = Kind::Rows { dims: have.clone(), tail: Some(tail) };
+                *have == dims && t.is_none_or(|t| t == tail) && self.get(*g).nodes.iter().all(|n| Self::fits(&self.func.ty(*n).sizes(), &kind))
+            }
+            _ => false,
+        });
+        match joinable {
+            Some(g) => {
+                self.join(id, g);
+                self.groups[g].as_mut().expect("the group stands").kind = Kind::Rows { dims, tail: Some(tail) };
+            }
+            None => self.open(Kind::Rows { dims, tail: Some(tail) }, id),
+        }
+    }
+
+    /// The groups in the order of the kernel graph; among those that are ready, the one earliest in the program.
+    fn schedule(self) -> Groups {
+        let ids: Vec<usize> = (0..self.groups.len()).filter(|g| self.groups[*g].is_some()).collect();
+        let mut graph: DiGraphMap<usize, ()> = DiGraphMap::new();
+        for g in &ids {
+            graph.add_node(*g);
+            for d in self.dependencies(*g) {
+                graph.add_edge(d, *g, ());
+            }
+        }
+        let place = |g: usize| self.get(g).nodes.iter().max().copied();
+        let mut waiting: std::collections::BTreeMap<usize, usize> =
+            ids.iter().map(|g| (*g, graph.neighbors_directed(*g, petgraph::Incoming).count())).collect();
+        let mut order = vec![];
+        while let Some(g) = waiting.iter().filter(|w| *w.1 == 0).map(|w| *w.0).min_by_key(|g| place(*g)) {
+            waiting.remove(&g);
+            order.push(g);
+            for after in graph.neighbors_directed(g, petgraph::Outgoing) {
+                *waiting.get_mut(&after).expect("it waits for this one") -= 1;
+            }
+        }
+        assert!(waiting.is_empty(), "{}: kernels wait for each other", self.func.name);
+        let of = self.of.iter().map(|g| g.and_then(|g| order.iter().position(|o| *o == g))).collect();
+        let mut groups: Vec<Group> = order.iter().map(|g| self.get(*g).clone()).collect();
+        for g in &mut groups {
+            g.nodes.sort_unstable();
+        }
+        Groups { groups, of }
+    }
+}
