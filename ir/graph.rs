@@ -208,6 +208,13 @@ impl Graph {
         Ok(ty)
     }
 
+    /// The same program with only these results.
+    pub fn keep_outputs(&self, names: &[&str]) -> Graph {
+        let kept: Vec<usize> = (0..self.outputs.len()).filter(|i| names.contains(&self.outputs[*i].as_str())).collect();
+        let main = Func { results: kept.iter().map(|i| self.main().results[*i]).collect(), ..self.main().clone() };
+        self.with_main(main, kept.iter().map(|i| self.outputs[*i].clone()).collect()).sweep()
+    }
+
     /// Replaces symbolic dims by sizes. Fails naming the first symbol that has none.
     pub fn bind(&self, size_of: &dyn Fn(char) -> Option<u64>) -> Result<Graph, String> {
         let mut funcs: Vec<Func> = vec![];

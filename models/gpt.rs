@@ -4,7 +4,7 @@
 //! Parameters have the names and layouts of Hugging Face's GPT-2 checkpoints.
 
 use crate::init::Init;
-use crate::layers::{affine, causal, cross_entropy, dropout, gelu, layer_norm, softmax};
+use crate::layers::{Past, affine, causal, cross_entropy, dropout, gelu, layer_norm, softmax};
 use ir::{DType, Scope, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -39,37 +39,62 @@ impl Gpt {
     /// Logits [B, T, V] of tokens `input_ids` [B, T], and their mean loss against `labels` [B, T]. `key` seeds dropout.
     pub fn forward<'g>(&self, s: &Scope<'g>, tokens: Tensor<'g>, labels: Tensor<'g>, key: Option<Tensor<'g>>) -> (Tensor<'g>, Tensor<'g>) {
         let root = s.at("transformer");
-        let t = tokens.dim(-1);
-        let embed = root.at("wte").param("weight", [self.vocab_size, self.n_embd]);
-        let place = root.at("wpe").param("weight", [self.n_positions, self.n_embd]);
-        let x = embed.gather(tokens) + place.gather(s.iota(-1, t)); // [B, T, C]
-        let x = dropout(s, x, self.dropout, key);
+        let x = dropout(s, self.embed(&root, tokens, s.iota(-1, tokens.dim(-1))), self.dropout, key); // [B, T, C]
         let x = match key {
-            None => root.layers("h", self.n_layer, x, |s, x| self.block(s, x, None)),
+            None => root.layers("h", self.n_layer, x, |s, x| self.block(s, x, None, None).0),
             Some(key) => {
                 let layer = s.iota(-1, self.n_layer).cast(DType::U32);
-                root.layers_with("h", self.n_layer, x, &[layer], |s, x, own| self.block(s, x, Some(key + (own[0] + s.uint(1)) * s.uint(8))))
+                root.layers_with("h", self.n_layer, x, &[layer], |s, x, own| self.block(s, x, Some(key + (own[0] + s.uint(1)) * s.uint(8)), None).0)
             }
         };
-        let x = layer_norm(&root.at("ln_f"), x, EPS);
-        let logits = x.contract("btc,vc->btv", embed);
+        let logits = self.head(&root, x);
         (logits, cross_entropy(s, logits, labels))
     }
 
-    fn block<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, key: Option<Tensor<'g>>) -> Tensor<'g> {
-        let x = x + self.attention(&s.at("attn"), layer_norm(&s.at("ln_1"), x, EPS), key);
-        x + self.mlp(&s.at("mlp"), layer_norm(&s.at("ln_2"), x, EPS), key)
+    /// Logits of one token a sequence, `tokens` [B, 1] at `position`, with keys and values of the tokens before it in `past`.
+    pub fn step<'g>(&self, s: &Scope<'g>, tokens: Tensor<'g>, position: Tensor<'g>, past: [Tensor<'g>; 2]) -> (Tensor<'g>, Vec<Tensor<'g>>) {
+        let root = s.at("transformer");
+        let x = self.embed(&root, tokens, position.reshape([1usize]));
+        let (x, present) = root.scan("h", self.n_layer, x, &past, |s, x, own| {
+            let (x, present) = self.block(s, x, None, Some(Past { k: own[0], v: own[1], position }));
+            (x, present.to_vec())
+        });
+        (self.head(&root, x), present)
+    }
+
+    /// Keys and values that `step` remembers, each [layers, B, H, S, D].
+    pub fn past_shape(&self) -> [usize; 4] {
+        [self.n_layer, self.n_head, self.n_positions, self.n_embd / self.n_head]
+    }
+
+    fn embed<'g>(&self, s: &Scope<'g>, tokens: Tensor<'g>, positions: Tensor<'g>) -> Tensor<'g> {
+        let words = s.at("wte").param("weight", [self.vocab_size, self.n_embd]);
+        let places = s.at("wpe").param("weight", [self.n_positions, self.n_embd]);
+        words.gather(tokens) + places.gather(positions)
+    }
+
+    fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
+        let words = s.at("wte").param("weight", [self.vocab_size, self.n_embd]);
+        layer_norm(&s.at("ln_f"), x, EPS).contract("btc,vc->btv", words)
+    }
+
+    fn block<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, key: Option<Tensor<'g>>, past: Option<Past<'g>>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
+        let (y, present) = self.attention(&s.at("attn"), layer_norm(&s.at("ln_1"), x, EPS), key, past);
+        let x = x + y;
+        (x + self.mlp(&s.at("mlp"), layer_norm(&s.at("ln_2"), x, EPS), key), present)
     }
 
     /// softmax(q kᵀ / √d, causal) v, per head
-    fn attention<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, key: Option<Tensor<'g>>) -> Tensor<'g> {
+    fn attention<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, key: Option<Tensor<'g>>, past: Option<Past<'g>>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
         let (b, t, d) = (x.dim(-3), x.dim(-2), self.n_embd / self.n_head);
         let heads = |x: Tensor<'g>| x.reshape((b, t, self.n_head, d)).transpose(&[0, 2, 1, 3]); // [B, H, T, D]
         let [q, k, v] = affine(&s.at("c_attn"), x, 3 * self.n_embd).chunks().map(heads);
+        let [k, v] = past.map_or([k, v], |p| p.with(s, k, v));
         let scores = q.contract("bhtd,bhsd->bhts", k) / (d as f64).sqrt();
-        let weights = dropout(s, softmax(causal(s, scores)), self.dropout, key); // [B, H, T, T]
+        let scores = past.map_or_else(|| causal(s, scores), |p| p.mask(s, scores));
+        let weights = dropout(s, softmax(scores), self.dropout, key); // [B, H, T, T]
         let y = weights.contract("bhts,bhsd->bhtd", v).transpose(&[0, 2, 1, 3]).reshape((b, t, self.n_embd));
-        dropout(s, affine(&s.at("c_proj"), y, self.n_embd), self.dropout, key.map(|k| k + s.uint(1)))
+        (dropout(s, affine(&s.at("c_proj"), y, self.n_embd), self.dropout, key.map(|k| k + s.uint(1))), [k, v])
     }
 
     /// gelu(x W₁ + b₁) W₂ + b₂

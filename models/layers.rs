@@ -76,3 +76,29 @@ pub fn dropout<'g>(s: &Scope<'g>, x: Tensor<'g>, p: f64, key: Option<Tensor<'g>>
     let keep = s.uint((p * 2f64.powi(32)) as u32).le(bits);
     keep.select(x * (1.0 / (1.0 - p)), s.num(0.0))
 }
+
+/// Keys and values of earlier tokens, [B, H, S, D], of which those before `position` are filled.
+#[derive(Clone, Copy)]
+pub struct Past<'g> {
+    /// Keys.
+    pub k: Tensor<'g>,
+    /// Values.
+    pub v: Tensor<'g>,
+    /// The position of the token at hand, an `i32`.
+    pub position: Tensor<'g>,
+}
+
+impl<'g> Past<'g> {
+    /// Keys and values with this token's, [B, H, 1, D], at its position.
+    #[track_caller]
+    pub fn with(self, s: &Scope<'g>, k: Tensor<'g>, v: Tensor<'g>) -> [Tensor<'g>; 2] {
+        let here = s.iota(-2, self.k.dim(-2)).equals(self.position); // [S, 1]
+        [here.select(k, self.k), here.select(v, self.v)]
+    }
+
+    /// Scores [B, H, 1, S] of positions after this token's become −∞.
+    #[track_caller]
+    pub fn mask(self, s: &Scope<'g>, scores: Tensor<'g>) -> Tensor<'g> {
+        s.iota(-1, scores.dim(-1)).le(self.position).select(scores, s.num(f64::NEG_INFINITY))
+    }
+}

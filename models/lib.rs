@@ -54,6 +54,29 @@ impl Model {
         b.finish()
     }
 
+    /// The program for one token a sequence: inputs `input_ids` `i32[B,1]` and `position` `i32`, state `past.k` and `past.v`, outputs
+    /// `logits` and the new state.
+    pub fn step_graph(&self) -> Result<Graph, ModelErrors> {
+        let b = Builder::default();
+        let s = b.scope();
+        let batch = Dim::sym('B');
+        let tokens = s.input("input_ids", DType::I32, (batch, Dim::ONE));
+        let position = s.input("position", DType::I32, [] as [Dim; 0]);
+        let [layers, heads, length, depth] = match self {
+            Model::Gpt(m) => m.past_shape(),
+            Model::Llama(m) => m.past_shape(),
+        };
+        let past = ["k", "v"].map(|name| s.at("past").param(name, (Dim::from(layers), batch, Dim::from(heads), Dim::from(length), Dim::from(depth))));
+        let (logits, present) = match self {
+            Model::Gpt(m) => m.step(&s, tokens, position, past),
+            Model::Llama(m) => m.step(&s, tokens, position, past),
+        };
+        b.output("logits", logits);
+        b.output("@past.k", present[0]);
+        b.output("@past.v", present[1]);
+        b.finish()
+    }
+
     /// How a parameter starts.
     pub fn init(&self, name: &str) -> Init {
         match self {

@@ -3,7 +3,7 @@
 //! Parameters have the names and layouts of Hugging Face's Llama checkpoints.
 
 use crate::init::Init;
-use crate::layers::{causal, cross_entropy, linear, rms_norm, silu, softmax};
+use crate::layers::{Past, causal, cross_entropy, linear, rms_norm, silu, softmax};
 use ir::{DType, Scope, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -54,39 +54,70 @@ impl Default for Llama {
 impl Llama {
     /// Logits [B, T, V] of tokens [B, T], and their mean loss against labels [B, T].
     pub fn forward<'g>(&self, s: &Scope<'g>, tokens: Tensor<'g>, labels: Tensor<'g>) -> (Tensor<'g>, Tensor<'g>) {
-        let root = s.at("model");
-        let embed = root.at("embed_tokens").param("weight", [self.vocab_size, self.hidden_size]);
-        let angles = self.angles(s, tokens);
+        let angles = self.angles(s, s.iota(-2, tokens.dim(-1)));
         let (cos, sin) = (angles.cos(), angles.sin());
-        let x = root.layers("layers", self.num_hidden_layers, embed.gather(tokens), |s, x| {
-            let x = x + self.attention(&s.at("self_attn"), rms_norm(&s.at("input_layernorm"), x, self.rms_norm_eps), cos, sin);
-            x + self.mlp(&s.at("mlp"), rms_norm(&s.at("post_attention_layernorm"), x, self.rms_norm_eps))
-        });
-        let x = rms_norm(&root.at("norm"), x, self.rms_norm_eps);
-        let head = if self.tie_word_embeddings { embed } else { s.at("lm_head").param("weight", [self.vocab_size, self.hidden_size]) };
-        let logits = x.contract("btc,vc->btv", head);
+        let x = s.at("model").layers("layers", self.num_hidden_layers, self.embedding(s).gather(tokens), |s, x| self.block(s, x, [cos, sin], None).0);
+        let logits = self.head(s, x);
         (logits, cross_entropy(s, logits, labels))
     }
 
-    /// The angle of each position and pair, [T, D/2]: t · θ^(−2i/D)
-    fn angles<'g>(&self, s: &Scope<'g>, tokens: Tensor<'g>) -> Tensor<'g> {
+    /// Logits of one token a sequence, `tokens` [B, 1] at `position`, with keys and values of the tokens before it in `past`.
+    pub fn step<'g>(&self, s: &Scope<'g>, tokens: Tensor<'g>, position: Tensor<'g>, past: [Tensor<'g>; 2]) -> (Tensor<'g>, Vec<Tensor<'g>>) {
+        let angles = self.angles(s, position.reshape((1usize, 1usize)));
+        let (cos, sin) = (angles.cos(), angles.sin());
+        let x = self.embedding(s).gather(tokens);
+        let (x, present) = s.at("model").scan("layers", self.num_hidden_layers, x, &past, |s, x, own| {
+            let (x, present) = self.block(s, x, [cos, sin], Some(Past { k: own[0], v: own[1], position }));
+            (x, present.to_vec())
+        });
+        (self.head(s, x), present)
+    }
+
+    /// Keys and values that `step` remembers, each [layers, B, H, S, D] without B.
+    pub fn past_shape(&self) -> [usize; 4] {
+        [self.num_hidden_layers, self.num_key_value_heads, self.max_position_embeddings, self.hidden_size / self.num_attention_heads]
+    }
+
+    fn embedding<'g>(&self, s: &Scope<'g>) -> Tensor<'g> {
+        s.at("model").at("embed_tokens").param("weight", [self.vocab_size, self.hidden_size])
+    }
+
+    fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
+        let x = rms_norm(&s.at("model").at("norm"), x, self.rms_norm_eps);
+        let words =
+            if self.tie_word_embeddings { self.embedding(s) } else { s.at("lm_head").param("weight", [self.vocab_size, self.hidden_size]) };
+        x.contract("btc,vc->btv", words)
+    }
+
+    fn block<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, rotation: [Tensor<'g>; 2], past: Option<Past<'g>>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
+        let (y, present) = self.attention(&s.at("self_attn"), rms_norm(&s.at("input_layernorm"), x, self.rms_norm_eps), rotation, past);
+        let x = x + y;
+        (x + self.mlp(&s.at("mlp"), rms_norm(&s.at("post_attention_layernorm"), x, self.rms_norm_eps)), present)
+    }
+
+    /// The angle of each position [T, 1] and pair, [T, D/2]: t · θ^(−2i/D)
+    fn angles<'g>(&self, s: &Scope<'g>, positions: Tensor<'g>) -> Tensor<'g> {
         let half = self.hidden_size / self.num_attention_heads / 2;
         let rate = (s.iota(-1, half).cast(DType::F32) * (-self.rope_theta.ln() / half as f64)).exp();
-        s.iota(-2, tokens.dim(-1)).cast(DType::F32) * rate
+        positions.cast(DType::F32) * rate
     }
 
     /// softmax(q kᵀ / √d, causal) v with rotated q and k; a group of query heads shares one k and v
-    fn attention<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, cos: Tensor<'g>, sin: Tensor<'g>) -> Tensor<'g> {
+    fn attention<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, [cos, sin]: [Tensor<'g>; 2], past: Option<Past<'g>>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
         let (b, t) = (x.dim(-3), x.dim(-2));
         let (n, kv, d) = (self.num_attention_heads, self.num_key_value_heads, self.hidden_size / self.num_attention_heads);
         let heads = |name, n: usize| linear(&s.at(name), x, n * d).reshape((b, t, n, d)).transpose(&[0, 2, 1, 3]); // [B, H, T, D]
-        let shared = |x: Tensor<'g>| x.reshape((b, kv, 1usize, t, d)).broadcast((b, kv, n / kv, t, d)).reshape((b, n, t, d));
         let q = rope(heads("q_proj", n), cos, sin);
-        let k = shared(rope(heads("k_proj", kv), cos, sin));
-        let v = shared(heads("v_proj", kv));
-        let scores = q.contract("bhtd,bhsd->bhts", k) / (d as f64).sqrt();
-        let y = softmax(causal(s, scores)).contract("bhts,bhsd->bhtd", v);
-        linear(&s.at("o_proj"), y.transpose(&[0, 2, 1, 3]).reshape((b, t, n * d)), self.hidden_size)
+        let (k, v) = (rope(heads("k_proj", kv), cos, sin), heads("v_proj", kv));
+        let [k, v] = past.map_or([k, v], |p| p.with(s, k, v));
+        let shared = |x: Tensor<'g>| {
+            let (b, t) = (x.dim(-4), x.dim(-2));
+            x.reshape((b, kv, 1usize, t, d)).broadcast((b, kv, n / kv, t, d)).reshape((b, n, t, d))
+        };
+        let scores = q.contract("bhtd,bhsd->bhts", shared(k)) / (d as f64).sqrt();
+        let scores = past.map_or_else(|| causal(s, scores), |p| p.mask(s, scores));
+        let y = softmax(scores).contract("bhts,bhsd->bhtd", shared(v));
+        (linear(&s.at("o_proj"), y.transpose(&[0, 2, 1, 3]).reshape((b, t, n * d)), self.hidden_size), [k, v])
     }
 
     /// (silu(x W₁) ∘ x W₃) W₂

@@ -4,6 +4,7 @@
 //! ([`joint`]) → optimizer added ([`train_step`]). Each stage is a graph that prints, parses, verifies and evaluates.
 
 mod cost;
+mod explain;
 mod extract;
 mod fuse;
 mod grad;
@@ -17,6 +18,7 @@ mod term;
 mod train;
 
 pub use cost::{FROZEN, Machine};
+pub use explain::{Proof, ProofStep, explain, replay};
 pub use extract::{Method, Plan, Problem};
 pub use fuse::{FuncReport, Opt, Optimiser, fuse, optimise_func};
 pub use grad::grad;

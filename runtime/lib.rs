@@ -1,9 +1,11 @@
 //! Memory, threads and sessions.
 
 mod memory;
+mod peak;
 mod pool;
 mod session;
 
 pub use memory::Block;
 pub use pool::{Barrier, Pool};
+pub use peak::fma_peak;
 pub use session::{NotFinite, Session};

@@ -3,10 +3,10 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 
-/// Bytes above which memory is aligned for, and asked of the system as, huge pages.
-const HUGE: usize = 2 << 20;
+/// Bytes above which memory is mapped on its own and asked of the system as huge pages.
+const LARGE: usize = 2 << 20;
 
-/// A block of zeroed memory.
+/// A block of zeroed memory. Large blocks are mapped, so that pages nobody touches cost nothing.
 pub struct Block {
     start: *mut u8,
     layout: Layout,
@@ -21,23 +21,28 @@ unsafe impl Sync for Block {}
 impl Block {
     /// Zeroed memory of at least one cache line, or why there is none.
     pub fn new(bytes: usize) -> Result<Block, String> {
-        let align = if bytes >= HUGE { HUGE } else { 64 };
-        // vectors may read one register past the last element's line, never past the block
-        let size = (bytes + 64).next_multiple_of(align);
-        let layout = Layout::from_size_align(size, align).map_err(|_| format!("{bytes} bytes are more than can be addressed"))?;
-        // SAFETY: the layout has a size that is not zero.
-        let start = unsafe { alloc_zeroed(layout) };
-        if start.is_null() {
-            return Err(format!("out of memory: {bytes} bytes were refused; a smaller batch or context needs less"));
-        }
-        if bytes >= HUGE {
-            // SAFETY: the range was just allocated; the call is advice, and its failure only costs speed.
+        let refused = || format!("out of memory: {bytes} bytes were refused; a smaller batch or context needs less");
+        let size = bytes.checked_add(64).ok_or_else(refused)?.next_multiple_of(64);
+        let layout = Layout::from_size_align(size, 64).map_err(|_| refused())?;
+        let start = if size >= LARGE {
+            // SAFETY: an anonymous private mapping has no preconditions.
+            let start = unsafe {
+                libc::mmap(std::ptr::null_mut(), size, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
+            };
+            if start == libc::MAP_FAILED {
+                return Err(refused());
+            }
+            // SAFETY: the range was just mapped; the call is advice, and its failure only costs speed.
             #[cfg(target_os = "linux")]
             unsafe {
-                libc::madvise(start.cast(), size, libc::MADV_HUGEPAGE);
+                libc::madvise(start, size, libc::MADV_HUGEPAGE);
             }
-        }
-        Ok(Block { start, layout, bytes })
+            start.cast()
+        } else {
+            // SAFETY: the layout has a size that is not zero.
+            unsafe { alloc_zeroed(layout) }
+        };
+        if start.is_null() { Err(refused()) } else { Ok(Block { start, layout, bytes }) }
     }
 
     /// The address of a byte.
@@ -90,7 +95,12 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // SAFETY: the block was allocated with this layout and is dropped once.
-        unsafe { dealloc(self.start, self.layout) }
+        if self.layout.size() >= LARGE {
+            // SAFETY: the block was mapped with this size and is dropped once.
+            unsafe { libc::munmap(self.start.cast(), self.layout.size()) };
+        } else {
+            // SAFETY: the block was allocated with this layout and is dropped once.
+            unsafe { dealloc(self.start, self.layout) }
+        }
     }
 }

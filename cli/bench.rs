@@ -1,0 +1,117 @@
+//! `eggcorn bench`: speed and memory, with the ceiling measured beside.
+
+use crate::options::{ModelArgs, mebibytes, threads};
+use crate::say;
+use eggcorn::llm::{Config, DataConfig, Result, TrainConfig, initialise, random, step_program};
+use eggcorn::passes::Opt;
+use eggcorn::runtime::{Pool, Session, fma_peak};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Measure speed and memory.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off")]
+pub struct Args {
+    /// What to measure.
+    #[arg(value_enum)]
+    what: What,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Threads; one a core unless said.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Steps measured, after one that is not.
+    #[arg(long, default_value_t = 5)]
+    steps: usize,
+    /// How much to rewrite: off, greedy or egg.
+    #[arg(long, default_value = "egg")]
+    opt: Opt,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum What {
+    /// The training step: forward, backward, clip, AdamW.
+    Train,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let What::Train = args.what;
+    let model = args.model.model()?;
+    let (batch, seq) = (args.model.batch, args.model.seq);
+    let config = Config {
+        model: model.clone(),
+        data: DataConfig::default(),
+        train: TrainConfig { batch, context: seq, ..TrainConfig::default() },
+    };
+    let before = resident();
+    let start = Instant::now();
+    let program = step_program(&model, &config, args.opt)?;
+    let optimised = start.elapsed();
+    let threads = threads(args.threads)?;
+    let mut session = Session::new(&program, Arc::new(Pool::new(threads)))?;
+    let compiled = start.elapsed();
+    let planned = session.bytes();
+    initialise(&mut session, &model, 1);
+    let token = |i: usize| (random(7, i as u64) % model.vocab_size() as u64) as i32;
+    session.set_i32("input_ids", &(0..batch * seq).map(token).collect::<Vec<_>>())?;
+    session.set_i32("labels", &(1..batch * seq + 1).map(token).collect::<Vec<_>>())?;
+    session.set_f32("lr", &[1e-4])?;
+    session.set_f32("step", &[1.0])?;
+    session.run();
+    let (mut seconds, mut peaks) = (vec![], vec![fma_peak(threads)]);
+    for step in 0..args.steps.max(1) {
+        session.set_f32("step", &[(step + 2) as f32])?;
+        let start = Instant::now();
+        session.run();
+        seconds.push(start.elapsed().as_secs_f64());
+        peaks.push(fma_peak(threads));
+    }
+    let added = resident_peak().saturating_sub(before);
+    let (median, fastest, slowest) = spread(&mut seconds);
+    let (peak, ..) = spread(&mut peaks);
+    let tokens = (batch * seq) as f64;
+    let flops = model.flops_a_token(seq) * tokens;
+    let share = flops / median / peak;
+    if args.json {
+        let line = serde_json::json!({
+            "model": args.model.model, "batch": batch, "seq": seq, "threads": threads, "opt": args.opt.to_string(),
+            "tokens_per_second": tokens / median, "seconds": {"median": median, "min": fastest, "max": slowest, "steps": args.steps},
+            "gflops": flops / median / 1e9, "fma_peak_gflops": peak / 1e9, "share_of_peak": share,
+            "planned_bytes": planned, "added_bytes": added, "optimise_seconds": optimised.as_secs_f64(),
+            "compile_seconds": (compiled - optimised).as_secs_f64(), "kernels": session.compiled.kernels, "kernels_cached": session.compiled.cached,
+        });
+        say!("{line}");
+        return Ok(());
+    }
+    say!("{} {batch} × {seq}, {threads} threads, --opt {}", args.model.model, args.opt);
+    say!("  optimise   {:.3} s", optimised.as_secs_f64());
+    say!("  compile    {:.3} s, {} kernels, {} of them cached", (compiled - optimised).as_secs_f64(), session.compiled.kernels, session.compiled.cached);
+    say!("  step       {median:.3} s median of {}, {fastest:.3} to {slowest:.3}", args.steps);
+    say!("  speed      {:.0} tokens/s, {:.0} GFLOP/s, {:.0} % of {:.0} GFLOP/s measured between the steps", tokens / median, flops / median / 1e9, 100.0 * share, peak / 1e9);
+    say!("  memory     {} planned, {} added to the process", mebibytes(planned), mebibytes(added));
+    Ok(())
+}
+
+/// Median, least and greatest.
+fn spread(x: &mut [f64]) -> (f64, f64, f64) {
+    x.sort_by(f64::total_cmp);
+    (x[x.len() / 2], x[0], x[x.len() - 1])
+}
+
+/// A line of the process's status, in bytes; 0 where the system has none.
+fn status(key: &str) -> usize {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix(key));
+    line.and_then(|l| l.trim_start_matches(':').trim().strip_suffix("kB")?.trim().parse::<usize>().ok()).map_or(0, |k| k << 10)
+}
+
+fn resident() -> usize {
+    status("VmRSS")
+}
+
+fn resident_peak() -> usize {
+    status("VmHWM")
+}

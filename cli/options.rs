@@ -1,0 +1,61 @@
+//! Options several commands share.
+
+use eggcorn::llm::{Config, DataConfig, Error, Result, TrainConfig, nearest};
+use eggcorn::models::{Model, NAMES, by_name};
+
+/// A model by name with changed settings.
+#[derive(clap::Args)]
+pub struct ModelArgs {
+    /// The model: gpt2 or llama.
+    pub model: String,
+    /// Change a setting of the model, as in --set n_layer=2.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Sequences at a time.
+    #[arg(long, default_value_t = 1)]
+    pub batch: usize,
+    /// Tokens a sequence.
+    #[arg(long, default_value_t = 64)]
+    pub seq: usize,
+}
+
+impl ModelArgs {
+    /// The model, its settings checked.
+    pub fn model(&self) -> Result<Model> {
+        let model = by_name(&self.model).ok_or_else(|| {
+            let hint = nearest(&self.model, NAMES).map_or(String::new(), |n| format!("; did you mean {n}?"));
+            Error(format!("there is no model {}; there are {}{hint}", self.model, NAMES.join(", ")))
+        })?;
+        let mut config = Config { model, data: DataConfig::default(), train: TrainConfig::default() };
+        for s in &self.set {
+            config = config.set(s)?;
+        }
+        config.model.check().map_err(Error)?;
+        if self.batch == 0 || self.seq == 0 {
+            return Err(Error("--batch and --seq must be at least 1".into()));
+        }
+        if self.seq > config.model.context() {
+            return Err(Error(format!("--seq is {}, and the model has only {} positions", self.seq, config.model.context())));
+        }
+        Ok(config.model)
+    }
+}
+
+/// Reads a TOML table of settings to apply over another.
+pub fn apply(config: Config, sets: &[String]) -> Result<Config> {
+    sets.iter().try_fold(config, |c, s| c.set(s))
+}
+
+/// The number of threads: as asked, or one a core.
+pub fn threads(asked: Option<usize>) -> Result<usize> {
+    match asked {
+        Some(n) if (1..=1024).contains(&n) => Ok(n),
+        Some(n) => Err(Error(format!("--threads {n}: expected 1 to 1024"))),
+        None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
+    }
+}
+
+/// Bytes for people.
+pub fn mebibytes(bytes: usize) -> String {
+    if bytes >= 1 << 20 { format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20)) } else { format!("{:.0} KiB", bytes as f64 / 1024.0) }
+}

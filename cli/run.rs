@@ -1,0 +1,72 @@
+//! `eggcorn run`: a model on tensors from files.
+
+use crate::options::{ModelArgs, threads};
+use crate::say;
+use eggcorn::llm::{Error, Result, bound, load_weights, read_ids, serialize, write_file};
+use eggcorn::passes::{Opt, optimize};
+use eggcorn::runtime::{Pool, Session};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Run a model on tensors from files and write its results.
+#[derive(clap::Args)]
+#[command(after_help = "The input file holds input_ids and labels, I64 of shape [B,T], labels already shifted.\nThe result holds logits, loss and, with --grad, grad.<parameter>.\n\nExample:\n  eggcorn run gpt2 --weights w.safetensors --input in.safetensors --out out.safetensors --grad --set n_layer=3")]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The weights, under Hugging Face's names.
+    #[arg(long)]
+    weights: PathBuf,
+    /// input_ids and labels.
+    #[arg(long)]
+    input: PathBuf,
+    /// Where results go.
+    #[arg(long)]
+    out: PathBuf,
+    /// Also the gradient of the loss by every parameter.
+    #[arg(long)]
+    grad: bool,
+    /// How much to rewrite: off, greedy or egg.
+    #[arg(long, default_value = "egg")]
+    opt: Opt,
+    /// Threads; one a core unless said.
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let model = args.model.model()?;
+    let read = |path: &PathBuf| std::fs::read(path).map_err(|e| Error(format!("{}: the file cannot be read: {e}", path.display())));
+    let input = read(&args.input)?;
+    let (shape, ids) = read_ids(&input, &args.input, "input_ids")?;
+    let (label_shape, labels) = read_ids(&input, &args.input, "labels")?;
+    let [batch, seq] = shape[..] else { return Err(Error(format!("{}: input_ids has shape {shape:?}, expected [B,T]", args.input.display()))) };
+    if label_shape != shape || batch == 0 || seq == 0 || seq > model.context() {
+        return Err(Error(format!("{}: input_ids {shape:?} and labels {label_shape:?} must be alike, not empty, and at most {} long", args.input.display(), model.context())));
+    }
+    if let Some(bad) = ids.iter().find(|i| !(0..model.vocab_size() as i32).contains(i)) {
+        return Err(Error(format!("{}: input_ids holds {bad}, and the vocabulary is 0..{}", args.input.display(), model.vocab_size())));
+    }
+    let stages = optimize(&bound(&model, batch, seq)?, args.grad.then_some("loss"), args.opt)?;
+    let mut session = Session::new(stages.last(), Arc::new(Pool::new(threads(args.threads)?)))?;
+    load_weights(&mut session, &read(&args.weights)?, &args.weights, &|_| true)?;
+    session.set_i32("input_ids", &ids)?;
+    session.set_i32("labels", &labels)?;
+    session.run();
+    let mut tensors = vec![];
+    for (name, ty) in &session.program().outputs {
+        let block = session.output(name).expect("it is listed");
+        let sizes = ty.sizes();
+        if !name.contains("{}") {
+            tensors.push((name.clone(), sizes, &block.bytes()[..ty.bytes()]));
+            continue;
+        }
+        let n = ty.bytes() / sizes[0];
+        for i in 0..sizes[0] {
+            tensors.push((name.replacen("{}", &i.to_string(), 1), sizes[1..].to_vec(), &block.bytes()[i * n..(i + 1) * n]));
+        }
+    }
+    write_file(&args.out, &serialize(&tensors, None)?)?;
+    say!("loss {}; {} tensors in {}", session.output("loss").expect("the program has a loss").f32s()[0], tensors.len(), args.out.display());
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! The training loop.
+
+use crate::checkpoint;
+use crate::config::Config;
+use crate::data::{Batch, Data, random};
+use crate::error::{Error, Result};
+use crate::tokenizer::Tokenizer;
+use models::Model;
+use passes::{Opt, Optimizer, optimize, train_step};
+use runtime::{Pool, Session};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// What happens while training, for whoever shows it.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub enum Event {
+    /// The program is compiled.
+    Ready { parameters: usize, bytes: usize, compile_seconds: f64, kernels: usize, from_step: u64 },
+    /// A step is done.
+    Step { step: u64, loss: f64, grad_norm: f64, lr: f64, tokens_per_second: f64 },
+    /// The held-out text was evaluated, in part or, at the end, whole.
+    Evaluated { step: u64, loss: f64, whole: bool },
+    /// A checkpoint is on disk.
+    Saved { step: u64 },
+}
+
+/// How training ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// All steps are done; the loss over all held-out text.
+    Finished(f64),
+    /// It was asked to stop after this many steps, which are saved.
+    Stopped(u64),
+}
+
+/// A model in training.
+pub struct Trainer {
+    config: Config,
+    data: Data,
+    /// Checksum of the tokens.
+    text: String,
+    session: Session,
+    evaluation: Session,
+    step: u64,
+    /// Look at every kernel's result and stop at the first that is not finite.
+    pub check_finite: bool,
+    compile_seconds: f64,
+}
+
+/// A training step's program, dims bound.
+pub fn step_program(model: &Model, config: &Config, opt: Opt) -> Result<ir::Graph> {
+    let t = &config.train;
+    let graph = bound(model, t.batch, t.context)?.keep_outputs(&["loss"]);
+    let stages = optimize(&graph, Some("loss"), opt)?;
+    let optimizer =
+        Optimizer { beta1: t.beta1, beta2: t.beta2, eps: 1e-8, weight_decay: t.weight_decay, grad_clip: t.grad_clip, accumulate: t.accumulate };
+    Ok(train_step(stages.last(), &optimizer)?)
+}
+
+/// A model's program for a batch of windows.
+pub fn bound(model: &Model, batch: usize, context: usize) -> Result<ir::Graph> {
+    let graph = model.graph().map_err(|e| Error(e.to_string()))?;
+    Ok(graph.bind(&|s| match s {
+        'B' => Some(batch as u64),
+        'T' => Some(context as u64),
+        _ => None,
+    })?)
+}
+
+impl Trainer {
+    /// Compiles the programs and starts from the seed. The model's vocabulary is the tokenizer's.
+    pub fn new(config: Config, tokens: Vec<i32>, pool: Arc<Pool>) -> Result<Trainer> {
+        config.check()?;
+        let start = Instant::now();
+        let text = checkpoint::checksum(&tokens.iter().flat_map(|t| t.to_le_bytes()).collect::<Vec<u8>>());
+        let data = Data::split(tokens, config.data.held_out, config.train.context)?;
+        let program = step_program(&config.model, &config, Opt::Egg)?;
+        let mut session = Session::new(&program, pool.clone())?;
+        // held-out text is evaluated without dropout
+        let plain = match &config.model {
+            Model::Gpt(g) => Model::Gpt(models::Gpt { dropout: 0.0, ..g.clone() }),
+            other => other.clone(),
+        };
+        let forward = bound(&plain, config.train.batch, config.train.context)?.keep_outputs(&["loss"]);
+        let evaluation = Session::new(optimize(&forward, None, Opt::Egg)?.last(), pool)?;
+        initialise(&mut session, &config.model, config.train.seed);
+        Ok(Trainer { config, data, text, session, evaluation, step: 0, check_finite: false, compile_seconds: start.elapsed().as_secs_f64() })
+    }
+
+    /// Goes on from a run directory's checkpoint. Refused where it was made of another text.
+    pub fn resume(&mut self, dir: &Path) -> Result<u64> {
+        let manifest = checkpoint::read(dir)?.ok_or_else(|| Error(format!("{}: there is no checkpoint to resume from", dir.display())))?;
+        if manifest.text != self.text {
+            return Err(Error(format!("{}: this run was trained on another text; give the same --data", dir.display())));
+        }
+        checkpoint::restore(dir, &manifest, &mut self.session, &|_| true)?;
+        self.step = manifest.step;
+        Ok(self.step)
+    }
+
+    /// The session of the training step.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Trains to the end, or until `stop` is set, saving to `dir` where one is given.
+    pub fn run(&mut self, dir: Option<&Path>, stop: &AtomicBool, show: &mut dyn FnMut(Event) -> Result<()>) -> Result<Outcome> {
+        let t = self.config.train.clone();
+        let parameters = self.session.params().filter(|p| !p.0.starts_with("adamw.")).map(|p| p.1.count()).sum();
+        let bytes = self.session.bytes() + self.evaluation.bytes();
+        let kernels = self.session.program().kernels.len();
+        show(Event::Ready { parameters, bytes, compile_seconds: self.compile_seconds, kernels, from_step: self.step })?;
+        while self.step < t.steps {
+            if stop.load(Ordering::Relaxed) {
+                self.save(dir, show)?;
+                return Ok(Outcome::Stopped(self.step));
+            }
+            let start = Instant::now();
+            let (loss, grad_norm) = self.one_step()?;
+            let tokens = (t.batch * t.context) as f64 * f64::from(t.accumulate);
+            let lr = t.lr_at(self.step - 1);
+            show(Event::Step { step: self.step, loss, grad_norm, lr, tokens_per_second: tokens / start.elapsed().as_secs_f64() })?;
+            if self.step % t.eval_every == 0 && self.step < t.steps {
+                let loss = self.evaluate(Some(t.eval_batches));
+                show(Event::Evaluated { step: self.step, loss, whole: false })?;
+            }
+            if self.step % t.save_every == 0 && self.step < t.steps {
+                self.save(dir, show)?;
+            }
+        }
+        self.save(dir, show)?;
+        let loss = self.evaluate(None);
+        show(Event::Evaluated { step: self.step, loss, whole: true })?;
+        Ok(Outcome::Finished(loss))
+    }
+
+    fn save(&self, dir: Option<&Path>, show: &mut dyn FnMut(Event) -> Result<()>) -> Result<()> {
+        let Some(dir) = dir else { return Ok(()) };
+        checkpoint::save(dir, &self.session, self.step, &self.text)?;
+        show(Event::Saved { step: self.step })
+    }
+
+    /// One step; its loss and the norm of its gradient. A loss that is not finite is an error, and the step does not count.
+    pub fn one_step(&mut self) -> Result<(f64, f64)> {
+        let t = &self.config.train;
+        let rows = t.batch * t.accumulate as usize;
+        let Batch { ids, labels } = self.data.batch(t.seed, self.step, rows, t.context);
+        self.session.set_i32("input_ids", &ids)?;
+        self.session.set_i32("labels", &labels)?;
+        self.session.set_f32("lr", &[t.lr_at(self.step) as f32])?;
+        self.session.set_f32("step", &[(self.step + 1) as f32])?;
+        if self.session.inputs().any(|n| n == "key") {
+            let keys: Vec<u32> = (0..u64::from(t.accumulate)).map(|i| random(t.seed ^ 0x64726F70, self.step * u64::from(t.accumulate) + i) as u32).collect();
+            self.session.set_u32("key", &keys)?;
+        }
+        if self.check_finite {
+            self.session.run_checked().map_err(|e| Error(format!("step {}: kernel {} (call {}) wrote a value that is not finite", self.step + 1, e.kernel, e.call)))?;
+        } else {
+            self.session.run();
+        }
+        let read = |name: &str| f64::from(self.session.output(name).expect("a training step has it").f32s()[0]);
+        let (loss, norm) = (read("loss"), read("grad_norm"));
+        if !loss.is_finite() || !norm.is_finite() {
+            return Err(Error(format!(
+                "step {}: the loss is {loss} and the gradient's norm {norm}; try a smaller train.lr, or --check-finite to see the first kernel; the last checkpoint is untouched",
+                self.step + 1
+            )));
+        }
+        self.step += 1;
+        Ok((loss, norm))
+    }
+
+    /// The mean loss over held-out text: all of it, or `batches` spread evenly.
+    pub fn evaluate(&mut self, batches: Option<usize>) -> f64 {
+        let t = &self.config.train;
+        self.evaluation.copy_params(&self.session);
+        let all = self.data.held_out_batches(t.batch, t.context);
+        let n = batches.unwrap_or(all.len()).min(all.len());
+        let (mut total, mut count) = (0.0, 0usize);
+        for i in 0..n {
+            let b = &all[i * all.len() / n];
+            let asked = b.labels.iter().filter(|l| **l >= 0).count();
+            self.evaluation.set_i32("input_ids", &b.ids).expect("a batch fits its program");
+            self.evaluation.set_i32("labels", &b.labels).expect("a batch fits its program");
+            self.evaluation.run();
+            total += f64::from(self.evaluation.output("loss").expect("the program has a loss").f32s()[0]) * asked as f64;
+            count += asked;
+        }
+        total / count.max(1) as f64
+    }
+}
+
+/// Fills parameters as the model says, piece by piece, so that a layer's start does not depend on how many there are.
+pub fn initialise(session: &mut Session, model: &Model, seed: u64) {
+    let all: Vec<(String, usize, usize)> =
+        session.params().filter(|p| !p.0.starts_with("adamw.") && !p.0.starts_with("past.")).map(|p| (p.0.to_string(), p.1.sizes()[0], p.1.count())).collect();
+    for (name, trip, count) in all {
+        let pieces = if name.contains("{}") { trip } else { 1 };
+        let block = session.param_mut(&name).expect("the session named it").f32s_mut();
+        for (i, piece) in block[..count].chunks_mut(count / pieces).enumerate() {
+            let name = name.replacen("{}", &i.to_string(), 1);
+            model.init(&name).fill(seed, &name, piece);
+        }
+    }
+}
+
+/// Sets the model's vocabulary to the tokenizer's.
+pub fn with_vocabulary(model: &Model, tokenizer: &Tokenizer) -> Model {
+    let n = tokenizer.size();
+    match model {
+        Model::Gpt(g) => Model::Gpt(models::Gpt { vocab_size: n, ..g.clone() }),
+        Model::Llama(l) => Model::Llama(models::Llama { vocab_size: n, ..l.clone() }),
+    }
+}

@@ -1,0 +1,113 @@
+//! Parameters in and out of safetensors files, under the names Hugging Face's checkpoints use.
+
+use crate::error::{Error, Result, file_error};
+use ir::Type;
+use runtime::Session;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+/// The tensors a parameter is in files: itself, or one an iteration where its name has `{}`.
+fn pieces(name: &str, ty: &Type) -> Vec<(String, Vec<usize>)> {
+    let sizes = ty.sizes();
+    if !name.contains("{}") {
+        return vec![(name.to_string(), sizes)];
+    }
+    (0..sizes[0]).map(|i| (name.replacen("{}", &i.to_string(), 1), sizes[1..].to_vec())).collect()
+}
+
+/// Writes bytes to a temporary name, syncs, and renames: a file is there whole or not at all.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = path.with_extension("tmp");
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)?;
+        if let Some(dir) = path.parent() {
+            File::open(if dir.as_os_str().is_empty() { Path::new(".") } else { dir })?.sync_all()?;
+        }
+        Ok(())
+    };
+    write().map_err(|e| {
+        // what was there before stays
+        let _ = std::fs::remove_file(&temporary);
+        file_error(path, "the file cannot be written", e)
+    })
+}
+
+/// Tensors by name, as a safetensors file's content.
+pub fn serialize(tensors: &[(String, Vec<usize>, &[u8])], metadata: Option<HashMap<String, String>>) -> Result<Vec<u8>> {
+    let views = tensors
+        .iter()
+        .map(|(name, shape, bytes)| TensorView::new(Dtype::F32, shape.clone(), bytes).map(|v| (name.clone(), v)))
+        .collect::<std::result::Result<Vec<_>, _>>()
+        .map_err(|e| Error(format!("a tensor cannot be written: {e}")))?;
+    safetensors::serialize(views, metadata).map_err(|e| Error(format!("tensors cannot be written: {e}")))
+}
+
+/// Every parameter and state tensor of a session, in pieces.
+pub fn state(session: &Session) -> Vec<(String, Vec<usize>, &[u8])> {
+    let mut out = vec![];
+    for (name, ty, block) in session.params() {
+        let pieces = pieces(name, ty);
+        let bytes = ty.bytes() / pieces.len();
+        for (i, (name, shape)) in pieces.into_iter().enumerate() {
+            out.push((name, shape, &block.bytes()[i * bytes..(i + 1) * bytes]));
+        }
+    }
+    out
+}
+
+/// Fills parameters from a safetensors file's content. `wanted` says which; each must be there with its shape.
+/// Names may lack the leading `transformer.` or `model.`, as some published files do.
+pub fn load(session: &mut Session, content: &[u8], path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<()> {
+    let file = SafeTensors::deserialize(content).map_err(|e| file_error(path, "this is not a safetensors file, or it is damaged", e))?;
+    let all: Vec<(String, Type)> = session.params().map(|p| (p.0.to_string(), p.1.clone())).filter(|p| wanted(&p.0)).collect();
+    // everything is checked before anything is changed
+    for (name, ty) in &all {
+        for (piece, shape) in pieces(name, ty) {
+            find(&file, &piece, &shape, path)?;
+        }
+    }
+    for (name, ty) in &all {
+        let pieces = pieces(name, ty);
+        let bytes = ty.bytes() / pieces.len();
+        for (i, (piece, shape)) in pieces.into_iter().enumerate() {
+            let data = find(&file, &piece, &shape, path)?;
+            let block = session.param_mut(name).expect("the session named it");
+            block.bytes_mut()[i * bytes..(i + 1) * bytes].copy_from_slice(data);
+        }
+    }
+    Ok(())
+}
+
+fn find<'a>(file: &SafeTensors<'a>, name: &str, shape: &[usize], path: &Path) -> Result<&'a [u8]> {
+    let short = name.strip_prefix("transformer.").or_else(|| name.strip_prefix("model."));
+    let tensor = file.tensor(name).or_else(|e| short.map_or(Err(e), |s| file.tensor(s))).map_err(|_| {
+        let names = file.names();
+        let hint = crate::error::nearest(name, names.iter().copied()).map_or(String::new(), |n| format!("; it has {n}"));
+        file_error(path, "a tensor is missing", format!("{name}{hint}"))
+    })?;
+    if tensor.dtype() != Dtype::F32 {
+        return Err(file_error(path, &format!("tensor {name} is {:?}", tensor.dtype()), "expected F32; convert it first"));
+    }
+    if tensor.shape() != shape {
+        return Err(file_error(path, &format!("tensor {name} has shape {:?}", tensor.shape()), format!("expected {shape:?}: is this the same model?")));
+    }
+    Ok(tensor.data())
+}
+
+/// `i64` or `i32` ids of a tensor, with its shape.
+pub fn read_ids(content: &[u8], path: &Path, name: &str) -> Result<(Vec<usize>, Vec<i32>)> {
+    let file = SafeTensors::deserialize(content).map_err(|e| file_error(path, "this is not a safetensors file, or it is damaged", e))?;
+    let tensor = file.tensor(name).map_err(|_| file_error(path, "a tensor is missing", format!("{name}, of type I64")))?;
+    let ids = match tensor.dtype() {
+        Dtype::I64 => tensor.data().chunks_exact(8).map(|c| i64::from_le_bytes(c.try_into().expect("eight bytes"))).map(|x| x.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32).collect(),
+        Dtype::I32 => tensor.data().chunks_exact(4).map(|c| i32::from_le_bytes(c.try_into().expect("four bytes"))).collect(),
+        other => return Err(file_error(path, &format!("tensor {name} is {other:?}"), "expected I64")),
+    };
+    Ok((tensor.shape().to_vec(), ids))
+}

@@ -1,0 +1,233 @@
+//! Why this became that: egg's proof as steps over shared, numbered terms, and a checker that has rules and terms but no e-graph.
+
+use crate::cost::FROZEN;
+use crate::extract::Problem;
+use crate::rule::{Rule, saturate};
+use crate::term::{EGraph, Term, Terms, World, egraph};
+use egg::{Id, RecExpr, Symbol, TreeTerm};
+use ir::{Func, Op};
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::{self, Write};
+use std::rc::Rc;
+
+/// One use of a rule: `from` became `to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProofStep {
+    /// Index of the rule in the list that was given.
+    pub rule: usize,
+    /// The term before.
+    pub from: Id,
+    /// The term after.
+    pub to: Id,
+}
+
+/// A proof that two terms are equal.
+pub struct Proof {
+    /// The terms.
+    pub terms: Terms,
+    /// The steps, in the order they are needed.
+    pub steps: Vec<ProofStep>,
+    /// What was written.
+    pub from: Id,
+    /// What was chosen.
+    pub to: Id,
+    rules: Vec<(&'static str, String)>,
+}
+
+/// Proofs of every value of a function that became the op of this name.
+pub fn explain(func: &Func, funcs: &[Func], rules: &[Rule], name: &str) -> Result<Vec<Proof>, String> {
+    let mut eg = egraph(funcs).with_explanations_enabled();
+    let mut ids: Vec<Id> = vec![];
+    for node in &func.nodes {
+        let args = node.args.iter().map(|a| ids[a.index()]).collect();
+        ids.push(eg.add(Term { op: node.op.clone(), args }));
+    }
+    let root = eg.add(Term { op: Op::Tuple, args: func.results.iter().map(|r| ids[r.index()]).collect() });
+    saturate(&mut eg, rules);
+    let problem = Problem::new(&eg, root, &FROZEN);
+    let (plan, _) = problem.solve();
+    let mut chosen = Terms::new(funcs);
+    let (_, by_class) = problem.terms(&plan, &|id| eg.find(id), &mut chosen);
+    let mut written = Terms::new(funcs);
+    let originals = written.add_func(func);
+    let is = |id: Id| {
+        let term = chosen.term(id);
+        term.op.name() == name || (matches!(term.op, Op::Get(_)) && chosen.term(term.args[0]).op.name() == name)
+    };
+    let mut proofs = vec![];
+    let mut seen = BTreeSet::new();
+    for (node, id) in func.nodes.iter().zip(&ids).rev() {
+        let class = eg.find(*id);
+        let Some(to) = by_class.get(&class).copied().filter(|t| is(*t)) else { continue };
+        if node.op.name() == name || !seen.insert(class) {
+            continue;
+        }
+        let from = originals[ids.iter().position(|i| i == id).expect("it is listed")];
+        proofs.push(prove(&mut eg, (&written, from), (&chosen, to), funcs, rules)?);
+    }
+    proofs.reverse();
+    Ok(proofs)
+}
+
+fn expr(terms: &Terms, id: Id) -> RecExpr<Term> {
+    fn add(terms: &Terms, id: Id, out: &mut RecExpr<Term>, done: &mut HashMap<Id, Id>) -> Id {
+        if let Some(i) = done.get(&id) {
+            return *i;
+        }
+        let mut term = terms.term(id).clone();
+        for a in &mut term.args {
+            *a = add(terms, *a, out, done);
+        }
+        let i = out.add(term);
+        done.insert(id, i);
+        i
+    }
+    let mut out = RecExpr::default();
+    add(terms, id, &mut out, &mut HashMap::new());
+    out
+}
+
+fn add_expr(terms: &mut Terms, e: &RecExpr<Term>) -> Id {
+    let mut ids: Vec<Id> = vec![];
+    for t in e.as_ref() {
+        let args = t.args.iter().map(|a| ids[usize::from(*a)]).collect();
+        ids.push(terms.add(Term { op: t.op.clone(), args }));
+    }
+    *ids.last().expect("an expression has a term")
+}
+
+fn prove(eg: &mut EGraph, from: (&Terms, Id), to: (&Terms, Id), funcs: &[Func], rules: &[Rule]) -> Result<Proof, String> {
+    let (from, to) = (expr(from.0, from.1), expr(to.0, to.1));
+    let explanation = eg.explain_equivalence(&from, &to);
+    let mut reader = TreeReader { terms: Terms::new(funcs), steps: vec![], seen: HashMap::new(), rules };
+    reader.chain(&explanation.explanation_trees)?;
+    let mut terms = reader.terms;
+    let (from, to) = (add_expr(&mut terms, &from), add_expr(&mut terms, &to));
+    let names = rules.iter().map(|r| (r.name, format!("{:?}", r.legality).to_lowercase())).collect();
+    Ok(Proof { terms, steps: reader.steps, from, to, rules: names })
+}
+
+/// Reads steps off egg's shared proof tree. Flattening it first would copy every term at every step.
+struct TreeReader<'a> {
+    terms: Terms,
+    steps: Vec<ProofStep>,
+    seen: HashMap<*const TreeTerm<Term>, (Id, Id)>,
+    rules: &'a [Rule],
+}
+
+impl TreeReader<'_> {
+    /// The ends of a chain of terms, each the one before rewritten by a rule.
+    fn chain(&mut self, trees: &[Rc<TreeTerm<Term>>]) -> Result<(Id, Id), String> {
+        let ends = trees.iter().map(|t| self.ends(t)).collect::<Result<Vec<_>, _>>()?;
+        for (pair, tree) in ends.windows(2).zip(&trees[1..]) {
+            let (rule, from, to) = match (tree.forward_rule, tree.backward_rule) {
+                (Some(rule), _) => (rule, pair[0].1, pair[1].0),
+                (None, Some(rule)) => (rule, pair[1].0, pair[0].1),
+                (None, None) => continue,
+            };
+            let step = ProofStep { rule: self.rule(rule)?, from, to };
+            if !self.steps.contains(&step) {
+                self.steps.push(step);
+            }
+        }
+        Ok((ends[0].0, ends[ends.len() - 1].1))
+    }
+
+    fn rule(&self, name: Symbol) -> Result<usize, String> {
+        self.rules.iter().position(|r| r.name == name.as_str()).ok_or_else(|| format!("the proof uses {name}, which is no rule"))
+    }
+
+    fn ends(&mut self, tree: &Rc<TreeTerm<Term>>) -> Result<(Id, Id), String> {
+        if let Some(ends) = self.seen.get(&Rc::as_ptr(tree)) {
+            return Ok(*ends);
+        }
+        let operands = tree.child_proofs.iter().map(|c| self.chain(c)).collect::<Result<Vec<_>, _>>()?;
+        let mut side = |pick: fn(&(Id, Id)) -> Id| self.terms.add(Term { op: tree.node.op.clone(), args: operands.iter().map(pick).collect() });
+        let ends = (side(|e| e.0), side(|e| e.1));
+        self.seen.insert(Rc::as_ptr(tree), ends);
+        Ok(ends)
+    }
+}
+
+/// Checks a proof without the e-graph: each step is what its rule gives, and the steps with congruence join the two ends.
+pub fn replay(proof: &Proof, rules: &[Rule]) -> Result<(), String> {
+    let mut terms = proof.terms.clone();
+    for s in &proof.steps {
+        let rule = rules.get(s.rule).ok_or("a step names no rule")?;
+        if !rule.gives(&mut terms, s.from, s.to) {
+            return Err(format!("{} does not turn t{} into t{}", rule.name, s.from, s.to));
+        }
+    }
+    let mut parent: Vec<usize> = (0..terms.len()).collect();
+    fn find(parent: &mut [usize], mut i: usize) -> usize {
+        while parent[i] != i {
+            parent[i] = parent[parent[i]];
+            i = parent[i];
+        }
+        i
+    }
+    for s in &proof.steps {
+        let (a, b) = (find(&mut parent, s.from.into()), find(&mut parent, s.to.into()));
+        parent[a] = b;
+    }
+    loop {
+        let mut changed = false;
+        let mut seen: HashMap<(Op, Vec<usize>), usize> = HashMap::new();
+        for i in 0..terms.len() {
+            let term = terms.term(Id::from(i)).clone();
+            let key = (term.op, term.args.iter().map(|a| find(&mut parent, (*a).into())).collect());
+            let other = *seen.entry(key).or_insert(i);
+            let (a, b) = (find(&mut parent, i), find(&mut parent, other));
+            if a != b {
+                parent[a] = b;
+                changed = true;
+            }
+        }
+        if !changed {
+            break;
+        }
+    }
+    let joined = find(&mut parent, proof.from.into()) == find(&mut parent, proof.to.into());
+    if joined { Ok(()) } else { Err("the steps do not join the two ends".into()) }
+}
+
+impl Proof {
+    fn used(&self) -> BTreeSet<Id> {
+        let mut out = BTreeSet::new();
+        let mut stack: Vec<Id> = self.steps.iter().flat_map(|s| [s.from, s.to]).chain([self.from, self.to]).collect();
+        while let Some(id) = stack.pop() {
+            if out.insert(id) {
+                stack.extend(&self.terms.term(id).args);
+            }
+        }
+        out
+    }
+
+    /// Constants, inputs and parameters are written out; other terms by number.
+    fn name(&self, id: Id) -> String {
+        let term = self.terms.term(id);
+        if term.args.is_empty() { term.op.to_string() } else { format!("t{id}") }
+    }
+}
+
+impl fmt::Display for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let shown = |id: Id| {
+            let term = self.terms.term(id);
+            let args: Vec<String> = term.args.iter().map(|a| self.name(*a)).collect();
+            format!("{} {}", term.op, args.join(", "))
+        };
+        writeln!(f, "; terms")?;
+        for id in self.used().into_iter().filter(|id| !self.terms.term(*id).args.is_empty()) {
+            let mut line = format!("  t{id} = {}", shown(id));
+            let _ = write!(line, " : {}", self.terms.fact(id).ty);
+            writeln!(f, "{line}")?;
+        }
+        writeln!(f, "; {} steps from {} to {}", self.steps.len(), self.name(self.from), self.name(self.to))?;
+        for (i, s) in self.steps.iter().enumerate() {
+            let (rule, legality) = &self.rules[s.rule];
+            writeln!(f, "  {:2}. {rule:<26} {legality:<13} {} = {}", i + 1, self.name(s.from), self.name(s.to))?;
+        }
+        Ok(())
+    }
+}
