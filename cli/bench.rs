@@ -10,7 +10,9 @@ use std::time::Instant;
 
 /// Measure speed and memory.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off")]
+#[command(
+    after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off"
+)]
 pub struct Args {
     /// What to measure.
     #[arg(value_enum)]
@@ -41,11 +43,7 @@ pub fn run(args: &Args) -> Result<()> {
     let What::Train = args.what;
     let model = args.model.model()?;
     let (batch, seq) = (args.model.batch, args.model.seq);
-    let config = Config {
-        model: model.clone(),
-        data: DataConfig::default(),
-        train: TrainConfig { batch, context: seq, ..TrainConfig::default() },
-    };
+    let config = Config { model: model.clone(), data: DataConfig::default(), train: TrainConfig { batch, context: seq, ..TrainConfig::default() } };
     let before = resident();
     let start = Instant::now();
     let program = step_program(&model, &config, args.opt)?;
@@ -88,9 +86,20 @@ pub fn run(args: &Args) -> Result<()> {
     }
     say!("{} {batch} × {seq}, {threads} threads, --opt {}", args.model.model, args.opt);
     say!("  optimise   {:.3} s", optimised.as_secs_f64());
-    say!("  compile    {:.3} s, {} kernels, {} of them cached", (compiled - optimised).as_secs_f64(), session.compiled.kernels, session.compiled.cached);
+    say!(
+        "  compile    {:.3} s, {} kernels, {} of them cached",
+        (compiled - optimised).as_secs_f64(),
+        session.compiled.kernels,
+        session.compiled.cached
+    );
     say!("  step       {median:.3} s median of {}, {fastest:.3} to {slowest:.3}", args.steps);
-    say!("  speed      {:.0} tokens/s, {:.0} GFLOP/s, {:.0} % of {:.0} GFLOP/s measured between the steps", tokens / median, flops / median / 1e9, 100.0 * share, peak / 1e9);
+    say!(
+        "  speed      {:.0} tokens/s, {:.0} GFLOP/s, {:.0} % of {:.0} GFLOP/s measured between the steps",
+        tokens / median,
+        flops / median / 1e9,
+        100.0 * share,
+        peak / 1e9
+    );
     say!("  memory     {} planned, {} added to the process", mebibytes(planned), mebibytes(added));
     Ok(())
 }

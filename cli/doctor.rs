@@ -18,7 +18,9 @@ pub fn run(args: &Args) -> Result<()> {
     let host = llvm::host();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let field = |name: &str| memory.lines().find_map(|l| l.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()).map_or(0, |k| k << 10);
+    let field = |name: &str| {
+        memory.lines().find_map(|l| l.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()).map_or(0, |k| k << 10)
+    };
     let (total, free) = (field("MemTotal:"), field("MemAvailable:"));
     let peak = fma_peak(cores);
     let cache = llvm::cache_dir();

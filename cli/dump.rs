@@ -43,7 +43,9 @@ pub enum Printed {
 
 /// Print a model at any stage of the compiler.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  eggcorn dump gpt2 --stage fused\n  eggcorn dump llama --stage joint --set num_hidden_layers=2\n  eggcorn dump gpt2 --stage kernels --target llvm\n  eggcorn dump gpt2 --stage fused --format dot | dot -Tsvg > gpt2.svg")]
+#[command(
+    after_help = "Examples:\n  eggcorn dump gpt2 --stage fused\n  eggcorn dump llama --stage joint --set num_hidden_layers=2\n  eggcorn dump gpt2 --stage kernels --target llvm\n  eggcorn dump gpt2 --stage fused --format dot | dot -Tsvg > gpt2.svg"
+)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,

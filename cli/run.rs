@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 /// Run a model on tensors from files and write its results.
 #[derive(clap::Args)]
-#[command(after_help = "The input file holds input_ids and labels, I64 of shape [B,T], labels already shifted.\nThe result holds logits, loss and, with --grad, grad.<parameter>.\n\nExample:\n  eggcorn run gpt2 --weights w.safetensors --input in.safetensors --out out.safetensors --grad --set n_layer=3")]
+#[command(
+    after_help = "The input file holds input_ids and labels, I64 of shape [B,T], labels already shifted.\nThe result holds logits, loss and, with --grad, grad.<parameter>.\n\nExample:\n  eggcorn run gpt2 --weights w.safetensors --input in.safetensors --out out.safetensors --grad --set n_layer=3"
+)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
@@ -42,7 +44,11 @@ pub fn run(args: &Args) -> Result<()> {
     let (label_shape, labels) = read_ids(&input, &args.input, "labels")?;
     let [batch, seq] = shape[..] else { return Err(Error(format!("{}: input_ids has shape {shape:?}, expected [B,T]", args.input.display()))) };
     if label_shape != shape || batch == 0 || seq == 0 || seq > model.context() {
-        return Err(Error(format!("{}: input_ids {shape:?} and labels {label_shape:?} must be alike, not empty, and at most {} long", args.input.display(), model.context())));
+        return Err(Error(format!(
+            "{}: input_ids {shape:?} and labels {label_shape:?} must be alike, not empty, and at most {} long",
+            args.input.display(),
+            model.context()
+        )));
     }
     if let Some(bad) = ids.iter().find(|i| !(0..model.vocab_size() as i32).contains(i)) {
         return Err(Error(format!("{}: input_ids holds {bad}, and the vocabulary is 0..{}", args.input.display(), model.vocab_size())));

@@ -2,7 +2,9 @@
 
 use crate::options::{apply, mebibytes, threads};
 use crate::say;
-use eggcorn::llm::{Config, Error, Event, OWN_TEXT, Outcome, Result, Sampling, Tokenizer, Trainer, read_manifest, read_text, recipe, with_vocabulary, write_file};
+use eggcorn::llm::{
+    Config, Error, Event, OWN_TEXT, Outcome, Result, Sampling, Tokenizer, Trainer, read_manifest, read_text, recipe, with_vocabulary, write_file,
+};
 use eggcorn::runtime::Pool;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::OpenOptions;
@@ -14,7 +16,9 @@ use std::time::Instant;
 
 /// Train a model on text, save it, and show how it goes.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  eggcorn train                                   # a small GPT on this project's own source\n  eggcorn train shakespeare-char --data input.txt --out runs/shakespeare\n  eggcorn train --config my.toml --data input.txt --set train.lr=3e-4\n  eggcorn train --resume --out runs/shakespeare --data input.txt")]
+#[command(
+    after_help = "Examples:\n  eggcorn train                                   # a small GPT on this project's own source\n  eggcorn train shakespeare-char --data input.txt --out runs/shakespeare\n  eggcorn train --config my.toml --data input.txt --set train.lr=3e-4\n  eggcorn train --resume --out runs/shakespeare --data input.txt"
+)]
 pub struct Args {
     /// The recipe: self or shakespeare-char.
     recipe: Option<String>,
@@ -114,9 +118,11 @@ fn saved_config(dir: &Path) -> Result<Option<Config>> {
 /// A run is not overwritten unasked, and not resumed under another configuration.
 fn check_directory(dir: &Path, config: &Config, saved: Option<&Config>, resume: bool) -> Result<()> {
     match (resume, saved, read_manifest(dir)?) {
-        (true, Some(saved), Some(_)) if saved != config => {
-            Err(Error(format!("{}: the run was made with another configuration:\n{}\nresume without changing it, or start anew in another --out", dir.display(), saved.differences(config).join("\n"))))
-        }
+        (true, Some(saved), Some(_)) if saved != config => Err(Error(format!(
+            "{}: the run was made with another configuration:\n{}\nresume without changing it, or start anew in another --out",
+            dir.display(),
+            saved.differences(config).join("\n")
+        ))),
         (true, _, None) => Err(Error(format!("{}: there is no checkpoint to resume from", dir.display()))),
         (false, _, Some(m)) => {
             Err(Error(format!("{}: there is a run already, saved after step {}; go on with --resume, or name another --out", dir.display(), m.step)))
@@ -148,7 +154,11 @@ struct View {
 impl View {
     fn new(dir: &Path, steps: u64, json: bool) -> Result<View> {
         let path = dir.join("metrics.jsonl");
-        let metrics = OpenOptions::new().create(true).append(true).open(&path).map_err(|e| Error(format!("{}: metrics cannot be written: {e}", path.display())))?;
+        let metrics = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(|e| Error(format!("{}: metrics cannot be written: {e}", path.display())))?;
         let bar = (!json && std::io::stderr().is_terminal()).then(|| {
             let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {eta} left").expect("the template reads");
             ProgressBar::new(steps).with_style(style)
@@ -166,7 +176,10 @@ impl View {
         match event {
             Event::Ready { parameters, bytes, compile_seconds, kernels, from_step } => {
                 let from = if *from_step > 0 { format!(", from step {from_step}") } else { String::new() };
-                self.line(format!("{parameters} parameters, {kernels} kernels compiled in {compile_seconds:.2} s, {} planned{from}", mebibytes(*bytes)));
+                self.line(format!(
+                    "{parameters} parameters, {kernels} kernels compiled in {compile_seconds:.2} s, {} planned{from}",
+                    mebibytes(*bytes)
+                ));
                 self.last = Instant::now();
             }
             Event::Step { step, loss, lr, tokens_per_second, .. } => {
@@ -183,7 +196,9 @@ impl View {
                     None => {}
                 }
             }
-            Event::Evaluated { step, loss, whole } => self.line(format!("step {step}: held-out loss {loss:.4}{}", if *whole { " (all of it)" } else { "" })),
+            Event::Evaluated { step, loss, whole } => {
+                self.line(format!("step {step}: held-out loss {loss:.4}{}", if *whole { " (all of it)" } else { "" }))
+            }
             Event::Saved { .. } => {}
         }
         Ok(())

@@ -133,21 +133,30 @@ impl Grouping<'_> {
 
     fn may_join(&self, args: &[NodeId], group: usize) -> bool {
         // an operand of the group seen through a view is in memory only when the group has run
-        let viewed = args.iter().any(|a| is_view(&self.func.node(*a).op) && producers(self.func, *a).is_some_and(|p| self.of[p.index()] == Some(group)));
+        let viewed =
+            args.iter().any(|a| is_view(&self.func.node(*a).op) && producers(self.func, *a).is_some_and(|p| self.of[p.index()] == Some(group)));
         !viewed && self.needs(args).iter().all(|h| *h == group || !self.depends(*h, group))
     }
 
     fn may_merge(&self, a: usize, b: usize) -> bool {
         let clear = |a: usize, b: usize| self.dependencies(a).iter().all(|h| *h == b || !self.depends(*h, b));
-        let viewed = |a: usize, b: usize| !self.get(a).nodes.iter().all(|n| {
-            self.func.node(*n).args.iter().all(|x| !is_view(&self.func.node(*x).op) || producers(self.func, *x).is_none_or(|p| self.of[p.index()] != Some(b)))
-        });
+        let viewed = |a: usize, b: usize| {
+            !self.get(a).nodes.iter().all(|n| {
+                self.func
+                    .node(*n)
+                    .args
+                    .iter()
+                    .all(|x| !is_view(&self.func.node(*x).op) || producers(self.func, *x).is_none_or(|p| self.of[p.index()] != Some(b)))
+            })
+        };
         a != b && clear(a, b) && clear(b, a) && !viewed(a, b) && !viewed(b, a)
     }
 
     fn merge(&mut self, from: usize, into: usize) {
         let gone = self.groups[from].take().expect("the group stands");
-        let (Kind::Rows { tail: a, .. }, Kind::Rows { dims, tail: b }) = (&gone.kind, &self.get(into).kind) else { unreachable!("rows merge with rows") };
+        let (Kind::Rows { tail: a, .. }, Kind::Rows { dims, tail: b }) = (&gone.kind, &self.get(into).kind) else {
+            unreachable!("rows merge with rows")
+        };
         let kind = Kind::Rows { dims: dims.clone(), tail: b.or(*a) };
         for n in &gone.nodes {
             self.of[n.index()] = Some(into);
@@ -162,7 +171,8 @@ impl Grouping<'_> {
     fn fits(dims: &[usize], kind: &Kind) -> bool {
         let Kind::Rows { dims: whole, tail } = kind else { return false };
         let t = tail.unwrap_or(1).min(whole.len());
-        dims.len() == whole.len() && (dims == whole || (dims[..dims.len() - t] == whole[..whole.len() - t] && dims[dims.len() - t..].iter().all(|d| *d == 1)))
+        dims.len() == whole.len()
+            && (dims == whole || (dims[..dims.len() - t] == whole[..whole.len() - t] && dims[dims.len() - t..].iter().all(|d| *d == 1)))
     }
 
     fn pointwise(&mut self, id: NodeId) {
@@ -211,7 +221,9 @@ impl Grouping<'_> {
 
     fn same_rows(&self, a: usize, b: usize) -> bool {
         match (&self.get(a).kind, &self.get(b).kind) {
-            (Kind::Rows { dims: x, tail: s }, Kind::Rows { dims: y, tail: t }) => x == y && (s.is_none() || t.is_none() || s == t) && self.all_fit(a, b),
+            (Kind::Rows { dims: x, tail: s }, Kind::Rows { dims: y, tail: t }) => {
+                x == y && (s.is_none() || t.is_none() || s == t) && self.all_fit(a, b)
+            }
             _ => false,
         }
     }

@@ -202,8 +202,20 @@ fn binary(bin: Bin, elem: Elem, x: f64, y: f64) -> f64 {
         (Bin::Lt, _) => truth(x < y),
         (Bin::Le, _) => truth(x <= y),
         (Bin::Eq, _) => truth(x == y),
-        (Bin::Maximum, _) => if x > y { x } else { y },
-        (Bin::Minimum, _) => if x < y { x } else { y },
+        (Bin::Maximum, _) => {
+            if x > y {
+                x
+            } else {
+                y
+            }
+        }
+        (Bin::Minimum, _) => {
+            if x < y {
+                x
+            } else {
+                y
+            }
+        }
         (Bin::Add, Elem::F32) => float(|x, y| x + y),
         (Bin::Sub, Elem::F32) => float(|x, y| x - y),
         (Bin::Mul, Elem::F32) => float(|x, y| x * y),

@@ -186,13 +186,22 @@ pub enum Expr {
     /// An element of a local array.
     Local(LocalId, Ix),
     /// Consecutive elements; lanes from `valid` on are not read and are 0.
-    Load { buf: Buf, at: Ix, lanes: u32, valid: Option<Ix> },
+    Load {
+        buf: Buf,
+        at: Ix,
+        lanes: u32,
+        valid: Option<Ix>,
+    },
     /// The same scalar in every lane.
     Splat(Box<Expr>, u32),
     /// An index as `i32`.
     Index(Ix),
     /// base, base + step, base + 2 step, … as `i32`.
-    Ramp { base: Ix, step: i64, lanes: u32 },
+    Ramp {
+        base: Ix,
+        step: i64,
+        lanes: u32,
+    },
     Un(Un, Box<Expr>),
     Bin(Bin, Box<Expr>, Box<Expr>),
     /// a b + c with one rounding.
@@ -200,11 +209,18 @@ pub enum Expr {
     Select(Box<Expr>, Box<Expr>, Box<Expr>),
     Cast(Elem, Box<Expr>),
     /// Lanes before `valid` of a, the rest of b.
-    Keep { valid: Ix, a: Box<Expr>, b: Box<Expr> },
+    Keep {
+        valid: Ix,
+        a: Box<Expr>,
+        b: Box<Expr>,
+    },
     /// The sum or maximum of the lanes, in a fixed order.
     Lanes(Red, Box<Expr>),
     /// The random bits of a counter under a key.
-    Random { key: Box<Expr>, counter: Box<Expr> },
+    Random {
+        key: Box<Expr>,
+        counter: Box<Expr>,
+    },
 }
 
 impl Expr {
@@ -314,7 +330,15 @@ impl Kernel {
     /// Where each scratch region begins, each aligned to a cache line, and where the last ends.
     pub fn scratch_offsets(&self) -> (Vec<usize>, usize) {
         let mut at = 0;
-        let starts = self.scratch.iter().map(|n| { let start = at; at += n.next_multiple_of(16); start }).collect();
+        let starts = self
+            .scratch
+            .iter()
+            .map(|n| {
+                let start = at;
+                at += n.next_multiple_of(16);
+                start
+            })
+            .collect();
         (starts, at)
     }
 }
@@ -432,7 +456,8 @@ pub fn load(buf: Buf, at: Ix, lanes: u32, valid: Option<Ix>) -> Expr {
 
 impl Display for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let params: Vec<String> = self.params.iter().enumerate().map(|(i, p)| format!("{}a{i}: {}", if p.written { "mut " } else { "" }, p.elem)).collect();
+        let params: Vec<String> =
+            self.params.iter().enumerate().map(|(i, p)| format!("{}a{i}: {}", if p.written { "mut " } else { "" }, p.elem)).collect();
         writeln!(f, "kernel {}({}) {} units {{", self.name, params.join(", "), self.units)?;
         for (i, n) in self.scratch.iter().enumerate() {
             writeln!(f, "  scratch s{i}: f32[{n}]")?;

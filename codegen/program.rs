@@ -113,7 +113,9 @@ impl Program {
         let main = self.main();
         let resolve = |kind: &BufferKind| match kind {
             BufferKind::Input(i) => Address { region: Region::Input(*i), offset: 0 },
-            BufferKind::Param(name) => Address { region: Region::Param(self.params.iter().position(|p| p.0 == *name).expect("main's parameters are listed")), offset: 0 },
+            BufferKind::Param(name) => {
+                Address { region: Region::Param(self.params.iter().position(|p| p.0 == *name).expect("main's parameters are listed")), offset: 0 }
+            }
             BufferKind::Result(i) => Address { region: Region::Output(*i), offset: 0 },
             BufferKind::Temp(offset) => Address { region: Region::Arena, offset: *offset },
         };
@@ -172,7 +174,9 @@ impl Program {
                 let args: Vec<String> = touched(s).iter().map(|b| format!("b{b}")).collect();
                 let name = match s {
                     Step::Kernel { kernel, .. } => self.kernels[*kernel].name.clone(),
-                    Step::Loop(l) => format!("{} × {}{}", self.routines[l.routine].name, l.shape.trip, if l.shape.reverse { " reversed" } else { "" }),
+                    Step::Loop(l) => {
+                        format!("{} × {}{}", self.routines[l.routine].name, l.shape.trip, if l.shape.reverse { " reversed" } else { "" })
+                    }
                 };
                 let _ = writeln!(out, "  {i:3} {name} {}", args.join(" "));
             }

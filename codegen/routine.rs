@@ -395,7 +395,8 @@ impl Builder<'_> {
         let Some(param) = param else { return false };
         let mut readers = self.func.ids().filter(|u| self.func.node(*u).args.contains(&param));
         let rows = matches!(self.groups.groups[group].kind, Kind::Rows { tail: None, .. });
-        rows && readers.all(|u| self.groups.of[u.index()].is_some_and(|g| g < group || (g == group && self.func.ty(u).dims == self.func.ty(param).dims)))
+        rows && readers
+            .all(|u| self.groups.of[u.index()].is_some_and(|g| g < group || (g == group && self.func.ty(u).dims == self.func.ty(param).dims)))
     }
 
     /// Parts of a concatenation are written where they will stand, where they can be.
@@ -483,7 +484,13 @@ impl Builder<'_> {
         let load = Access { arg: k.arg(from.buffer, elem, false), offset: from.offset, strides: from.strides.clone() };
         let store = Access { arg: k.arg(to.buffer, elem, true), offset: to.offset, strides: to.strides.clone() };
         let dag = Dag { steps: vec![(Pure::Load(load), elem)] };
-        let spec = Spec { template: Template::Rows { tail: 0 }, dims: from.dims.clone(), params: k.params, dag, stores: vec![Store { step: 0, access: store }] };
+        let spec = Spec {
+            template: Template::Rows { tail: 0 },
+            dims: from.dims.clone(),
+            params: k.params,
+            dag,
+            stores: vec![Store { step: 0, access: store }],
+        };
         self.step(spec, k.buffers);
     }
 
@@ -601,7 +608,11 @@ impl Builder<'_> {
         }
         let results: Vec<Home> = (0..node.ty.parts.len() as u32).map(|i| self.member_home(id, i)).collect();
         let mut k = KernelArgs::default();
-        let operand = |k: &mut KernelArgs, h: &Home, written: bool| Operand { arg: k.push(h.buffer, Elem::F32, written), offset: h.offset, strides: h.strides.clone() };
+        let operand = |k: &mut KernelArgs, h: &Home, written: bool| Operand {
+            arg: k.push(h.buffer, Elem::F32, written),
+            offset: h.offset,
+            strides: h.strides.clone(),
+        };
         let reads: Vec<Operand> = homes.iter().map(|h| operand(&mut k, h, false)).collect();
         let writes: Vec<Operand> = results.iter().map(|h| operand(&mut k, h, true)).collect();
         let mut by_role: Vec<Operand> = vec![];
@@ -669,7 +680,9 @@ impl Builder<'_> {
             let to = whole.slice(axis, at, at + n);
             at += n;
             let from = self.home(part);
-            let there = from.buffer == to.buffer && from.offset == to.offset && from.dims.iter().zip(&from.strides).zip(&to.strides).all(|((d, a), b)| *d == 1 || a == b);
+            let there = from.buffer == to.buffer
+                && from.offset == to.offset
+                && from.dims.iter().zip(&from.strides).zip(&to.strides).all(|((d, a), b)| *d == 1 || a == b);
             if !there {
                 self.copy(&from, &to, ty.dtype);
             }
@@ -684,7 +697,13 @@ impl Builder<'_> {
         let mut k = KernelArgs::default();
         let store = Access { arg: k.arg(to.buffer, elem, true), offset: to.offset, strides: to.strides.clone() };
         let dag = Dag { steps: vec![(Pure::Const(0.0), elem)] };
-        let spec = Spec { template: Template::Rows { tail: 0 }, dims: to.dims.clone(), params: k.params, dag, stores: vec![Store { step: 0, access: store }] };
+        let spec = Spec {
+            template: Template::Rows { tail: 0 },
+            dims: to.dims.clone(),
+            params: k.params,
+            dag,
+            stores: vec![Store { step: 0, access: store }],
+        };
         self.step(spec, k.buffers);
         let axis = (ty.rank() as i64 + i64::from(axis)) as usize;
         let n = self.func.ty(x).dims[axis].size();
@@ -714,7 +733,11 @@ impl Builder<'_> {
             }
             let home = if home.is_dense() { home } else { self.dense(&home, &ty) };
             let place = Place { buffer: home.buffer, offset: home.offset as usize * ty.dtype.bytes() };
-            inputs.push(if i < carried + stacked { LoopInput::Stacked { place, bytes: ty.bytes() / l.trip as usize } } else { LoopInput::Invariant(place) });
+            inputs.push(if i < carried + stacked {
+                LoopInput::Stacked { place, bytes: ty.bytes() / l.trip as usize }
+            } else {
+                LoopInput::Invariant(place)
+            });
         }
         let mut results = vec![];
         for (i, part) in node.ty.parts.iter().enumerate() {
@@ -787,7 +810,8 @@ impl Builder<'_> {
 fn drop_self_copies(r: &mut Routine, same: &[usize], table: &Table) {
     let is_copy = |kernel: usize| {
         let s = &table.specs[kernel];
-        matches!(s.template, Template::Rows { .. }) && matches!(&s.dag.steps[..], [(Pure::Load(a), _)] if s.stores.len() == 1 && a.offset == s.stores[0].access.offset && a.strides == s.stores[0].access.strides)
+        matches!(s.template, Template::Rows { .. })
+            && matches!(&s.dag.steps[..], [(Pure::Load(a), _)] if s.stores.len() == 1 && a.offset == s.stores[0].access.offset && a.strides == s.stores[0].access.strides)
     };
     r.steps.retain(|s| match s {
         Step::Kernel { kernel, args } => !(args.len() == 2 && same[args[0]] == same[args[1]] && is_copy(*kernel)),

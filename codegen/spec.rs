@@ -25,7 +25,10 @@ pub enum Step {
     Load(Access),
     Const(f64),
     /// A number affine in the iteration, as `i32`.
-    Index { offset: i64, strides: Vec<i64> },
+    Index {
+        offset: i64,
+        strides: Vec<i64>,
+    },
     /// The sum of products of a contraction.
     Product,
     Un(Un, usize),
@@ -35,7 +38,12 @@ pub enum Step {
     /// Random bits by key and counter.
     Random(usize, usize),
     /// A load whose offset grows by `row` times an index; an index outside 0..rows gives 0.
-    Gather { access: Access, row: i64, rows: i64, index: usize },
+    Gather {
+        access: Access,
+        row: i64,
+        rows: i64,
+        index: usize,
+    },
     /// A reduction over the row.
     Reduce(Red, usize),
 }
@@ -194,7 +202,16 @@ impl Display for Spec {
             Template::Cols { reduced } => writeln!(f, ", reduced {reduced:?}")?,
             Template::Contract { out, a, b } => writeln!(f, ", summed from dim {out}: {a} {b}")?,
             Template::Attention(h) | Template::AttentionBwd(h) => {
-                writeln!(f, " [{}], heads [{}], {} queries, {} keys, depth {}, {}", h.labels, list(&h.heads), h.queries, h.keys, h.depth, h.value_depth)?;
+                writeln!(
+                    f,
+                    " [{}], heads [{}], {} queries, {} keys, depth {}, {}",
+                    h.labels,
+                    list(&h.heads),
+                    h.queries,
+                    h.keys,
+                    h.depth,
+                    h.value_depth
+                )?;
                 writeln!(f, "  q {} k {} v {} o {} lse {}", h.q, h.k, h.v, h.o, h.lse)?;
             }
             Template::ScatterAdd { tokens, rows, width } => writeln!(f, ": {tokens} updates of width {width} to {rows} rows")?,

@@ -340,8 +340,7 @@ impl<'g> Scope<'g> {
         }
         let count = args.len() as u32 - 1;
         args.extend(frame.captured.iter().map(|c| c.0));
-        let order: Vec<NodeId> =
-            inputs.iter().copied().chain(frame.params.iter().map(|p| p.1)).chain(frame.captured.iter().map(|c| c.1)).collect();
+        let order: Vec<NodeId> = inputs.iter().copied().chain(frame.params.iter().map(|p| p.1)).chain(frame.captured.iter().map(|c| c.1)).collect();
         let func = with_input_order(&frame.func, &order);
         let (op, ty) = {
             let mut state = b.state.borrow_mut();

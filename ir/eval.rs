@@ -231,8 +231,20 @@ fn binary(bin: Bin, x: f64, y: f64) -> f64 {
         Bin::Sub => x - y,
         Bin::Mul => x * y,
         Bin::Div => x / y,
-        Bin::Maximum => if x > y { x } else { y },
-        Bin::Minimum => if x < y { x } else { y },
+        Bin::Maximum => {
+            if x > y {
+                x
+            } else {
+                y
+            }
+        }
+        Bin::Minimum => {
+            if x < y {
+                x
+            } else {
+                y
+            }
+        }
         Bin::Pow => x.powf(y),
         Bin::Lt => truth(x < y),
         Bin::Le => truth(x <= y),

@@ -241,7 +241,14 @@ impl Graph {
         for i in (0..funcs.len()).rev().filter(|i| used[*i]).collect::<Vec<_>>() {
             mark_callees(&funcs, i, &mut used);
         }
-        let new: Vec<u32> = used.iter().scan(0, |n, u| { let i = *n; *n += u32::from(*u); Some(i) }).collect();
+        let new: Vec<u32> = used
+            .iter()
+            .scan(0, |n, u| {
+                let i = *n;
+                *n += u32::from(*u);
+                Some(i)
+            })
+            .collect();
         let mut kept: Vec<Func> = funcs.into_iter().zip(&used).filter(|(_, u)| **u).map(|(f, _)| f).collect();
         for node in kept.iter_mut().flat_map(|f| &mut f.nodes) {
             if let Op::Repeat(l) = &mut node.op {
@@ -270,7 +277,11 @@ fn bind_func(f: &Func, before: &[Func], size_of: &dyn Fn(char) -> Option<u64>) -
     let dim = |d: &Dim| {
         d.bind(size_of).ok_or_else(|| {
             let missing: Vec<String> = d.symbols().filter(|s| size_of(*s).is_none()).map(String::from).collect();
-            if missing.is_empty() { format!("dim {d} is too large") } else { format!("dim {} has no size: name it, as in --set {}=64", missing.join(", "), missing[0]) }
+            if missing.is_empty() {
+                format!("dim {d} is too large")
+            } else {
+                format!("dim {} has no size: name it, as in --set {}=64", missing.join(", "), missing[0])
+            }
         })
     };
     let dims = |ds: &Dims| ds.iter().map(dim).collect::<Result<Dims, _>>();
@@ -290,7 +301,10 @@ fn bind_func(f: &Func, before: &[Func], size_of: &dyn Fn(char) -> Option<u64>) -
         let types: Vec<&Type> = node.args.iter().map(|a| out.ty(*a)).collect();
         let ty = match &op {
             Op::Repeat(l) => Graph::repeat_type(before, l, &types)?,
-            op => infer(op, &types).map_err(|why| match node.loc { Some(loc) => format!("{loc}: {why}"), None => why })?,
+            op => infer(op, &types).map_err(|why| match node.loc {
+                Some(loc) => format!("{loc}: {why}"),
+                None => why,
+            })?,
         };
         out.push(Node { op, args: node.args.clone(), ty, loc: node.loc });
     }

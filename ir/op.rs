@@ -436,8 +436,21 @@ impl Op {
         let un = [Exp, Log, Neg, Sqrt, Rsqrt, Recip, Tanh, Sin, Cos, Abs].map(Op::Un);
         let bin = [Add, Sub, Mul, Div, Maximum, Minimum, Pow, Lt, Le, Eq].map(Op::Bin);
         let rows = [
-            Softmax, SoftmaxBwd, LogSumExp, LayerNorm, LayerNormBwd, RmsNorm, RmsNormBwd, Sigmoid, Gelu, GeluGrad, Silu, Swiglu, Rope,
-            CrossEntropy, CrossEntropyBwd,
+            Softmax,
+            SoftmaxBwd,
+            LogSumExp,
+            LayerNorm,
+            LayerNormBwd,
+            RmsNorm,
+            RmsNormBwd,
+            Sigmoid,
+            Gelu,
+            GeluGrad,
+            Silu,
+            Swiglu,
+            Rope,
+            CrossEntropy,
+            CrossEntropyBwd,
         ]
         .map(Op::Row);
         let rest = [Op::Select, Op::Gather, Op::ScatterAdd, Op::StopGradient, Op::Tuple];

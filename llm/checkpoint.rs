@@ -76,7 +76,11 @@ pub fn restore(dir: &Path, manifest: &Manifest, session: &mut Session, wanted: &
     let path = dir.join(&manifest.tensors);
     let content = std::fs::read(&path).map_err(|e| file_error(&path, "the checkpoint cannot be read", e))?;
     if content.len() as u64 != manifest.bytes || checksum(&content) != manifest.checksum {
-        return Err(file_error(&path, "the checkpoint is damaged", format!("{} bytes with another checksum than when it was saved, {} expected", content.len(), manifest.bytes)));
+        return Err(file_error(
+            &path,
+            "the checkpoint is damaged",
+            format!("{} bytes with another checksum than when it was saved, {} expected", content.len(), manifest.bytes),
+        ));
     }
     load(session, &content, &path, wanted)
 }

@@ -115,7 +115,17 @@ pub fn recipe(name: &str) -> Result<Config> {
         // nanoGPT's recipe for a CPU
         "shakespeare-char" => Ok(Config { model: gpt(128, 4, 64), data: DataConfig::default(), train: TrainConfig::default() }),
         "self" => {
-            let train = TrainConfig { steps: 600, batch: 16, context: 96, lr: 2e-3, min_lr: 2e-4, warmup: 50, eval_every: 100, save_every: 300, ..TrainConfig::default() };
+            let train = TrainConfig {
+                steps: 600,
+                batch: 16,
+                context: 96,
+                lr: 2e-3,
+                min_lr: 2e-4,
+                warmup: 50,
+                eval_every: 100,
+                save_every: 300,
+                ..TrainConfig::default()
+            };
             Ok(Config { model: gpt(128, 4, 96), data: DataConfig::default(), train })
         }
         _ => {
@@ -172,7 +182,11 @@ impl Config {
     pub fn differences(&self, other: &Config) -> Vec<String> {
         let lines = |c: &Config| c.to_toml().lines().map(str::to_string).collect::<Vec<_>>();
         let (a, b) = (lines(self), lines(other));
-        a.iter().filter(|l| !b.contains(l)).map(|l| format!("  saved: {l}")).chain(b.iter().filter(|l| !a.contains(l)).map(|l| format!("  now:   {l}"))).collect()
+        a.iter()
+            .filter(|l| !b.contains(l))
+            .map(|l| format!("  saved: {l}"))
+            .chain(b.iter().filter(|l| !a.contains(l)).map(|l| format!("  now:   {l}")))
+            .collect()
     }
 }
 

@@ -25,7 +25,15 @@ pub struct Batch {
 pub fn read_text(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).map_err(|e| file_error(path, "the text cannot be read", e))?;
     let text = String::from_utf8(bytes).map_err(|e| {
-        file_error(path, "this is not UTF-8 text", format!("byte {} is {:#04x}; convert it, for example with iconv", e.utf8_error().valid_up_to(), e.as_bytes()[e.utf8_error().valid_up_to()]))
+        file_error(
+            path,
+            "this is not UTF-8 text",
+            format!(
+                "byte {} is {:#04x}; convert it, for example with iconv",
+                e.utf8_error().valid_up_to(),
+                e.as_bytes()[e.utf8_error().valid_up_to()]
+            ),
+        )
     })?;
     if text.trim().is_empty() {
         return Err(file_error(path, "the text is empty", "there is nothing to learn"));
@@ -41,7 +49,10 @@ impl Data {
         for (name, part) in [("training part", train), ("held-out part", rest)] {
             if part.len() < context + 1 {
                 let n = part.len();
-                return Err(Error(format!("the {name} of the text has {n} tokens, and a window of context {context} needs {}: use more text or a smaller train.context", context + 1)));
+                return Err(Error(format!(
+                    "the {name} of the text has {n} tokens, and a window of context {context} needs {}: use more text or a smaller train.context",
+                    context + 1
+                )));
             }
         }
         Ok(Data { train: train.to_vec(), held_out: rest.to_vec() })
@@ -61,7 +72,8 @@ impl Data {
 
     /// The held-out tokens as batches of consecutive windows, each token asked once; the last batch is filled up with unasked rows.
     pub fn held_out_batches(&self, rows: usize, context: usize) -> Vec<Batch> {
-        let windows: Vec<&[i32]> = (0..self.held_out.len() - 1).step_by(context).map(|at| &self.held_out[at..(at + context + 1).min(self.held_out.len())]).collect();
+        let windows: Vec<&[i32]> =
+            (0..self.held_out.len() - 1).step_by(context).map(|at| &self.held_out[at..(at + context + 1).min(self.held_out.len())]).collect();
         let fill = |batch: &mut Batch, window: &[i32]| {
             let n = window.len().saturating_sub(1);
             batch.ids.extend(&window[..n]);

@@ -55,7 +55,9 @@ impl Tokenizer {
             Tokenizer::Char { characters } => {
                 let id = |c: char| {
                     characters.binary_search(&c).map(|i| i as i32).map_err(|_| {
-                        Error(format!("the character {c:?} does not occur in the text this model was trained on; use others, or train with tokenizer = \"byte\""))
+                        Error(format!(
+                            "the character {c:?} does not occur in the text this model was trained on; use others, or train with tokenizer = \"byte\""
+                        ))
                     })
                 };
                 text.chars().map(id).collect()

@@ -123,11 +123,11 @@ impl Trainer {
             let tokens = (t.batch * t.context) as f64 * f64::from(t.accumulate);
             let lr = t.lr_at(self.step - 1);
             show(Event::Step { step: self.step, loss, grad_norm, lr, tokens_per_second: tokens / start.elapsed().as_secs_f64() })?;
-            if self.step % t.eval_every == 0 && self.step < t.steps {
+            if self.step.is_multiple_of(t.eval_every) && self.step < t.steps {
                 let loss = self.evaluate(Some(t.eval_batches));
                 show(Event::Evaluated { step: self.step, loss, whole: false })?;
             }
-            if self.step % t.save_every == 0 && self.step < t.steps {
+            if self.step.is_multiple_of(t.save_every) && self.step < t.steps {
                 self.save(dir, show)?;
             }
         }
@@ -153,11 +153,14 @@ impl Trainer {
         self.session.set_f32("lr", &[t.lr_at(self.step) as f32])?;
         self.session.set_f32("step", &[(self.step + 1) as f32])?;
         if self.session.inputs().any(|n| n == "key") {
-            let keys: Vec<u32> = (0..u64::from(t.accumulate)).map(|i| random(t.seed ^ 0x64726F70, self.step * u64::from(t.accumulate) + i) as u32).collect();
+            let keys: Vec<u32> =
+                (0..u64::from(t.accumulate)).map(|i| random(t.seed ^ 0x64726F70, self.step * u64::from(t.accumulate) + i) as u32).collect();
             self.session.set_u32("key", &keys)?;
         }
         if self.check_finite {
-            self.session.run_checked().map_err(|e| Error(format!("step {}: kernel {} (call {}) wrote a value that is not finite", self.step + 1, e.kernel, e.call)))?;
+            self.session
+                .run_checked()
+                .map_err(|e| Error(format!("step {}: kernel {} (call {}) wrote a value that is not finite", self.step + 1, e.kernel, e.call)))?;
         } else {
             self.session.run();
         }
@@ -195,8 +198,11 @@ impl Trainer {
 
 /// Fills parameters as the model says, piece by piece, so that a layer's start does not depend on how many there are.
 pub fn initialise(session: &mut Session, model: &Model, seed: u64) {
-    let all: Vec<(String, usize, usize)> =
-        session.params().filter(|p| !p.0.starts_with("adamw.") && !p.0.starts_with("past.")).map(|p| (p.0.to_string(), p.1.sizes()[0], p.1.count())).collect();
+    let all: Vec<(String, usize, usize)> = session
+        .params()
+        .filter(|p| !p.0.starts_with("adamw.") && !p.0.starts_with("past."))
+        .map(|p| (p.0.to_string(), p.1.sizes()[0], p.1.count()))
+        .collect();
     for (name, trip, count) in all {
         let pieces = if name.contains("{}") { trip } else { 1 };
         let block = session.param_mut(&name).expect("the session named it").f32s_mut();

@@ -95,7 +95,11 @@ fn find<'a>(file: &SafeTensors<'a>, name: &str, shape: &[usize], path: &Path) ->
         return Err(file_error(path, &format!("tensor {name} is {:?}", tensor.dtype()), "expected F32; convert it first"));
     }
     if tensor.shape() != shape {
-        return Err(file_error(path, &format!("tensor {name} has shape {:?}", tensor.shape()), format!("expected {shape:?}: is this the same model?")));
+        return Err(file_error(
+            path,
+            &format!("tensor {name} has shape {:?}", tensor.shape()),
+            format!("expected {shape:?}: is this the same model?"),
+        ));
     }
     Ok(tensor.data())
 }
@@ -105,7 +109,12 @@ pub fn read_ids(content: &[u8], path: &Path, name: &str) -> Result<(Vec<usize>, 
     let file = SafeTensors::deserialize(content).map_err(|e| file_error(path, "this is not a safetensors file, or it is damaged", e))?;
     let tensor = file.tensor(name).map_err(|_| file_error(path, "a tensor is missing", format!("{name}, of type I64")))?;
     let ids = match tensor.dtype() {
-        Dtype::I64 => tensor.data().chunks_exact(8).map(|c| i64::from_le_bytes(c.try_into().expect("eight bytes"))).map(|x| x.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32).collect(),
+        Dtype::I64 => tensor
+            .data()
+            .chunks_exact(8)
+            .map(|c| i64::from_le_bytes(c.try_into().expect("eight bytes")))
+            .map(|x| x.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32)
+            .collect(),
         Dtype::I32 => tensor.data().chunks_exact(4).map(|c| i32::from_le_bytes(c.try_into().expect("four bytes"))).collect(),
         other => return Err(file_error(path, &format!("tensor {name} is {other:?}"), "expected I64")),
     };

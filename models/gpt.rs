@@ -115,7 +115,13 @@ impl Gpt {
 
     /// Why this is not a model, if it is not.
     pub fn check(&self) -> Result<(), String> {
-        let positive = [("vocab_size", self.vocab_size), ("n_positions", self.n_positions), ("n_layer", self.n_layer), ("n_head", self.n_head), ("n_embd", self.n_embd)];
+        let positive = [
+            ("vocab_size", self.vocab_size),
+            ("n_positions", self.n_positions),
+            ("n_layer", self.n_layer),
+            ("n_head", self.n_head),
+            ("n_embd", self.n_embd),
+        ];
         crate::positive(&positive)?;
         crate::divides("n_head", self.n_head, "n_embd", self.n_embd)?;
         if (0.0..1.0).contains(&self.dropout) { Ok(()) } else { Err(format!("dropout is {}, expected at least 0 and below 1", self.dropout)) }

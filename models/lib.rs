@@ -126,5 +126,5 @@ fn positive(fields: &[(&str, usize)]) -> Result<(), String> {
 }
 
 fn divides(small_name: &str, small: usize, name: &str, n: usize) -> Result<(), String> {
-    if n % small == 0 { Ok(()) } else { Err(format!("{small_name} is {small} and does not divide {name}, which is {n}")) }
+    if n.is_multiple_of(small) { Ok(()) } else { Err(format!("{small_name} is {small} and does not divide {name}, which is {n}")) }
 }

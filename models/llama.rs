@@ -84,8 +84,7 @@ impl Llama {
 
     fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
         let x = rms_norm(&s.at("model").at("norm"), x, self.rms_norm_eps);
-        let words =
-            if self.tie_word_embeddings { self.embedding(s) } else { s.at("lm_head").param("weight", [self.vocab_size, self.hidden_size]) };
+        let words = if self.tie_word_embeddings { self.embedding(s) } else { s.at("lm_head").param("weight", [self.vocab_size, self.hidden_size]) };
         x.contract("btc,vc->btv", words)
     }
 

@@ -258,7 +258,15 @@ fn joint_body(body: &Func, l: &Loop, wanted: &[usize], funcs: &mut Vec<Func>) ->
     let mut d = Differentiation::new(body, &wrt, funcs)?;
     let tape = Tape::new(std::mem::take(&mut d.forward));
     let mut roles: Vec<Role> = (0..inputs.len())
-        .map(|i| if i < carried { Role::Carried } else if i < carried + stacked { Role::Stacked } else { Role::Invariant })
+        .map(|i| {
+            if i < carried {
+                Role::Carried
+            } else if i < carried + stacked {
+                Role::Stacked
+            } else {
+                Role::Invariant
+            }
+        })
         .collect();
     let forward_end = tape.func.borrow().nodes.len();
     let mut cotangents = Cotangents::new();

@@ -57,7 +57,8 @@ fn links(main: &Func) -> Vec<Link> {
         let Op::Repeat(b) = &main.node(id).op else { continue };
         let stacked = &main.node(id).args[b.carried as usize..(b.carried + b.stacked) as usize];
         let feeds = |a: &NodeId| match &main.node(*a).op {
-            Op::Get(i) => Some(main.node(*a).args[0]).filter(|f| matches!(&main.node(*f).op, Op::Repeat(f) if *i >= f.carried && f.trip == b.trip && f.reverse != b.reverse)),
+            Op::Get(i) => Some(main.node(*a).args[0])
+                .filter(|f| matches!(&main.node(*f).op, Op::Repeat(f) if *i >= f.carried && f.trip == b.trip && f.reverse != b.reverse)),
             _ => None,
         };
         if let Some(forward) = stacked.iter().find_map(feeds) {
@@ -73,7 +74,13 @@ fn join(main: &Func, link: &Link, funcs: &[Func]) -> (Pair, Vec<NodeId>, HashMap
     let (Op::Repeat(fl), Op::Repeat(bl)) = (&f.op, &b.op) else { unreachable!("links are loops") };
     let (forward, backward) = (&funcs[fl.func as usize], &funcs[bl.func as usize]);
     let role = |i: usize, carried: u32, stacked: u32, roles: [Role; 3]| {
-        if i < carried as usize { roles[0] } else if i < (carried + stacked) as usize { roles[1] } else { roles[2] }
+        if i < carried as usize {
+            roles[0]
+        } else if i < (carried + stacked) as usize {
+            roles[1]
+        } else {
+            roles[2]
+        }
     };
     let mut joint = Func::new(&forward.name);
     let mut roles: Vec<Role> = (0..f.args.len()).map(|i| role(i, fl.carried, fl.stacked, [Role::Carried, Role::Stacked, Role::Invariant])).collect();
@@ -88,7 +95,8 @@ fn join(main: &Func, link: &Link, funcs: &[Func]) -> (Pair, Vec<NodeId>, HashMap
             _ => None,
         };
         let same = |k: &usize| {
-            f.args[*k] == *arg && ((kind == Role::BackwardStacked && roles[*k] == Role::Stacked) || (kind == Role::Invariant && roles[*k] == Role::Invariant))
+            f.args[*k] == *arg
+                && ((kind == Role::BackwardStacked && roles[*k] == Role::Stacked) || (kind == Role::Invariant && roles[*k] == Role::Invariant))
         };
         let shared = (0..f.args.len()).find(same).and_then(|k| input_of(&joint, k));
         bound.push(residual.or(shared).unwrap_or_else(|| {
@@ -98,7 +106,8 @@ fn join(main: &Func, link: &Link, funcs: &[Func]) -> (Pair, Vec<NodeId>, HashMap
         }));
     }
     let backward_new = inline(&mut joint, backward, &|i| Some(bound[i]));
-    let others = |j: u32| main.ids().any(|u| main.node(u).op == Op::Get(j) && main.node(u).args[0] == link.forward && read_elsewhere(main, u, link.backward));
+    let others =
+        |j: u32| main.ids().any(|u| main.node(u).op == Op::Get(j) && main.node(u).args[0] == link.forward && read_elsewhere(main, u, link.backward));
     let kept: Vec<u32> = (0..results.len() as u32).filter(|j| *j < fl.carried || others(*j)).collect();
     joint.results = kept.iter().map(|j| results[*j as usize]).chain(backward.results.iter().map(|r| backward_new[r.index()])).collect();
     let map = kept.iter().enumerate().map(|(new, old)| (*old, new as u32)).collect();

@@ -154,14 +154,7 @@ impl Pair {
     }
 
     /// The backward loop. Residuals are members of the tuple `forward`.
-    pub(crate) fn emit_backward(
-        &self,
-        split: &Split,
-        outer: &[Option<NodeId>],
-        forward: NodeId,
-        funcs: &mut Vec<Func>,
-        func: &mut Func,
-    ) -> NodeId {
+    pub(crate) fn emit_backward(&self, split: &Split, outer: &[Option<NodeId>], forward: NodeId, funcs: &mut Vec<Func>, func: &mut Func) -> NodeId {
         let mut args = vec![];
         let mut stacked = 0;
         for source in &split.backward_inputs {

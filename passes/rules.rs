@@ -157,7 +157,9 @@ fn set_attention(m: &mut Match, causal: bool) -> Option<()> {
 /// The mask `[?ik] ≤ [?iq]` compares the last two axes of the scores.
 fn is_causal(m: &Match) -> bool {
     let (Op::Iota(k, kd), Op::Iota(q, qd), e) = (m.op("ik"), m.op("iq"), m.ein("qk")) else { return false };
-    let dim = |label: u8| e.a.iter().position(|l| *l == label).map(|i| m.ty("q").dims[i]).or_else(|| e.b.iter().position(|l| *l == label).map(|i| m.ty("k").dims[i]));
+    let dim = |label: u8| {
+        e.a.iter().position(|l| *l == label).map(|i| m.ty("q").dims[i]).or_else(|| e.b.iter().position(|l| *l == label).map(|i| m.ty("k").dims[i]))
+    };
     *k == -1 && *q == -2 && e.out >= 2 && dim(e.out - 1) == Some(*kd) && dim(e.out - 2) == Some(*qd)
 }
 
@@ -190,7 +192,9 @@ fn gelu_numbers(m: &Match) -> Option<()> {
 fn is_rope(m: &mut Match) -> Option<()> {
     let (Op::Slice(la, l0, l1), Op::Slice(ha, h0, h1)) = (m.op("lo"), m.op("hi")) else { return None };
     let width = m.ty("x").dim(-1).value()?;
-    let fits = |c: &str| m.ty(c).rank() <= m.ty("x").rank() && (2..=m.ty(c).rank() as i8).all(|a| m.ty(c).dim(-a) == Dim::ONE || m.ty(c).dim(-a) == m.ty("x").dim(-a));
+    let fits = |c: &str| {
+        m.ty(c).rank() <= m.ty("x").rank() && (2..=m.ty(c).rank() as i8).all(|a| m.ty(c).dim(-a) == Dim::ONE || m.ty(c).dim(-a) == m.ty("x").dim(-a))
+    };
     when((*la, *ha, *l0, *h0) == (-1, -1, 0, *l1) && u64::from(*h1) == width && u64::from(*l1) * 2 == width)?;
     when(m.ty("cos") == m.ty("sin") && m.ty("cos").dim(-1) == Dim::from(*l1) && fits("cos"))
 }

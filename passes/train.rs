@@ -34,7 +34,8 @@ pub const MOMENTS: [&str; 2] = ["adamw.m.", "adamw.v."];
 pub fn train_step(graph: &Graph, optimizer: &Optimizer) -> Result<Graph, String> {
     let graph = if optimizer.accumulate > 1 { accumulate(graph, optimizer.accumulate)? } else { graph.clone() };
     let main = graph.main();
-    let result = |name: &str| graph.outputs.iter().position(|o| o == name).map(|i| main.results[i]).ok_or_else(|| format!("there is no output {name}"));
+    let result =
+        |name: &str| graph.outputs.iter().position(|o| o == name).map(|i| main.results[i]).ok_or_else(|| format!("there is no output {name}"));
     let loss = result("loss")?;
     let inputs = main.inputs().len() as u32;
     let tape = Tape::new(Func { results: vec![], ..main.clone() });

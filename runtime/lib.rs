@@ -6,6 +6,6 @@ mod pool;
 mod session;
 
 pub use memory::Block;
-pub use pool::{Barrier, Pool};
 pub use peak::fma_peak;
+pub use pool::{Barrier, Pool};
 pub use session::{NotFinite, Session};

@@ -26,9 +26,8 @@ impl Block {
         let layout = Layout::from_size_align(size, 64).map_err(|_| refused())?;
         let start = if size >= LARGE {
             // SAFETY: an anonymous private mapping has no preconditions.
-            let start = unsafe {
-                libc::mmap(std::ptr::null_mut(), size, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
-            };
+            let start =
+                unsafe { libc::mmap(std::ptr::null_mut(), size, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
             if start == libc::MAP_FAILED {
                 return Err(refused());
             }

@@ -124,7 +124,9 @@ impl Session {
             let param = &spec.params[s.access.arg];
             let span: i64 = 1 + s.access.strides.iter().zip(&spec.dims).map(|(s, n)| s * (*n as i64 - 1)).sum::<i64>();
             // SAFETY: the store's own access stays inside its buffer, and so does the span it covers.
-            let written = unsafe { std::slice::from_raw_parts(call.buffers[s.access.arg].cast::<f32>().offset(s.access.offset as isize), span.max(0) as usize) };
+            let written = unsafe {
+                std::slice::from_raw_parts(call.buffers[s.access.arg].cast::<f32>().offset(s.access.offset as isize), span.max(0) as usize)
+            };
             param.elem == codegen::kernel::Elem::F32 && !spec.dims.contains(&0) && written.iter().any(|x| !x.is_finite())
         })
     }

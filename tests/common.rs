@@ -59,13 +59,26 @@ pub fn environment(graph: &Graph, seed: u32, classes: usize) -> Env {
     let mut random = Random(seed.wrapping_mul(1000));
     let inputs = graph.inputs.iter().cloned().zip(graph.main().inputs());
     let params = graph.params().into_iter().map(|(n, t)| (n.to_string(), t));
-    inputs.chain(params).collect::<Vec<_>>().into_iter().map(|(n, t)| { let v = random.value(&t, classes); (n, v) }).collect()
+    inputs
+        .chain(params)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .map(|(n, t)| {
+            let v = random.value(&t, classes);
+            (n, v)
+        })
+        .collect()
 }
 
 /// The largest difference, relative to the largest element of `want`.
 pub fn difference(have: &Value, want: &Value) -> f64 {
     assert_eq!(have.dims, want.dims);
     let scale = want.data.iter().fold(1e-30f64, |m, x| m.max(x.abs()));
-    let worst = have.data.iter().zip(&want.data).map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() }).fold(0.0f64, |m, d| if d > m || d.is_nan() { d } else { m });
+    let worst = have
+        .data
+        .iter()
+        .zip(&want.data)
+        .map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() })
+        .fold(0.0f64, |m, d| if d > m || d.is_nan() { d } else { m });
     worst / scale
 }

@@ -1,7 +1,7 @@
 //! What only makes sense across crates.
 
 mod common;
-/// Gradients against finite differences; every stage of both models means the same.
-mod stages;
 /// Compiled programs against evaluation.
 mod compiled;
+/// Gradients against finite differences; every stage of both models means the same.
+mod stages;

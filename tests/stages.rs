@@ -61,6 +61,8 @@ fn show() {
     let t = std::time::Instant::now();
     let stages = optimize(&bound(&model, 4, 256), Some("loss"), Opt::Egg).unwrap();
     println!("{:?}", t.elapsed());
-    for r in &stages.reports { println!("; {r}"); }
+    for r in &stages.reports {
+        println!("; {r}");
+    }
     println!("{}\n\n{}", stages.fused, stages.joint.unwrap());
 }

@@ -39,7 +39,8 @@ impl<'c> Printer<'c, '_> {
         let n = self.intrinsic("llvm.rint", &[self.mul(inside, self.like(x, std::f64::consts::LOG2_E))]);
         let r = self.fma(n, self.like(x, -0.693359375), inside);
         let r = self.fma(n, self.like(x, 2.121_944_4e-4), r);
-        let p = self.polynomial(r, &[1.987_569_15e-4, 1.398_199_950_7e-3, 8.333_451_907_3e-3, 4.166_579_589_4e-2, 1.666_666_545_9e-1, 5.000_000_120_1e-1]);
+        let p = self
+            .polynomial(r, &[1.987_569_15e-4, 1.398_199_950_7e-3, 8.333_451_907_3e-3, 4.166_579_589_4e-2, 1.666_666_545_9e-1, 5.000_000_120_1e-1]);
         let y = self.fma(p, self.mul(r, r), self.add(r, self.like(x, 1.0)));
         let whole = self.to_int(n);
         let half = self.shift_right_signed(whole, 1);
@@ -67,8 +68,15 @@ impl<'c> Printer<'c, '_> {
         let p = self.polynomial(
             z,
             &[
-                7.037_683_629_2e-2, -1.151_461_031e-1, 1.167_699_874e-1, -1.242_014_084_6e-1, 1.424_932_278_7e-1, -1.666_805_766_5e-1,
-                2.000_071_476_5e-1, -2.499_999_399_3e-1, 3.333_333_117_4e-1,
+                7.037_683_629_2e-2,
+                -1.151_461_031e-1,
+                1.167_699_874e-1,
+                -1.242_014_084_6e-1,
+                1.424_932_278_7e-1,
+                -1.666_805_766_5e-1,
+                2.000_071_476_5e-1,
+                -2.499_999_399_3e-1,
+                3.333_333_117_4e-1,
             ],
         );
         let z2 = self.mul(z, z);

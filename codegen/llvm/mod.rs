@@ -91,7 +91,8 @@ fn key(kernel: &Kernel, host: &Host) -> String {
     kernel.name = "k".into();
     let all = format!("{kernel}\n{}\n{}\n{:?}\n{}\n{PASSES}\n{}", host.cpu, host.features, host.target, version(), env!("CARGO_PKG_VERSION"));
     // FNV-1a over 128 bits
-    let hash = all.bytes().fold(0x6C62_272E_07BB_0142_62B8_2175_6295_C58Du128, |h, b| (h ^ u128::from(b)).wrapping_mul(0x0100_0000_0000_0000_0000_013B));
+    let hash =
+        all.bytes().fold(0x6C62_272E_07BB_0142_62B8_2175_6295_C58Du128, |h, b| (h ^ u128::from(b)).wrapping_mul(0x0100_0000_0000_0000_0000_013B));
     format!("k{hash:032x}")
 }
 
@@ -185,7 +186,11 @@ pub fn compile(kernels: &[Kernel], threads: usize) -> Result<(Vec<Entry>, Compil
     std::thread::scope(|s| {
         let others: Vec<_> = (1..threads.min(wanted.len())).map(|_| s.spawn(work)).collect();
         let mine = work();
-        others.into_iter().map(|h| h.join().unwrap_or_else(|_| Err("a compiling thread panicked".into()))).chain([mine]).collect::<Result<Vec<()>, _>>()
+        others
+            .into_iter()
+            .map(|h| h.join().unwrap_or_else(|_| Err("a compiling thread panicked".into())))
+            .chain([mine])
+            .collect::<Result<Vec<()>, _>>()
     })?;
     let entries = keys.iter().map(|k| loaded(k).expect("it was compiled")).collect();
     Ok((entries, Compiled { kernels: total, cached: hits.into_inner() }))

@@ -80,7 +80,8 @@ pub(super) fn print<'c>(context: &'c Context, module: &Module<'c>, kernel: &Kern
 impl<'c> Printer<'c, '_> {
     fn prologue(&mut self) {
         let param = |i| self.function.get_nth_param(i).expect("the function has four parameters");
-        let (buffers, lo, hi, scratch) = (param(0).into_pointer_value(), param(1).into_int_value(), param(2).into_int_value(), param(3).into_pointer_value());
+        let (buffers, lo, hi, scratch) =
+            (param(0).into_pointer_value(), param(1).into_int_value(), param(2).into_int_value(), param(3).into_pointer_value());
         (self.vars[0], self.vars[1]) = (Some(Known::Value(lo)), Some(Known::Value(hi)));
         let ptr = self.context.ptr_type(Default::default());
         for i in 0..self.kernel.params.len() {
@@ -447,9 +448,27 @@ impl<'c> Printer<'c, '_> {
             false => self.int_compare(if unsigned { u } else { s }, x, y),
         };
         match op {
-            Bin::Add => if float { self.add(x, y) } else { self.int_add(x, y) },
-            Bin::Sub => if float { self.sub(x, y) } else { self.int_sub(x, y) },
-            Bin::Mul => if float { self.mul(x, y) } else { self.int_mul(x, y) },
+            Bin::Add => {
+                if float {
+                    self.add(x, y)
+                } else {
+                    self.int_add(x, y)
+                }
+            }
+            Bin::Sub => {
+                if float {
+                    self.sub(x, y)
+                } else {
+                    self.int_sub(x, y)
+                }
+            }
+            Bin::Mul => {
+                if float {
+                    self.mul(x, y)
+                } else {
+                    self.int_mul(x, y)
+                }
+            }
             Bin::Div => self.div(x, y),
             Bin::Pow => self.intrinsic("llvm.pow", &[x, y]),
             Bin::Maximum => self.select(test(FloatPredicate::OGT, IntPredicate::SGT, IntPredicate::UGT), x, y),
@@ -562,7 +581,6 @@ impl<'c> Printer<'c, '_> {
         }
     }
 }
-
 
 /// Arithmetic on two vectors or two scalars.
 macro_rules! arithmetic {

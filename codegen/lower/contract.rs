@@ -182,7 +182,7 @@ impl Product {
         let (first, last) = (w.name("n0", cols.0), w.name("n1", cols.1));
         w.each("jc", first, last.clone(), self.columns as i64, |w, jc| {
             let end = w.name("end", (jc.clone() + self.columns).min(last));
-            self.sums(w, self.outer_sums().start, vec![], outer, &mut |w, sums| {
+            self.sums(w, self.outer_sums().start, vec![], &mut |w, sums| {
                 w.each("pc", 0i64, self.k(), self.depth as i64, |w, pc| {
                     let depth = w.name("depth", (Ix::from(self.k()) - pc.clone()).min(self.depth));
                     let block = Block { product: self, outer: outer.to_vec(), sums: sums.clone(), pc, depth, jc: jc.clone(), end: end.clone(), a, b };
@@ -193,11 +193,11 @@ impl Product {
         });
     }
 
-    fn sums(&self, w: &mut Writer, dim: usize, index: Vec<Ix>, outer: &[Ix], body: &mut dyn FnMut(&mut Writer, Vec<Ix>)) {
+    fn sums(&self, w: &mut Writer, dim: usize, index: Vec<Ix>, body: &mut dyn FnMut(&mut Writer, Vec<Ix>)) {
         if dim == self.outer_sums().end {
             return body(w, index);
         }
-        w.each("ko", 0i64, self.spec.dims[dim], 1, |w, i| self.sums(w, dim + 1, index.iter().cloned().chain([i]).collect(), outer, body));
+        w.each("ko", 0i64, self.spec.dims[dim], 1, |w, i| self.sums(w, dim + 1, index.iter().cloned().chain([i]).collect(), body));
     }
 
     fn operands(&self) -> (&crate::spec::Access, &crate::spec::Access) {
