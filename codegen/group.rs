@@ -131,25 +131,25 @@ impl Grouping<'_> {
         false
     }
 
-    fn may_join(&self, args: &[NodeId], group: usize) -> bool {
-        // an operand of the group seen through a view is in memory only when the group has run
-        let viewed =
-            args.iter().any(|a| is_view(&self.func.node(*a).op) && producers(self.func, *a).is_some_and(|p| self.of[p.index()] == Some(group)));
-        !viewed && self.needs(args).iter().all(|h| *h == group || !self.depends(*h, group))
+    /// Whether an op reads what a group computes other than element by element: through a view, or by index. Then the group must have
+    /// run before.
+    fn reads_across(&self, id: NodeId, group: usize) -> bool {
+        let node = self.func.node(id);
+        node.args.iter().enumerate().any(|(i, a)| {
+            let across = is_view(&self.func.node(*a).op) || (i == 0 && node.op == Op::Gather);
+            across && producers(self.func, *a).is_some_and(|p| self.of[p.index()] == Some(group))
+        })
+    }
+
+    fn may_join(&self, id: NodeId, group: usize) -> bool {
+        let needs = self.needs(&self.func.node(id).args);
+        !self.reads_across(id, group) && needs.iter().all(|h| *h == group || !self.depends(*h, group))
     }
 
     fn may_merge(&self, a: usize, b: usize) -> bool {
         let clear = |a: usize, b: usize| self.dependencies(a).iter().all(|h| *h == b || !self.depends(*h, b));
-        let viewed = |a: usize, b: usize| {
-            !self.get(a).nodes.iter().all(|n| {
-                self.func
-                    .node(*n)
-                    .args
-                    .iter()
-                    .all(|x| !is_view(&self.func.node(*x).op) || producers(self.func, *x).is_none_or(|p| self.of[p.index()] != Some(b)))
-            })
-        };
-        a != b && clear(a, b) && clear(b, a) && !viewed(a, b) && !viewed(b, a)
+        let across = |a: usize, b: usize| self.get(a).nodes.iter().any(|n| self.reads_across(*n, b));
+        a != b && clear(a, b) && clear(b, a) && !across(a, b) && !across(b, a)
     }
 
     fn merge(&mut self, from: usize, into: usize) {
@@ -181,7 +181,7 @@ impl Grouping<'_> {
         let mut near: Vec<usize> = args.iter().filter_map(|a| self.of[a.index()]).collect();
         near.sort_unstable();
         near.dedup();
-        let rows: Vec<usize> = near.iter().copied().filter(|g| self.takes(*g, &dims) && self.may_join(&args, *g)).collect();
+        let rows: Vec<usize> = near.iter().copied().filter(|g| self.takes(*g, &dims) && self.may_join(id, *g)).collect();
         let epilogue = near.iter().copied().find(|g| self.is_epilogue(id, *g, &dims));
         match (epilogue, rows.last()) {
             (Some(g), _) => self.join(id, g),
@@ -240,7 +240,7 @@ impl Grouping<'_> {
     fn is_epilogue(&self, id: NodeId, group: usize, dims: &[usize]) -> bool {
         let Kind::Contract { dims: whole } = &self.get(group).kind else { return false };
         let args = &self.func.node(id).args;
-        if dims != whole || matches!(self.func.node(id).op, Op::Gather) || !self.may_join(args, group) {
+        if dims != whole || matches!(self.func.node(id).op, Op::Gather) || !self.may_join(id, group) {
             return false;
         }
         // a product that is needed in memory by a reduction anyway leaves the rest to the reduction's kernel
@@ -265,7 +265,7 @@ impl Grouping<'_> {
         let dims = self.func.ty(x).sizes();
         if !trailing {
             let same = Kind::Cols { dims, axes };
-            let found = (0..self.groups.len()).find(|g| self.groups[*g].as_ref().is_some_and(|h| h.kind == same) && self.may_join(&[x], *g));
+            let found = (0..self.groups.len()).find(|g| self.groups[*g].as_ref().is_some_and(|h| h.kind == same) && self.may_join(id, *g));
             return match found {
                 Some(g) => self.join(id, g),
                 None => self.open(same, id),

@@ -242,9 +242,9 @@ fn prepare(func: &Func, is_main: bool) -> Func {
     for (i, r) in func.results.iter().enumerate() {
         let mut id = new[r.index()];
         let alias = !is_main && i > 0 && matches!(out.node(id).op, Op::Input(..));
-        let computed = !matches!(out.node(id).op, Op::Input(..) | Op::Param(..) | Op::Const(..) | Op::Iota(..) | Op::Size(_));
-        let loops = producers(&out, id).is_some_and(|p| matches!(out.node(p).op, Op::Repeat(_)));
         let base = reshape_base(&out, id);
+        let computed = !matches!(out.node(base).op, Op::Input(..) | Op::Param(..) | Op::Const(..) | Op::Iota(..) | Op::Size(_));
+        let loops = producers(&out, id).is_some_and(|p| matches!(out.node(p).op, Op::Repeat(_)));
         if !alias && (!computed || loops || (is_view(&out.node(base).op) && !matches!(out.node(base).op, Op::Get(_))) || !taken.insert(base)) {
             id = copy(&mut out, id);
             taken.insert(id);
@@ -962,6 +962,9 @@ impl<'a> DagBuilder<'a> {
         // the index is aligned with the leading dims of the result: give it the rest as size-1 axes
         let rest = home.dims.len() - 1;
         let i = match &b.func.node(index).op {
+            // computed in this kernel, element by element
+            _ if self.group.nodes.contains(&index) => self.value(b, index),
+            Op::Const(..) | Op::Size(_) => self.value(b, index),
             Op::Iota(axis, _) => {
                 let mut strides = vec![0; self.dims.len()];
                 let at = self.dims.len() as i64 - rest as i64 + i64::from(*axis);

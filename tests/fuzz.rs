@@ -1,0 +1,212 @@
+//! Random programs: compiled against evaluated, at every level.
+
+use crate::common::{Random, difference, environment};
+use crate::compiled::run;
+use crate::random_graphs::{random_graph, with_loss};
+use codegen::kernel::{Elem, Kernel, Stmt};
+use codegen::{BufferKind, Memory, Program, Step, Target, interpret};
+use ir::{Env, Graph, Value, eval, verify};
+use passes::{Opt, optimize};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+/// How many cases: few in the ordinary run, thousands with `./x fuzz`.
+fn cases(ordinary: u32, heavy: u32) -> u32 {
+    if std::env::var("EGGCORN_FUZZ").is_ok_and(|v| v == "heavy") { heavy } else { ordinary }
+}
+
+/// Bound on the error of a program of tamed ops in `f32`: each op adds a few ulps of values of size about 1.
+const TOLERANCE: f64 = 3e-4;
+
+fn compare(graph: &Graph, env: &Env, what: &str) {
+    let (want, have) = (eval(graph, env).unwrap(), run(graph, env, 2));
+    for (name, w) in &want {
+        let finite = w.data.iter().all(|x| x.is_finite() && x.abs() < 1e6);
+        let scale = w.data.iter().fold(1.0f64, |m, x| m.max(x.abs()));
+        let d = difference(&have[name], w) * w.data.iter().fold(1e-30f64, |m, x| m.max(x.abs()));
+        assert!(!finite || d <= TOLERANCE * scale, "{what}: {name} differs by {d} at scale {scale}\n{graph}");
+    }
+}
+
+fn check_forward(seed: u32) {
+    let mut r = Random(seed);
+    let n = 3 + r.below(25);
+    let graph = random_graph(&mut r, n, false, true);
+    verify(&graph).unwrap();
+    let text = graph.to_string();
+    let again: Graph = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));
+    assert_eq!(again, graph, "the text reads back");
+    let env = environment(&graph, seed, 3);
+    compare(&graph, &env, &format!("seed {seed}, as written"));
+    let fused = optimize(&graph, None, Opt::Egg).unwrap().fused;
+    verify(&fused).unwrap();
+    compare(&fused, &env, &format!("seed {seed}, fused"));
+}
+
+fn check_backward(seed: u32) {
+    let mut r = Random(seed ^ 0x5555);
+    let n = 3 + r.below(12);
+    let graph = with_loss(&random_graph(&mut r, n, true, false));
+    let env = environment(&graph, seed, 3);
+    let stages = optimize(&graph, Some("loss"), Opt::Egg).unwrap();
+    let joint = stages.joint.as_ref().unwrap();
+    verify(joint).unwrap();
+    compare(joint, &env, &format!("seed {seed}, backward"));
+    let grads = eval(joint, &env).unwrap();
+    let loss = |env: &Env| eval(&graph, env).unwrap()["loss"].data[0];
+    for (name, _) in graph.params() {
+        let g = &grads[&format!("grad.{name}")];
+        let h = 1e-5;
+        let (mut up, mut down) = (env.clone(), env.clone());
+        let direction = |i: usize| ((i * 7 + 3) % 5) as f64 - 2.0;
+        for i in 0..g.data.len() {
+            up.get_mut(name.as_ref()).unwrap().data[i] += h * direction(i);
+            down.get_mut(name.as_ref()).unwrap().data[i] -= h * direction(i);
+        }
+        let numeric = (loss(&up) - loss(&down)) / (2.0 * h);
+        let analytic: f64 = g.data.iter().enumerate().map(|(i, g)| g * direction(i)).sum();
+        let scale = g.data.iter().enumerate().map(|(i, g)| (g * direction(i)).abs()).sum::<f64>().max(1.0);
+        assert!((numeric - analytic).abs() < 1e-5 * scale, "seed {seed}: grad.{name}: {numeric} by differences, {analytic}\n{graph}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(60, 2000), failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn fuzz_forward(seed in any::<u32>()) {
+        check_forward(seed);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(30, 500), failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn fuzz_backward(seed in any::<u32>()) {
+        check_backward(seed);
+    }
+}
+
+/// Interprets a program of one function, kernel by kernel, after `edit` has had its way with each.
+fn interpreted(graph: &Graph, env: &Env, target: &Target, edit: &dyn Fn(&mut Kernel)) -> Vec<Value> {
+    let program = Program::new(graph, target);
+    let routine = &program.routines[0];
+    let mut memory: BTreeMap<(u8, usize), Memory> = BTreeMap::new();
+    let key = |b: usize| match &routine.buffers[b].kind {
+        BufferKind::Input(i) => (0, *i),
+        BufferKind::Param(name) => (1, program.params.iter().position(|p| p.0 == *name).unwrap()),
+        BufferKind::Result(i) => (2, *i),
+        // buffers that share memory begin at one place; others there are dead
+        BufferKind::Temp(offset) => (3, *offset),
+    };
+    for (i, (name, _)) in program.inputs.iter().enumerate() {
+        memory.insert((0, i), env[name].data.clone());
+    }
+    for (i, (name, _)) in program.params.iter().enumerate() {
+        memory.insert((1, i), env[name.as_ref()].data.clone());
+    }
+    for step in &routine.steps {
+        let Step::Kernel { kernel, args } = step else { panic!("this program has no loops") };
+        let mut k = program.kernels[*kernel].clone();
+        edit(&mut k);
+        let mut buffers: Vec<Memory> = vec![];
+        for (arg, param) in args.iter().zip(&k.params) {
+            let elements = routine.buffers[*arg].bytes / if param.elem == Elem::Bool { 1 } else { 4 };
+            let mut m = memory.remove(&key(*arg)).unwrap_or_default();
+            m.resize(elements.max(m.len()), f64::NAN);
+            // one buffer may be several operands: each sees what is there
+            memory.insert(key(*arg), m.clone());
+            buffers.push(m);
+        }
+        for unit in 0..k.units as i64 {
+            interpret(&k, &mut buffers, unit, unit + 1);
+        }
+        for ((arg, param), m) in args.iter().zip(&k.params).zip(buffers) {
+            if param.written {
+                memory.insert(key(*arg), m);
+            }
+        }
+    }
+    let value = |r: &Result<usize, usize>, ty: &ir::Type| Value::new(ty.sizes(), memory[&key(r.unwrap())][..ty.count()].to_vec());
+    routine.results.iter().zip(&program.outputs).map(|(r, o)| value(r, &o.1)).collect()
+}
+
+const TARGETS: [Target; 3] = [
+    Target { lanes: 16, registers: 32, cache: 1 << 20 },
+    Target { lanes: 8, registers: 16, cache: 1 << 14 },
+    Target { lanes: 4, registers: 32, cache: 1 << 12 },
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(25, 300), failure_persistence: None, ..ProptestConfig::default() })]
+    /// Kernels for machines that are not this one, run by the interpreter, which also checks every access against its buffer.
+    #[test]
+    fn fuzz_interpreter(seed in any::<u32>()) {
+        let mut r = Random(seed ^ 0x777);
+        let n = 3 + r.below(10);
+        let graph = random_graph(&mut r, n, false, true);
+        let env = environment(&graph, seed, 3);
+        let want = eval(&graph, &env).unwrap();
+        for (name, have) in graph.outputs.iter().zip(interpreted(&graph, &env, &TARGETS[r.below(3)], &|_| {})) {
+            let w = &want[name];
+            let scale = w.data.iter().fold(1.0f64, |m, x| m.max(x.abs()));
+            let d = difference(&have, w) * w.data.iter().fold(1e-30f64, |m, x| m.max(x.abs()));
+            prop_assert!(!w.data.iter().all(|x| x.is_finite()) || d <= TOLERANCE * scale, "seed {}: {} differs by {}\n{}", seed, name, d, graph);
+        }
+    }
+}
+
+/// Turns the first subtraction of an index into an addition, or shortens the first loop.
+fn shorten(body: &mut [Stmt]) -> bool {
+    body.iter_mut().any(|s| match s {
+        Stmt::For { hi, unroll: false, body, .. } => {
+            if shorten(body) {
+                return true;
+            }
+            *hi = hi.clone() - 1i64;
+            true
+        }
+        Stmt::If { then, otherwise, .. } => shorten(then) || shorten(otherwise),
+        _ => false,
+    })
+}
+
+#[test]
+fn a_wrong_kernel_is_caught() {
+    let text = "main(%0 a: f32[9,20], %1 b: f32[20,33]) {\n  %2 = contract[ac,cb->ab] %0, %1 : f32[9,33]\n  return y=%2\n}\n";
+    let graph: Graph = text.parse().unwrap();
+    let env = environment(&graph, 1, 3);
+    let want = &eval(&graph, &env).unwrap()["y"];
+    let right = interpreted(&graph, &env, &TARGETS[0], &|_| {});
+    assert!(difference(&right[0], want) < 1e-5);
+    let wrong = interpreted(&graph, &env, &TARGETS[0], &|k| assert!(shorten(&mut k.body)));
+    assert!(!(difference(&wrong[0], want) < 1e-5), "the comparison must see a kernel that stops early");
+}
+
+/// Bits do not depend on the number of threads.
+#[test]
+fn threads_do_not_change_bits() {
+    for model in [crate::common::gpt(), crate::common::llama(false)] {
+        let built = crate::common::bound(&model, 3, 7);
+        let env = environment(&built, 5, 9);
+        let joint = optimize(&built, Some("loss"), Opt::Egg).unwrap().joint.unwrap();
+        let one = run(&joint, &env, 1);
+        for threads in [2, 3] {
+            assert_eq!(run(&joint, &env, threads), one, "{threads} threads");
+        }
+    }
+}
+
+/// The smallest failing program among many seeds: for whoever debugs.
+#[test]
+#[ignore = "searches for a small failure"]
+fn hunt() {
+    for n in 1..8 {
+        for seed in 0..300 {
+            let mut r = Random(seed * 7919 + n);
+            let graph = random_graph(&mut r, n as usize, false, true);
+            let env = environment(&graph, seed, 3);
+            let result = std::panic::catch_unwind(|| compare(&graph, &env, "hunt"));
+            assert!(result.is_ok(), "n {n} seed {seed}");
+        }
+    }
+}

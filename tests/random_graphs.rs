@@ -1,0 +1,369 @@
+//! Random well-typed programs: every op, awkward sizes, values that stay in a range where `f32` means something.
+
+use crate::common::Random;
+use ir::{Attn, Axes, Bin, DType, Dims, Ein, Func, Graph, NodeId, Op, Red, Row, Type, Un, num};
+
+const SIZES: [usize; 8] = [1, 2, 3, 4, 5, 7, 17, 33];
+
+pub struct Maker<'r> {
+    pub r: &'r mut Random,
+    pub f: Func,
+    pool: Vec<NodeId>,
+    /// Whether only ops with a derivative are used.
+    smooth: bool,
+}
+
+/// A program of `n` ops over a few inputs and parameters. `zero` allows axes of size 0.
+pub fn random_graph(r: &mut Random, n: usize, smooth: bool, zero: bool) -> Graph {
+    let mut m = Maker { r, f: Func::new("main"), pool: vec![], smooth };
+    let mut inputs = vec![];
+    for i in 0..3 {
+        let ty = Type::f32(m.dims(zero));
+        let id = if smooth && i < 2 {
+            m.f.add(Op::Param(format!("p{i}").as_str().into(), ty), &[])
+        } else {
+            inputs.push(format!("x{i}"));
+            m.f.add(Op::Input(inputs.len() as u32 - 1, ty), &[])
+        };
+        m.pool.push(id);
+    }
+    let before = m.f.nodes.len();
+    while m.f.nodes.len() < before + n {
+        m.step();
+    }
+    // the last few values, so that most of the program is live
+    let results: Vec<NodeId> = m.pool.iter().rev().take(3).copied().collect();
+    m.f.results = results.clone();
+    let outputs = (0..results.len()).map(|i| format!("y{i}")).collect();
+    Graph { funcs: vec![m.f], inputs, outputs }.sweep()
+}
+
+/// The program with one more output, `loss`: Σ c ∘ y over all its outputs, with coefficients that are not 1.
+pub fn with_loss(g: &Graph) -> Graph {
+    let mut f = g.main().clone();
+    let mut loss = f.add(num(0.0), &[]);
+    for (i, r) in f.results.clone().into_iter().enumerate() {
+        let ty = f.ty(r).clone();
+        if ty.dtype != DType::F32 {
+            continue;
+        }
+        // a coefficient an element: sin of its number
+        let flat = f.add(Op::Reshape([ir::Dim::from(ty.count())].into_iter().collect()), &[r]);
+        let index = f.add(Op::Iota(-1, ir::Dim::from(ty.count())), &[]);
+        let index = f.add(Op::Cast(DType::F32), &[index]);
+        let rate = f.add(num(0.7 + i as f64), &[]);
+        let angle = f.add(Op::Bin(Bin::Mul), &[index, rate]);
+        let c = f.add(Op::Un(Un::Cos), &[angle]);
+        let y = f.add(Op::Bin(Bin::Mul), &[flat, c]);
+        let sum = f.add(Op::Reduce(Red::Sum, Axes::from_slice(&[-1])), &[y]);
+        let sum = f.add(Op::Reshape(Dims::new()), &[sum]);
+        loss = f.add(Op::Bin(Bin::Add), &[loss, sum]);
+    }
+    f.results.push(loss);
+    let outputs = g.outputs.iter().cloned().chain(["loss".to_string()]).collect();
+    g.with_main(f, outputs)
+}
+
+impl Maker<'_> {
+    fn dims(&mut self, zero: bool) -> Vec<usize> {
+        let rank = 1 + self.r.below(3);
+        (0..rank).map(|_| if zero && self.r.below(12) == 0 { 0 } else { SIZES[self.r.below(SIZES.len())] }).collect()
+    }
+
+    fn any(&mut self) -> NodeId {
+        // recent values are likelier, so that programs are deep
+        let n = self.pool.len();
+        let back = self.r.below(n).min(self.r.below(n));
+        self.pool[n - 1 - back]
+    }
+
+    fn ty(&self, id: NodeId) -> Type {
+        self.f.ty(id).clone()
+    }
+
+    /// Adds an op where its type rule allows.
+    fn try_add(&mut self, op: Op, args: &[NodeId]) -> Option<NodeId> {
+        let types: Vec<&Type> = args.iter().map(|a| self.f.ty(*a)).collect();
+        let ty = ir::infer(&op, &types).ok()?;
+        (ty.count() <= 20_000).then(|| self.f.add(op, args))
+    }
+
+    fn keep(&mut self, id: Option<NodeId>) {
+        if let Some(id) = id.filter(|id| self.f.ty(*id).dtype == DType::F32) {
+            self.pool.push(id);
+        }
+    }
+
+    /// x squashed into −1..1, so that no chain of ops grows.
+    fn tame(&mut self, x: NodeId) -> NodeId {
+        self.f.add(Op::Un(Un::Tanh), &[x])
+    }
+
+    /// x² + ½, which is positive.
+    fn positive(&mut self, x: NodeId) -> NodeId {
+        let x = self.tame(x);
+        let square = self.f.add(Op::Bin(Bin::Mul), &[x, x]);
+        let half = self.f.add(num(0.5), &[]);
+        self.f.add(Op::Bin(Bin::Add), &[square, half])
+    }
+
+    fn step(&mut self) {
+        let x = self.any();
+        let new = match self.r.below(26) {
+            0 | 1 => self.unary(x),
+            2..=4 => self.binary(x),
+            5 => self.select(x),
+            6 | 7 => self.reduce(x),
+            8..=10 => self.contract(x),
+            11 => self.reshape(x),
+            12 => self.transpose(x),
+            13 => self.slice(x),
+            14 => self.pad(x),
+            15 => self.concat(x),
+            16 => self.broadcast(x),
+            17..=20 => self.row(x),
+            21 => self.gather(x),
+            22 => self.scatter(x),
+            23 if !self.smooth => self.random(x),
+            24 | 25 => self.attention(),
+            _ => self.cast(x),
+        };
+        self.keep(new);
+    }
+
+    fn unary(&mut self, x: NodeId) -> Option<NodeId> {
+        let ops = [Un::Exp, Un::Neg, Un::Tanh, Un::Sin, Un::Cos, Un::Log, Un::Sqrt, Un::Rsqrt, Un::Recip, Un::Abs];
+        let un = ops[self.r.below(if self.smooth { 9 } else { 10 })];
+        let x = match un {
+            Un::Log | Un::Sqrt | Un::Rsqrt | Un::Recip => self.positive(x),
+            _ => self.tame(x),
+        };
+        self.try_add(Op::Un(un), &[x])
+    }
+
+    fn binary(&mut self, x: NodeId) -> Option<NodeId> {
+        let y = match self.r.below(3) {
+            0 => self.f.add(num(self.r.below(9) as f64 / 4.0 - 1.0), &[]),
+            _ => self.any(),
+        };
+        let bins = [Bin::Add, Bin::Sub, Bin::Mul, Bin::Div, Bin::Maximum, Bin::Minimum];
+        let bin = bins[self.r.below(if self.smooth { 4 } else { 6 })];
+        let y = if bin == Bin::Div { self.positive(y) } else { y };
+        self.try_add(Op::Bin(bin), &[x, y])
+    }
+
+    fn select(&mut self, x: NodeId) -> Option<NodeId> {
+        let rank = self.ty(x).rank();
+        if rank == 0 {
+            return None;
+        }
+        let i = self.f.add(Op::Iota(-1, self.ty(x).dim(-1)), &[]);
+        let n = self.f.add(Op::Const(2f64.to_bits(), DType::I32), &[]);
+        let p = self.f.add(Op::Bin([Bin::Lt, Bin::Le, Bin::Eq][self.r.below(3)]), &[i, n]);
+        let other = self.f.add(num(0.25), &[]);
+        self.try_add(Op::Select, &[p, x, other])
+    }
+
+    fn reduce(&mut self, x: NodeId) -> Option<NodeId> {
+        let rank = self.ty(x).rank() as i8;
+        let axes: Axes = (1..=rank).map(|a| -a).filter(|_| self.r.below(2) == 0).collect();
+        if axes.is_empty() || (self.ty(x).sizes().contains(&0) && self.smooth) {
+            return None;
+        }
+        let red = if self.smooth || self.ty(x).sizes().contains(&0) || self.r.below(3) > 0 { Red::Sum } else { Red::Max };
+        let y = self.try_add(Op::Reduce(red, axes), &[x])?;
+        Some(self.tame(y))
+    }
+
+    fn contract(&mut self, x: NodeId) -> Option<NodeId> {
+        let y = self.any();
+        let (a, b) = (self.ty(x).sizes(), self.ty(y).sizes());
+        // labels: x's axes in order; y's axes reuse a label of equal size or get a new one
+        let la: Vec<u8> = (0..a.len() as u8).collect();
+        let mut lb: Vec<u8> = vec![];
+        for (j, n) in b.iter().enumerate() {
+            let same = la.iter().copied().filter(|l| a[usize::from(*l)] == *n && !lb.contains(l)).collect::<Vec<_>>();
+            lb.push(if !same.is_empty() && self.r.below(4) > 0 { same[self.r.below(same.len())] } else { (a.len() + j) as u8 });
+        }
+        let mut out: Vec<u8> = la.iter().chain(&lb).copied().collect();
+        out.sort_unstable();
+        out.dedup();
+        let shared = |l: &u8| la.contains(l) && lb.contains(l);
+        out.retain(|l| !shared(l) || self.r.below(4) == 0);
+        for i in (1..out.len()).rev() {
+            out.swap(i, self.r.below(i + 1));
+        }
+        let y = self.try_add(Op::Contract(Ein::new(&la, &lb, &out)), &[x, y])?;
+        Some(self.tame(y))
+    }
+
+    fn reshape(&mut self, x: NodeId) -> Option<NodeId> {
+        let sizes = self.ty(x).sizes();
+        let n: usize = sizes.iter().product();
+        let dims: Vec<usize> = match self.r.below(3) {
+            0 => vec![n],
+            1 => std::iter::once(1).chain(sizes).collect(),
+            _ => {
+                let d = (2..=n).find(|d| n.is_multiple_of(*d)).unwrap_or(1);
+                if n == 0 { vec![0, 3] } else { vec![n / d, d] }
+            }
+        };
+        self.try_add(Op::Reshape(dims.into_iter().map(ir::Dim::from).collect()), &[x])
+    }
+
+    fn transpose(&mut self, x: NodeId) -> Option<NodeId> {
+        let mut order: Vec<u8> = (0..self.ty(x).rank() as u8).collect();
+        for i in (1..order.len()).rev() {
+            order.swap(i, self.r.below(i + 1));
+        }
+        self.try_add(Op::Transpose(order.into_iter().collect()), &[x])
+    }
+
+    fn axis(&mut self, x: NodeId) -> Option<(i8, usize)> {
+        let rank = self.ty(x).rank();
+        (rank > 0).then(|| {
+            let a = -1 - self.r.below(rank) as i8;
+            (a, self.ty(x).dim(a).size())
+        })
+    }
+
+    fn slice(&mut self, x: NodeId) -> Option<NodeId> {
+        let (a, n) = self.axis(x)?;
+        let lo = self.r.below(n + 1);
+        let hi = lo + self.r.below(n - lo + 1);
+        if hi == lo && self.smooth {
+            return None;
+        }
+        self.try_add(Op::Slice(a, lo as u32, hi as u32), &[x])
+    }
+
+    fn pad(&mut self, x: NodeId) -> Option<NodeId> {
+        let (a, _) = self.axis(x)?;
+        let (before, after) = (self.r.below(4) as u32, self.r.below(4) as u32);
+        self.try_add(Op::Pad(a, before, after), &[x])
+    }
+
+    fn concat(&mut self, x: NodeId) -> Option<NodeId> {
+        let (a, _) = self.axis(x)?;
+        let y = self.tame(x);
+        self.try_add(Op::Concat(a), &[x, y, x])
+    }
+
+    fn broadcast(&mut self, x: NodeId) -> Option<NodeId> {
+        let sizes = self.ty(x).sizes();
+        if sizes.len() > 3 {
+            return None;
+        }
+        let dims = std::iter::once(3).chain(sizes.iter().map(|d| if *d == 1 { 5 } else { *d })).map(ir::Dim::from).collect();
+        self.try_add(Op::Broadcast(dims), &[x])
+    }
+
+    fn row(&mut self, x: NodeId) -> Option<NodeId> {
+        use Row::*;
+        let ty = self.ty(x);
+        if ty.rank() == 0 || ty.sizes().contains(&0) {
+            return None;
+        }
+        let rows = [Softmax, LogSumExp, LayerNorm, RmsNorm, Sigmoid, Gelu, Silu, Swiglu, GeluGrad, SoftmaxBwd, LayerNormBwd, RmsNormBwd];
+        let row = rows[self.r.below(rows.len())];
+        let eps = self.f.add(num(0.01), &[]);
+        let y = self.tame(x);
+        match row {
+            LayerNorm | RmsNorm => self.try_add(Op::Row(row), &[x, eps]),
+            LayerNormBwd | RmsNormBwd => self.try_add(Op::Row(row), &[x, eps, y]),
+            Swiglu | SoftmaxBwd => self.try_add(Op::Row(row), &[x, y]),
+            _ => self.try_add(Op::Row(row), &[x]),
+        }
+    }
+
+    /// Whole numbers from −1 to n, some outside 0..n.
+    fn index(&mut self, dims: &[usize], n: usize) -> NodeId {
+        let rank = dims.len() as i8;
+        let mut i = self.f.add(Op::Const(0f64.to_bits(), DType::I32), &[]);
+        for (k, d) in dims.iter().enumerate() {
+            let step = self.f.add(Op::Iota(k as i8 - rank, ir::Dim::from(*d)), &[]);
+            i = self.f.add(Op::Bin(Bin::Add), &[i, step]);
+        }
+        let f = self.f.add(Op::Cast(DType::F32), &[i]);
+        let f = self.f.add(Op::Un(Un::Sin), &[f]);
+        let scale = self.f.add(num(n as f64 + 0.5), &[]);
+        let f = self.f.add(Op::Bin(Bin::Mul), &[f, scale]);
+        self.f.add(Op::Cast(DType::I32), &[f])
+    }
+
+    fn gather(&mut self, x: NodeId) -> Option<NodeId> {
+        let n = self.ty(x).sizes().first().copied().filter(|n| *n > 0)?;
+        let dims: Vec<usize> = [vec![3], vec![2, 5]][self.r.below(2)].clone();
+        let i = self.index(&dims, n);
+        self.try_add(Op::Gather, &[x, i])
+    }
+
+    fn scatter(&mut self, x: NodeId) -> Option<NodeId> {
+        let sizes = self.ty(x).sizes();
+        let n = sizes.first().copied().filter(|n| *n > 0)?;
+        let i = self.index(&[4], n);
+        let updates = self.try_add(Op::Gather, &[x, i])?;
+        let updates = self.tame(updates);
+        self.try_add(Op::ScatterAdd, &[x, i, updates])
+    }
+
+    fn random(&mut self, x: NodeId) -> Option<NodeId> {
+        let key = self.f.add(Op::Const(f64::from(self.r.bits()).to_bits(), DType::U32), &[]);
+        let bits = self.try_add(Op::RandomBits(self.ty(x).dims), &[key])?;
+        let limit = self.f.add(Op::Const(1e9f64.to_bits(), DType::U32), &[]);
+        let p = self.f.add(Op::Bin(Bin::Le), &[limit, bits]);
+        let zero = self.f.add(num(0.0), &[]);
+        self.try_add(Op::Select, &[p, x, zero])
+    }
+
+    fn cast(&mut self, x: NodeId) -> Option<NodeId> {
+        let half = self.f.add(num(0.1), &[]);
+        let p = self.f.add(Op::Bin(Bin::Lt), &[half, x]);
+        if self.smooth { self.try_add(Op::StopGradient, &[x]) } else { self.try_add(Op::Cast(DType::F32), &[p]) }
+    }
+
+    /// Attention over values made for it, in a random layout, grouped or not, causal or not.
+    fn attention(&mut self) -> Option<NodeId> {
+        let x = self.any();
+        let small = [1, 2, 3, 5, 9, 20];
+        let mut size = || small[self.r.below(small.len())];
+        let (t, s, d, e) = (size(), size(), size(), size());
+        let (b, kv, group) = (1 + self.r.below(2), 1 + self.r.below(2), 1 + self.r.below(3));
+        let causal = self.r.below(2) == 0;
+        let h = kv * group;
+        // labels: b = 0, h = 1, t = 2, s = 3, d = 4, e = 5
+        let sizes = |l: u8, own: bool| match l {
+            0 => b,
+            1 => if own { h } else { kv },
+            2 => t,
+            3 => s,
+            4 => d,
+            _ => e,
+        };
+        let layout = self.r.below(2);
+        let labels = |position: u8, depth: u8| if layout == 0 { [0, 1, position, depth] } else { [0, position, 1, depth] };
+        let mut make = |m: &mut Self, labels: [u8; 4], own: bool, rate: f64| {
+            let dims: Vec<usize> = labels.iter().map(|l| sizes(*l, own)).collect();
+            let n: usize = dims.iter().product();
+            let i = m.f.add(Op::Iota(-1, ir::Dim::from(n)), &[]);
+            let f = m.f.add(Op::Cast(DType::F32), &[i]);
+            let rate = m.f.add(num(rate), &[]);
+            let f = m.f.add(Op::Bin(Bin::Mul), &[f, rate]);
+            let f = m.f.add(Op::Un(Un::Sin), &[f]);
+            // what is differentiated for reaches every operand
+            let axes: Axes = (1..=m.ty(x).rank() as i8).map(|a| -a).collect();
+            let total = if axes.is_empty() { x } else { m.f.add(Op::Reduce(Red::Sum, axes), &[x]) };
+            let total = m.f.add(Op::Reshape(Dims::new()), &[total]);
+            let total = m.tame(total);
+            let f = m.f.add(Op::Bin(Bin::Mul), &[f, total]);
+            m.f.add(Op::Reshape(dims.into_iter().map(ir::Dim::from).collect()), &[f])
+        };
+        let (ql, kl, vl, ol) = (labels(2, 4), labels(3, 4), labels(3, 5), labels(2, 5));
+        let (q, k, v) = (make(self, ql, true, 0.3), make(self, kl, false, 0.7), make(self, vl, false, 1.1));
+        let of = |l: [u8; 4]| l.into_iter().collect::<ir::Labels>();
+        let attn = Attn { q: of(ql), k: of(kl), v: of(vl), o: of(ol), scores: 4, causal, group: group as u32, head: u8::from(group > 1) };
+        let scale = self.f.add(num(0.6), &[]);
+        let a = self.try_add(Op::Attention(attn), &[q, k, v, scale])?;
+        self.try_add(Op::Get(0), &[a])
+    }
+}
