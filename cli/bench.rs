@@ -1,6 +1,6 @@
 //! `eggcorn bench`: speed and memory, with the ceiling measured beside.
 
-use crate::options::{ModelArgs, mebibytes, threads};
+use crate::options::{ModelArgs, Sizes, mebibytes, threads};
 use crate::say;
 use eggcorn::llm::{Config, DataConfig, Result, TrainConfig, initialise, random, step_program};
 use eggcorn::passes::Opt;
@@ -19,6 +19,8 @@ pub struct Args {
     what: What,
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    sizes: Sizes,
     /// Threads; one a core unless said.
     #[arg(long)]
     threads: Option<usize>,
@@ -42,7 +44,7 @@ enum What {
 pub fn run(args: &Args) -> Result<()> {
     let What::Train = args.what;
     let model = args.model.model()?;
-    let (batch, seq) = (args.model.batch, args.model.seq);
+    let (batch, seq) = args.sizes.of(&model)?;
     let config = Config { model: model.clone(), data: DataConfig::default(), train: TrainConfig { batch, context: seq, ..TrainConfig::default() } };
     let before = resident();
     let start = Instant::now();

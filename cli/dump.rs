@@ -1,6 +1,6 @@
 //! `eggcorn dump`: a model at any stage.
 
-use crate::options::ModelArgs;
+use crate::options::{ModelArgs, Sizes};
 use crate::say;
 use clap::ValueEnum;
 use eggcorn::codegen::{Program, llvm};
@@ -49,6 +49,8 @@ pub enum Printed {
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    sizes: Sizes,
     /// The stage.
     #[arg(long, value_enum, default_value = "fused")]
     stage: Stage,
@@ -69,7 +71,8 @@ pub fn run(args: &Args) -> Result<()> {
         let graph = model.graph().map_err(|e| Error(e.to_string()))?;
         return show(&graph, args.format);
     }
-    let graph = bound(&model, args.model.batch, args.model.seq)?;
+    let (batch, seq) = args.sizes.of(&model)?;
+    let graph = bound(&model, batch, seq)?;
     if args.stage == Stage::Fused {
         let stages = optimize(&graph, None, args.opt)?;
         header(&stages.reports, args.format);

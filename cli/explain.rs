@@ -1,6 +1,6 @@
 //! `eggcorn explain`: the proof of a fusion.
 
-use crate::options::ModelArgs;
+use crate::options::{ModelArgs, Sizes};
 use crate::say;
 use eggcorn::ir::Op;
 use eggcorn::llm::{Error, Result, bound, nearest};
@@ -12,6 +12,8 @@ use eggcorn::passes::{explain, replay, rules};
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    sizes: Sizes,
     /// The fused op: attention, layer_norm, rms_norm, gelu, swiglu, rope, cross_entropy, …
     op: String,
 }
@@ -22,7 +24,9 @@ pub fn run(args: &Args) -> Result<()> {
         let hint = nearest(&args.op, known.iter().copied()).map_or(String::new(), |n| format!("; did you mean {n}?"));
         return Err(Error(format!("{} is no fused op; there are {}{hint}", args.op, known.join(", "))));
     }
-    let graph = bound(&args.model.model()?, args.model.batch, args.model.seq)?;
+    let model = args.model.model()?;
+    let (batch, seq) = args.sizes.of(&model)?;
+    let graph = bound(&model, batch, seq)?;
     let rules = rules::forward();
     let mut found = false;
     for (i, func) in graph.funcs.iter().enumerate() {

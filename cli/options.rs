@@ -11,12 +11,31 @@ pub struct ModelArgs {
     /// Change a setting of the model, as in --set n_layer=2.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+/// How many tokens at a time.
+#[derive(clap::Args)]
+pub struct Sizes {
     /// Sequences at a time.
     #[arg(long, default_value_t = 1)]
     pub batch: usize,
-    /// Tokens a sequence.
-    #[arg(long, default_value_t = 64)]
-    pub seq: usize,
+    /// Tokens a sequence; 64, or as many as the model has positions, unless said.
+    #[arg(long)]
+    pub seq: Option<usize>,
+}
+
+impl Sizes {
+    /// Batch and sequence length, checked against the model.
+    pub fn of(&self, model: &Model) -> Result<(usize, usize)> {
+        let seq = self.seq.unwrap_or(model.context().min(64));
+        if self.batch == 0 || seq == 0 {
+            return Err(Error("--batch and --seq must be at least 1".into()));
+        }
+        if seq > model.context() {
+            return Err(Error(format!("--seq is {seq}, and the model has only {} positions", model.context())));
+        }
+        Ok((self.batch, seq))
+    }
 }
 
 impl ModelArgs {
@@ -31,12 +50,6 @@ impl ModelArgs {
             config = config.set(s)?;
         }
         config.model.check().map_err(Error)?;
-        if self.batch == 0 || self.seq == 0 {
-            return Err(Error("--batch and --seq must be at least 1".into()));
-        }
-        if self.seq > config.model.context() {
-            return Err(Error(format!("--seq is {}, and the model has only {} positions", self.seq, config.model.context())));
-        }
         Ok(config.model)
     }
 }

@@ -38,7 +38,7 @@ pub fn random_graph(r: &mut Random, n: usize, smooth: bool, zero: bool) -> Graph
     Graph { funcs: vec![m.f], inputs, outputs }.sweep()
 }
 
-/// The program with one more output, `loss`: Σ c ∘ y over all its outputs, with coefficients that are not 1.
+/// The program with one more output, `loss`: Σ c ∘ y over all its outputs, with coefficients that are not 1 and differ.
 pub fn with_loss(g: &Graph) -> Graph {
     let mut f = g.main().clone();
     let mut loss = f.add(num(0.0), &[]);
@@ -47,13 +47,15 @@ pub fn with_loss(g: &Graph) -> Graph {
         if ty.dtype != DType::F32 {
             continue;
         }
-        // a coefficient an element: sin of its number
+        // a coefficient an element, well conditioned, that makes the sum about a mean
         let flat = f.add(Op::Reshape([ir::Dim::from(ty.count())].into_iter().collect()), &[r]);
         let index = f.add(Op::Iota(-1, ir::Dim::from(ty.count())), &[]);
         let index = f.add(Op::Cast(DType::F32), &[index]);
-        let rate = f.add(num(0.7 + i as f64), &[]);
-        let angle = f.add(Op::Bin(Bin::Mul), &[index, rate]);
-        let c = f.add(Op::Un(Un::Cos), &[angle]);
+        let rate = f.add(num(0.01), &[]);
+        let scaled = f.add(Op::Bin(Bin::Mul), &[index, rate]);
+        let start = f.add(num((0.7 + i as f64) * ty.count().max(1) as f64), &[]);
+        let c = f.add(Op::Bin(Bin::Add), &[scaled, start]);
+        let c = f.add(Op::Un(Un::Recip), &[c]);
         let y = f.add(Op::Bin(Bin::Mul), &[flat, c]);
         let sum = f.add(Op::Reduce(Red::Sum, Axes::from_slice(&[-1])), &[y]);
         let sum = f.add(Op::Reshape(Dims::new()), &[sum]);
@@ -319,7 +321,8 @@ impl Maker<'_> {
     fn cast(&mut self, x: NodeId) -> Option<NodeId> {
         let half = self.f.add(num(0.1), &[]);
         let p = self.f.add(Op::Bin(Bin::Lt), &[half, x]);
-        if self.smooth { self.try_add(Op::StopGradient, &[x]) } else { self.try_add(Op::Cast(DType::F32), &[p]) }
+        // differences would see through a stopped gradient
+        if self.smooth { None } else { self.try_add(Op::Cast(DType::F32), &[p]) }
     }
 
     /// Attention over values made for it, in a random layout, grouped or not, causal or not.
