@@ -90,9 +90,10 @@ impl Problem {
     pub fn solve(&self) -> (Plan, Method) {
         let climbed = self.climb(self.tree());
         if self.classes.iter().map(Vec::len).sum::<usize>() <= EXACT_CHOICES_MAX
-            && let Some(exact) = self.exact().filter(|p| self.cost(p) <= self.cost(&climbed) * (1.0 + 1e-9)) {
-                return (exact, Method::Exact);
-            }
+            && let Some(exact) = self.exact().filter(|p| self.cost(p) <= self.cost(&climbed) * (1.0 + 1e-9))
+        {
+            return (exact, Method::Exact);
+        }
         (climbed, Method::Climb)
     }
 

@@ -1,11 +1,21 @@
 //! What only makes sense across crates.
 #![allow(clippy::iter_over_hash_type)]
 
+/// The command line as a person uses it.
+mod cli;
 mod common;
 /// Compiled programs against evaluation.
 mod compiled;
 /// Random programs at every level, and a wrong kernel caught.
 mod fuzz;
 mod random_graphs;
+/// Every rule is an equation; every spelling is found; proofs replay.
+mod rules;
+/// Dumps and kernels as text.
+mod snapshots;
 /// Gradients against finite differences; every stage of both models means the same.
 mod stages;
+/// Text that is no program, models that are ill-typed.
+mod text;
+/// Training, resuming, generating; what must not depend on depth or length.
+mod training;

@@ -337,7 +337,13 @@ impl Maker<'_> {
         // labels: b = 0, h = 1, t = 2, s = 3, d = 4, e = 5
         let sizes = |l: u8, own: bool| match l {
             0 => b,
-            1 => if own { h } else { kv },
+            1 => {
+                if own {
+                    h
+                } else {
+                    kv
+                }
+            }
             2 => t,
             3 => s,
             4 => d,
@@ -345,7 +351,7 @@ impl Maker<'_> {
         };
         let layout = self.r.below(2);
         let labels = |position: u8, depth: u8| if layout == 0 { [0, 1, position, depth] } else { [0, position, 1, depth] };
-        let mut make = |m: &mut Self, labels: [u8; 4], own: bool, rate: f64| {
+        let make = |m: &mut Self, labels: [u8; 4], own: bool, rate: f64| {
             let dims: Vec<usize> = labels.iter().map(|l| sizes(*l, own)).collect();
             let n: usize = dims.iter().product();
             let i = m.f.add(Op::Iota(-1, ir::Dim::from(n)), &[]);

@@ -1,0 +1,208 @@
+//! The command line as a person uses it: what works, and what bad input gets.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn eggcorn(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_eggcorn")).args(args).output().expect("the program starts")
+}
+
+/// What a command printed; it must have succeeded.
+#[track_caller]
+fn works(args: &[&str]) -> String {
+    let out = eggcorn(args);
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success(), "{args:?}: {text}{}", String::from_utf8_lossy(&out.stderr));
+    text
+}
+
+/// A command must fail with an error that has all these words, and without a panic.
+#[track_caller]
+fn fails(args: &[&str], words: &[&str]) {
+    let out = eggcorn(args);
+    let error = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{args:?}: {error}");
+    assert!(error.starts_with("error: ") && !error.contains("panicked"), "{args:?}: {error}");
+    for w in words {
+        assert!(error.contains(w), "{args:?}: '{w}' is not in: {error}");
+    }
+}
+
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Directory {
+        let dir = std::env::temp_dir().join(format!("eggcorn-cli-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        Directory(dir)
+    }
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        std::fs::write(self.0.join(name), content).unwrap();
+        self.path(name)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Settings of a model so small that a run takes a moment.
+const SMALL: [&str; 12] =
+    ["--set", "n_layer=1", "--set", "n_embd=16", "--set", "n_head=2", "--set", "train.steps=6", "--set", "train.batch=2", "--set", "train.context=8"];
+
+fn text() -> String {
+    "the quick brown fox jumps over the lazy dog. ".repeat(40)
+}
+
+#[test]
+fn train_generate_resume() {
+    let d = Directory::new("train");
+    let (data, run) = (d.write("text.txt", text()), d.path("run"));
+    let train = |more: &[&str]| -> Vec<String> {
+        ["train", "shakespeare-char", "--data", &data, "--out", &run].iter().chain(&SMALL).chain(more).map(|s| s.to_string()).collect()
+    };
+    let args = train(&["--json"]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let events = works(&args);
+    assert!(events.lines().all(|l| l.starts_with('{')) && events.contains("\"whole\":true"), "{events}");
+    // a finished run is not overwritten, and not resumed as another
+    fails(&args, &["there is a run already", "--resume"]);
+    fails(&["train", "--resume", "--out", &run, "--data", &data, "--set", "train.lr=1.0"], &["another configuration", "lr"]);
+    let other = d.write("other.txt", text().replace("fox", "dog").repeat(2));
+    fails(&["train", "--resume", "--out", &run, "--data", &other], &["another"]);
+    let say = |seed: &str| works(&["generate", &run, "--prompt", "the ", "--max-tokens", "20", "--seed", seed]);
+    assert!(say("1").starts_with("the ") && say("1") == say("1"), "the same seed writes the same text");
+    fails(&["generate", &run, "--prompt", "Ω"], &["'Ω'", "does not occur"]);
+    for file in ["metrics.jsonl", "sample.txt", "config.toml", "tokenizer.json", "checkpoint.json"] {
+        assert!(Path::new(&run).join(file).exists(), "{file}");
+    }
+    // a foreign tokenizer, a cut checkpoint
+    std::fs::write(Path::new(&run).join("tokenizer.json"), "{\"kind\":\"byte\"}").unwrap();
+    fails(&["generate", &run], &["256 tokens"]);
+}
+
+#[test]
+fn bad_text() {
+    let d = Directory::new("text");
+    let out = d.path("run");
+    let with = |data: &str, words: &[&str]| fails(&["train", "shakespeare-char", "--data", data, "--out", &out], words);
+    with(&d.path("missing.txt"), &["missing.txt", "cannot be read"]);
+    with(&d.write("empty.txt", ""), &["empty.txt", "empty"]);
+    with(&d.write("latin.txt", b"caf\xe9 au lait"), &["latin.txt", "UTF-8", "byte 3", "0xe9"]);
+    with(&d.write("short.txt", "too short"), &["context 64", "65", "train.context"]);
+    with(&d.0.display().to_string(), &["cannot be read"]);
+    fails(&["train", "shakespeare-char", "--out", &out], &["--data"]);
+}
+
+#[test]
+fn bad_settings() {
+    let d = Directory::new("settings");
+    let (data, out) = (d.write("text.txt", text()), d.path("run"));
+    let set = |s: &str, words: &[&str]| fails(&["train", "shakespeare-char", "--data", &data, "--out", &out, "--set", s], words);
+    set("train.stpes=5", &["train.stpes", "did you mean train.steps?"]);
+    set("n_layers=5", &["n_layers", "did you mean model.n_layer?"]);
+    set("train.steps", &["key=value"]);
+    set("train.steps=many", &["train.steps"]);
+    set("train.context=100", &["train.context", "64 positions"]);
+    set("n_head=3", &["n_head", "does not divide", "128"]);
+    set("n_embd=0", &["n_embd"]);
+    set("n_embd=99999999999", &["n_embd"]);
+    set("data.held_out=1.5", &["held_out"]);
+    fails(&["train", "shakespere-char", "--data", &data, "--out", &out], &["did you mean shakespeare-char?"]);
+    let config = d.write("my.toml", "[model]\narch = \"gpt\"\nn_layr = 2\n");
+    fails(&["train", "--config", &config, "--data", &data, "--out", &out], &["my.toml", "n_layr", "n_layer"]);
+    let broken = d.write("broken.toml", "[model\n");
+    fails(&["train", "--config", &broken, "--data", &data, "--out", &out], &["broken.toml"]);
+    fails(&["train", "--resume", "--out", &out, "--data", &data], &["no checkpoint"]);
+    fails(&["dump", "gpt3"], &["gpt3", "did you mean gpt2?"]);
+    fails(&["dump", "gpt2", "--seq", "2000"], &["1024 positions"]);
+    fails(&["explain", "gpt2", "atention"], &["did you mean attention?"]);
+    fails(&["explain", "gpt2", "rope"], &["nothing in gpt2"]);
+    fails(&["generate", &d.path("nowhere")], &["nowhere", "not a run directory"]);
+}
+
+#[test]
+fn a_full_disk_keeps_the_last_checkpoint() {
+    // a directory where the file should go stands for a disk that refuses
+    let d = Directory::new("full");
+    let (data, run) = (d.write("text.txt", text()), d.path("run"));
+    std::fs::create_dir_all(Path::new(&run).join("checkpoint-6.tmp")).unwrap();
+    let args: Vec<&str> = ["train", "shakespeare-char", "--data", &data, "--out", &run].into_iter().chain(SMALL).collect();
+    fails(&args, &["checkpoint-6.safetensors", "cannot be written"]);
+    assert!(!Path::new(&run).join("checkpoint.json").exists());
+}
+
+#[test]
+fn bad_tensors() {
+    let d = Directory::new("tensors");
+    let (w, input, out) = (d.write("w.safetensors", b"\xff\xff\xff\xff\xff\xff\xff\x7fgarbage"), d.path("in.safetensors"), d.path("out.safetensors"));
+    let run = |words: &[&str]| fails(&["run", "gpt2", "--weights", &w, "--input", &input, "--out", &out, "--set", "n_layer=1"], words);
+    run(&["in.safetensors", "cannot be read"]);
+    std::fs::write(&input, b"").unwrap();
+    run(&["in.safetensors", "not a safetensors file"]);
+    let ids: Vec<u8> = [1i64, 2, 3, 99999].iter().flat_map(|i| i.to_le_bytes()).collect();
+    let header = r#"{"input_ids":{"dtype":"I64","shape":[1,4],"data_offsets":[0,32]},"labels":{"dtype":"I64","shape":[1,4],"data_offsets":[32,64]}}"#;
+    let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &ids, &ids].concat();
+    std::fs::write(&input, file).unwrap();
+    run(&["99999", "0..50257"]);
+    fails(
+        &["run", "gpt2", "--weights", &w, "--input", &input, "--out", &out, "--set", "n_layer=1", "--set", "vocab_size=100000"],
+        &["w.safetensors", "not a safetensors file"],
+    );
+}
+
+#[test]
+fn dump_and_explain() {
+    for stage in ["built", "fused", "grad", "joint", "step"] {
+        for model in ["gpt2", "llama"] {
+            let text = works(&["dump", model, "--stage", stage]);
+            text.parse::<ir::Graph>().unwrap_or_else(|e| panic!("{model} {stage}: {e}"));
+        }
+    }
+    assert!(works(&["dump", "gpt2", "--stage", "plan"]).contains("routine main"));
+    assert!(works(&["dump", "gpt2", "--stage", "kernels"]).contains("kernel attention_bwd"));
+    assert!(works(&["dump", "gpt2", "--stage", "kernels", "--target", "llvm", "--set", "n_layer=2"]).contains("llvm.fma"));
+    assert!(works(&["dump", "gpt2", "--format", "dot"]).starts_with("digraph"));
+    serde_json::from_str::<serde_json::Value>(&works(&["dump", "gpt2", "--format", "json"])).unwrap();
+    assert!(works(&["dump", "gpt2", "--opt", "off"]).contains("tanh"));
+    assert!(works(&["dump", "gpt2", "--opt", "greedy"]).contains("attention"));
+    for (model, op) in
+        [("gpt2", "attention"), ("gpt2", "gelu"), ("llama", "rms_norm"), ("llama", "rope"), ("llama", "attention"), ("gpt2", "cross_entropy")]
+    {
+        let proof = works(&["explain", model, op]);
+        assert!(proof.contains("accepted"), "{model} {op}: {proof}");
+    }
+}
+
+#[test]
+fn bench_and_doctor() {
+    let line = works(&[
+        "bench",
+        "train",
+        "gpt2",
+        "--set",
+        "n_layer=1",
+        "--set",
+        "n_embd=24",
+        "--set",
+        "vocab_size=100",
+        "--seq",
+        "16",
+        "--steps",
+        "2",
+        "--json",
+    ]);
+    let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert!(json["tokens_per_second"].as_f64().unwrap() > 0.0);
+    assert!(works(&["doctor"]).contains("llvm"));
+    serde_json::from_str::<serde_json::Value>(&works(&["doctor", "--json"])).unwrap();
+    for command in ["train", "generate", "dump", "explain", "run", "bench", "doctor"] {
+        assert!(works(&[command, "--help"]).contains("Usage"), "{command}");
+    }
+}

@@ -1,0 +1,417 @@
+//! Every rule is an equation: wherever it applies, both sides evaluate to the same.
+
+use crate::common::{Random, environment};
+use ir::{Builder, DType, Dim, Func, Graph, Op, Scope, Tensor, Value, eval_func};
+use passes::{Legality, Opt, Optimiser, Problem, Rule, Term, Terms, World, egraph, fuse, rule, rules, saturate};
+use std::collections::{BTreeMap, HashMap};
+
+/// x² + ½
+fn positive(x: Tensor) -> Tensor {
+    (x * x + 0.5).apply(Op::StopGradient, &[])
+}
+
+/// One small program for every kind of rule; together their normal forms and fusions use every rule.
+fn corpus(r: &mut Random, which: usize) -> Func {
+    let b = Builder::default();
+    let s = b.scope();
+    let n = |r: &mut Random| [1, 2, 3, 5, 8][r.below(5)];
+    let (t, c, d) = (n(r) + 1, n(r) + 1, n(r) + 1);
+    let x = |name: &str, dims: &[usize]| s.input(name, DType::F32, dims.iter().map(|d| Dim::from(*d)).collect::<ir::Dims>());
+    let (a, w) = (x("a", &[t, c]), x("w", &[c, d]));
+    let y = match which {
+        0 => a.pow(2.0) + a.pow(3.0) * 2.0 + a.abs().pow(0.5),
+        1 => (positive(a).pow(-0.5) + positive(a).pow(-1.0)) * (positive(a).sqrt().recip()),
+        2 => s.num(1.0) / positive(a) + a / positive(a).sqrt() + a / s.num(4.0) + a * positive(a).recip(),
+        3 => -a + (a + (-a) * 1.0) - (-a) + (a + a) + a * 2.0 * 3.0 + (s.num(2.0) * s.num(3.0)) * a,
+        4 => a + 0.0 - (a - 0.0) * 1.0,
+        5 => {
+            let row = x("r", &[c]);
+            let wide = row.broadcast([t, c]);
+            (a + wide) * wide - (a - wide) + a / wide
+        }
+        6 => (a * 3.0).contract("tc,cd->td", w) + (a.transpose(&[1, 0]) * 2.0).contract("ct,cd->td", w),
+        7 => ((a * 3.0).reshape([t * c]) * 2.0).reshape([c, t]).transpose(&[1, 0]) + (a * 2.0).slice(-1, 0, 1),
+        8 => {
+            (s.num(2.0) * a * a) / positive(a)
+                + a / (positive(a) * 2.0)
+                + ((a * 5.0).broadcast([2, t, c])).slice(-2, 0, t).reshape([2, t, c]).sum_axes(&[-3]).reshape([t, c])
+        }
+        9 => {
+            let row = x("r", &[t, 1]);
+            let gain = x("g", &[c]);
+            (a * row).sum() + (a * gain) * row + a * (row * gain)
+        }
+        10 => {
+            let mask = s.iota(-1, c).le(s.iota(-2, t));
+            let masked = mask.select(a, s.num(f64::NEG_INFINITY)) * 0.5;
+            masked.exp() + (a + mask.select(s.num(0.0), s.num(f64::NEG_INFINITY))).exp() + s.iota(-1, c).lt(s.iota(-2, t)).select(a, s.num(1.0))
+        }
+        11 => a.transpose(&[1, 0]).transpose(&[1, 0]) + a.transpose(&[0, 1]) + a.reshape([t, c]) + a.broadcast([t, c]) + a.slice(-1, 0, c),
+        12 => {
+            let e = (a - a.max()).exp();
+            let lse = e.sum().log() + a.max();
+            e / e.sum() + (a - lse).exp() + (a.exp() / a.exp().sum()).log()
+        }
+        13 => {
+            let labels = s.input("labels", DType::I32, [t, 1]);
+            let lse = (a - a.max()).exp().sum().log() + a.max();
+            let hit = s.iota(-1, c).equals(labels);
+            (lse - hit.select(a, s.num(0.0)).sum()) * s.int(0).le(labels).cast(DType::F32)
+        }
+        14 => models::layers::layer_norm(&s, a, 1e-3) + models::layers::rms_norm(&s, a, 1e-3),
+        15 => {
+            models::layers::gelu(a)
+                + models::layers::silu(a)
+                + ((-a).exp() + 1.0).recip()
+                + models::layers::silu(a) * w.sum_axes(&[-1, -2]).broadcast([t, c])
+        }
+        16 => {
+            let u = a * (a * a * 0.044715 + 1.0) * (2.0 / std::f64::consts::PI).sqrt();
+            a * 0.5 * (u.tanh() + 1.0)
+        }
+        17 | 18 => {
+            let (x, half) = (x("q", &[t, 2 * c]), c);
+            let (cos, sin) = (a.cos(), a.sin());
+            let [left, right] = [x.slice(-1, 0, half), x.slice(-1, half, 2 * half)];
+            if which == 17 {
+                x * cos.concat(-1, cos) + (-right).concat(-1, left) * sin.concat(-1, sin)
+            } else {
+                (left * cos - right * sin).concat(-1, right * cos + left * sin)
+            }
+        }
+        19 => {
+            let (before, after) =
+                (a.apply(Op::Pad(-1, 0, d as u32), &[]), w.reshape([c * d]).slice(-1, 0, d).broadcast([t, d]).apply(Op::Pad(-1, c as u32, 0), &[]));
+            before + after
+        }
+        20 => {
+            let index = s.input("index", DType::I32, [3usize]);
+            let zeros = s.num(0.0).broadcast([t, c]);
+            let updates = x("u", &[3, c]);
+            a + zeros.apply(Op::ScatterAdd, &[index, updates])
+        }
+        21 => a * (w.sum_axes(&[-1, -2]).broadcast([t, c]) - (a * w.sum_axes(&[-1, -2]).broadcast([t, c])).sum()),
+        22 => a.contract("tc,cd->dt", w).transpose(&[1, 0]),
+        23 | 24 => {
+            // no scale, and transposes that are still there when attention is found
+            let (q, k, v) = (x("q", &[2, t, 3, c]), x("k", &[2, t, 3, c]), x("v", &[2, t, 3, d]));
+            let attn = "abce,abde,abdf->abcf|4|causal".parse().expect("it reads");
+            let turned = [q, k, v].map(|x| x.transpose(&[0, 2, 1, 3]));
+            let fused = turned[0].apply(Op::Attention(attn), &[turned[1], turned[2], s.num(0.5)]).get(0).transpose(&[0, 2, 1, 3]);
+            let scores = q.contract("bthd,bshd->bhts", k);
+            let seen = s.iota(-1, t).le(s.iota(-2, t));
+            let scores = if which == 23 { scores } else { seen.select(scores, s.num(f64::NEG_INFINITY)) };
+            fused + models::layers::softmax(scores).contract("bhts,bshd->bthd", v)
+        }
+        n => {
+            let how = Spelling::nth(n * 37 + r.below(600));
+            attention(&s, r, how)
+        }
+    };
+    b.output("y", y);
+    b.finish().unwrap_or_else(|e| panic!("corpus {which}: {e}")).funcs.pop().expect("it has a main")
+}
+
+const CORPUS: usize = 30;
+
+/// A way to write attention.
+#[derive(Clone, Copy, Debug)]
+struct Spelling {
+    scale: usize,
+    mask: usize,
+    shift: bool,
+    quotient: bool,
+    layout: usize,
+    grouped: bool,
+}
+
+impl Spelling {
+    const COUNT: usize = 5 * 6 * 2 * 2 * 3 * 2;
+    fn nth(mut i: usize) -> Spelling {
+        let mut take = |n: usize| {
+            let x = i % n;
+            i /= n;
+            x
+        };
+        Spelling { scale: take(5), mask: take(6), shift: take(2) == 1, quotient: take(2) == 1, layout: take(3), grouped: take(2) == 1 }
+    }
+}
+
+/// softmax(scale · q kᵀ, mask) v, spelled one of many ways.
+fn attention<'g>(s: &Scope<'g>, r: &mut Random, how: Spelling) -> Tensor<'g> {
+    let (b, t, d, heads) = (1 + r.below(2), 2 + r.below(5), 2 + r.below(4), 4);
+    let kv = if how.grouped { 2 } else { heads };
+    let input = |name: &str, h: usize| s.input(name, DType::F32, [b, t, h * d]).reshape([b, t, h, d]);
+    let (mut q, mut k, v) = (input("q", heads), input("k", kv), input("v", kv));
+    let root = (d as f64).sqrt();
+    match how.scale {
+        2 => q = q * (1.0 / root),
+        3 => q = q / root,
+        4 => (q, k) = (q * root.sqrt().recip(), k * root.sqrt().recip()),
+        _ => {}
+    }
+    let shared =
+        |x: Tensor<'g>| if kv == heads { x } else { x.reshape([b, kv, 1, t, d]).broadcast([b, kv, heads / kv, t, d]).reshape([b, heads, t, d]) };
+    let shared_inner =
+        |x: Tensor<'g>| if kv == heads { x } else { x.reshape([b, t, kv, 1, d]).broadcast([b, t, kv, heads / kv, d]).reshape([b, t, heads, d]) };
+    let turn = |x: Tensor<'g>| x.transpose(&[0, 2, 1, 3]);
+    let (scores, v) = match how.layout {
+        0 => (turn(q).contract("bhtd,bhds->bhts", shared(turn(k)).transpose(&[0, 1, 3, 2])), shared(turn(v))),
+        1 => (turn(q).contract("bhtd,bhsd->bhts", shared(turn(k))), shared(turn(v))),
+        _ => (q.contract("bthd,bshd->bhts", shared_inner(k)), shared_inner(v)),
+    };
+    let scores = match how.scale {
+        0 => scores * (1.0 / root),
+        1 => scores / root,
+        _ => scores,
+    };
+    let (query, key, inf) = (s.iota(-2, t), s.iota(-1, t), s.num(f64::NEG_INFINITY));
+    let scores = match how.mask {
+        0 => scores,
+        1 => key.le(query).select(scores, inf),
+        2 => scores + key.le(query).select(s.num(0.0), inf),
+        3 => query.lt(key).select(inf, scores),
+        4 => scores + query.lt(key).select(inf, s.num(0.0)),
+        _ => key.le(query).select(scores * 8.0, inf) * 0.125,
+    };
+    let e = if how.shift { (scores - scores.max()).exp() } else { scores.exp() };
+    let p = if how.quotient { e / e.sum() } else { e * e.sum().recip() };
+    match how.layout {
+        2 => p.contract("bhts,bshd->bthd", v).reshape([b, t, heads * d]),
+        _ => turn(p.contract("bhts,bhsd->bhtd", v)).reshape([b, t, heads * d]),
+    }
+}
+
+fn as_graph(func: Func) -> Graph {
+    let inputs = (0..func.inputs().len()).map(|i| format!("x{i}")).collect();
+    let outputs = (0..func.results.len()).map(|i| format!("y{i}")).collect();
+    Graph { funcs: vec![func], inputs, outputs }
+}
+
+/// Whether two terms evaluate to the same on random inputs.
+fn equal(terms: &Terms, a: egg::Id, b: egg::Id, inputs: &[ir::Type], env: &ir::Env, values: &[Value]) -> Result<(), String> {
+    let func = terms.to_func("both", &[a, b], inputs);
+    let results = eval_func(&[], &func, values, env)?;
+    let (x, y) = (&results[0], &results[1]);
+    let flat = |v: &Value| -> Vec<f64> { if v.parts.is_empty() { v.data.clone() } else { v.parts.iter().flat_map(|p| p.data.clone()).collect() } };
+    let (x, y) = (flat(x), flat(y));
+    let scale = x.iter().filter(|v| v.is_finite()).fold(1.0f64, |m, v| m.max(v.abs()));
+    match x.iter().zip(&y).find(|(p, q)| !(p == q || (p.is_nan() && q.is_nan()) || (*p - *q).abs() <= 1e-9 * scale)) {
+        Some((p, q)) => Err(format!("{p} and {q}")),
+        None if x.len() == y.len() => Ok(()),
+        None => Err("sizes differ".into()),
+    }
+}
+
+/// Applies each rule everywhere it fits in a program, and to what comes of that; counts and checks every use.
+fn exercise(func: &Func, rules: &[Rule], seed: u32, counts: &mut BTreeMap<&'static str, usize>) -> Result<(), String> {
+    let inputs = func.inputs();
+    let graph = as_graph(func.clone());
+    let env = environment(&graph, seed, 3);
+    let values: Vec<Value> = graph.inputs.iter().map(|n| env[n].clone()).collect();
+    let mut terms = Terms::new(&[]);
+    terms.add_func(func);
+    // normal forms on the way feed later rules, so the program is rewritten step by step
+    let mut roots: Vec<egg::Id> = {
+        let ids = terms.add_func(func);
+        func.results.iter().map(|r| ids[r.index()]).collect()
+    };
+    for _ in 0..200 {
+        let mut at = 0;
+        while at < terms.len() && at < 4000 {
+            let id = egg::Id::from(at);
+            for rule in rules {
+                if let Some(to) = rule.rewrite(&mut terms, id) {
+                    *counts.entry(rule.name).or_default() += 1;
+                    if terms.fact(id).ty != terms.fact(to).ty {
+                        return Err(format!("{}: changes {} to {}", rule.name, terms.fact(id).ty, terms.fact(to).ty));
+                    }
+                    equal(&terms, id, to, &inputs, &env, &values).map_err(|why| format!("{}: {why}", rule.name))?;
+                }
+            }
+            at += 1;
+        }
+        let all: Vec<&Rule> = rules.iter().collect();
+        let mut rewriter = passes::Rewriter::new(&all);
+        let next: Vec<egg::Id> = roots.iter().map(|r| rewriter.rewrite(&mut terms, *r)).collect();
+        if next == roots {
+            break;
+        }
+        roots = next;
+    }
+    Ok(())
+}
+
+/// Instances of every rule: at least this many in the ordinary and in the heavy run.
+fn wanted() -> usize {
+    if std::env::var("EGGCORN_FUZZ").is_ok_and(|v| v == "heavy") { 200 } else { 3 }
+}
+
+#[test]
+fn rules_are_equations() {
+    let rules = rules::all();
+    let mut counts = BTreeMap::new();
+    let mut seed = 0;
+    loop {
+        for which in 0..CORPUS {
+            seed += 1;
+            let func = corpus(&mut Random(seed * 31), which);
+            exercise(&func, &rules, seed, &mut counts).unwrap_or_else(|why| panic!("corpus {which}, seed {seed}: {why}"));
+        }
+        let missing: Vec<&str> = rules.iter().map(|r| r.name).filter(|n| counts.get(n).copied().unwrap_or(0) < wanted()).collect();
+        if missing.is_empty() {
+            return;
+        }
+        assert!(seed < 40 * CORPUS as u32 * wanted() as u32, "rules that are never exercised: {}", missing.join(", "));
+    }
+}
+
+#[test]
+fn a_wrong_rule_is_caught() {
+    let wrong = vec![rule("wrong", Legality::Exact, "(sub ?x ?y)", "(add ?x ?y)", |_| Some(()))];
+    let found = exercise(&corpus(&mut Random(3), 3), &wrong, 1, &mut BTreeMap::new());
+    assert!(found.is_err_and(|why| why.starts_with("wrong:")));
+}
+
+fn ops(func: &Func, name: &str) -> usize {
+    func.nodes.iter().filter(|n| n.op.name() == name).count()
+}
+
+fn fused(func: Func) -> Func {
+    let mut optimiser = Optimiser::new(Opt::Egg, rules::forward());
+    let out = fuse(&as_graph(func), &mut optimiser).funcs.pop().expect("it has a main");
+    assert!(optimiser.reports.iter().all(|r| r.saturation.saturated), "no cap is hit");
+    out
+}
+
+#[test]
+fn attention_is_found_in_every_spelling() {
+    let mut missed = vec![];
+    for i in 0..Spelling::COUNT {
+        let how = Spelling::nth(i);
+        let b = Builder::default();
+        let y = attention(&b.scope(), &mut Random(i as u32), how);
+        b.output("y", y);
+        let func = fused(b.finish().unwrap().funcs.pop().unwrap());
+        // one kernel, no scores, and grouped heads are not repeated
+        if ops(&func, "attention") != 1 || ops(&func, "contract") + ops(&func, "exp") + ops(&func, "broadcast") > 0 {
+            missed.push(how);
+        }
+    }
+    assert!(missed.is_empty(), "{} of {} spellings missed, first {:?}", missed.len(), Spelling::COUNT, missed[0]);
+}
+
+/// x / rms(x) · gain, one of many ways.
+fn rms_norm<'g>(s: &Scope<'g>, how: usize) -> Tensor<'g> {
+    let (x, gain) = (s.input("x", DType::F32, [2usize, 3, 10]), s.input("gain", DType::F32, [10usize]));
+    let square = if how & 1 == 0 { x * x } else { x.pow(2.0) };
+    let mean = if how & 2 == 0 { square.sum() * 0.1 } else { square.sum() / 10.0 };
+    let m = mean + 1e-5;
+    match (how >> 2) % 16 {
+        0 => x * m.rsqrt() * gain,
+        1 => gain * (m.rsqrt() * x),
+        2 => x / m.sqrt() * gain,
+        3 => x * gain * m.rsqrt(),
+        4 => x * (m.rsqrt() * gain),
+        5 => x * m.pow(-0.5) * gain,
+        6 => x * (s.num(1.0) / m.sqrt()) * gain,
+        7 => gain * (x / m.pow(0.5)),
+        8 => x * m.sqrt().recip() * gain,
+        9 => gain * (m.pow(-0.5) * x),
+        10 => x / m.pow(0.5) * gain,
+        11 => gain * x * m.rsqrt(),
+        12 => m.rsqrt() * x * gain,
+        13 => m.rsqrt() * (x * gain),
+        14 => gain * (x * m.sqrt().pow(-1.0)),
+        _ => (s.num(1.0) / m.sqrt()) * x * gain,
+    }
+}
+
+#[test]
+fn rms_norm_is_found_in_every_spelling() {
+    for how in 0..64 {
+        let b = Builder::default();
+        b.output("y", rms_norm(&b.scope(), how));
+        let func = fused(b.finish().unwrap().funcs.pop().unwrap());
+        assert_eq!((ops(&func, "rms_norm"), ops(&func, "sum")), (1, 0), "spelling {how}:\n{}", as_graph(func));
+    }
+}
+
+#[test]
+fn layer_norm_is_found_in_every_spelling() {
+    for how in 0..12 {
+        let b = Builder::default();
+        let s = b.scope();
+        let (x, gain, bias) =
+            (s.input("x", DType::F32, [2usize, 10]), s.input("gain", DType::F32, [10usize]), s.input("bias", DType::F32, [10usize]));
+        let average = |x| if how & 1 == 0 { Tensor::sum(x) * 0.1 } else { Tensor::sum(x) / 10.0 };
+        let c = x - average(x);
+        let v = average(if how & 2 == 0 { c * c } else { c.pow(2.0) }) + 1e-5;
+        let y = match how >> 2 {
+            0 => c * v.rsqrt() * gain,
+            1 => c / v.sqrt() * gain,
+            _ => gain * (c * v.rsqrt()),
+        };
+        b.output("y", y + bias);
+        let func = fused(b.finish().unwrap().funcs.pop().unwrap());
+        assert_eq!((ops(&func, "layer_norm"), ops(&func, "sum")), (1, 0), "spelling {how}:\n{}", as_graph(func));
+    }
+}
+
+/// Any acyclic plan of a saturated e-graph computes the model.
+#[test]
+fn chaos_extraction_still_computes_the_model() {
+    let rules = rules::all();
+    for which in 0..CORPUS {
+        let func = corpus(&mut Random(which as u32 + 5), which);
+        let graph = as_graph(func.clone());
+        let env = environment(&graph, 2, 3);
+        let values: Vec<Value> = graph.inputs.iter().map(|n| env[n].clone()).collect();
+        let want = eval_func(&[], &func, &values, &env).unwrap();
+        let mut eg = egraph(&[]);
+        let mut ids: Vec<egg::Id> = vec![];
+        for node in &func.nodes {
+            let args = node.args.iter().map(|a| ids[a.index()]).collect();
+            ids.push(eg.add(Term { op: node.op.clone(), args }));
+        }
+        let root = eg.add(Term { op: Op::Tuple, args: func.results.iter().map(|r| ids[r.index()]).collect() });
+        saturate(&mut eg, &rules);
+        let problem = Problem::new(&eg, root, &passes::FROZEN);
+        for seed in 0..10 {
+            let mut terms = Terms::new(&[]);
+            let plan = problem.chaos(seed);
+            let (root, _) = problem.terms(&plan, &|id| eg.find(id), &mut terms);
+            let roots: Vec<egg::Id> = terms.term(root).args.to_vec();
+            let have = eval_func(&[], &terms.to_func("chaos", &roots, &func.inputs()), &values, &env).unwrap();
+            for (h, w) in have.iter().zip(&want) {
+                let d = crate::common::difference(h, w);
+                assert!(d < 1e-9, "corpus {which}, plan {seed}: {d}");
+            }
+        }
+    }
+}
+
+/// The proof of attention replays without the e-graph, and a tampered one does not.
+#[test]
+fn proofs_replay() {
+    let mut r = Random(1);
+    let b = Builder::default();
+    b.output("y", attention(&b.scope(), &mut r, Spelling::nth(100)));
+    let func = b.finish().unwrap().funcs.pop().unwrap();
+    let rules = rules::forward();
+    let mut proofs = passes::explain(&func, &[], &rules, "attention").unwrap();
+    assert_eq!(proofs.len(), 1);
+    passes::replay(&proofs[0], &rules).unwrap();
+    assert!(proofs[0].to_string().contains("attention"));
+    let wrong = rules.iter().position(|r| r.name == "rms_norm").unwrap();
+    proofs[0].steps[0].rule = wrong;
+    assert!(passes::replay(&proofs[0], &rules).is_err());
+}
+
+#[test]
+fn rule_names_are_distinct() {
+    let mut seen = HashMap::new();
+    for r in rules::all() {
+        assert!(seen.insert(r.name, ()).is_none(), "{} twice", r.name);
+    }
+}
