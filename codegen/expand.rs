@@ -70,10 +70,10 @@ fn members(func: &Func) -> Func {
     let mut new: Vec<NodeId> = func.ids().collect();
     for id in func.ids() {
         let args: Vec<NodeId> = func.node(id).args.iter().map(|a| new[a.index()]).collect();
-        if let (Op::Get(i), Some(tuple)) = (&func.node(id).op, args.first()) {
-            if func.node(*tuple).op == Op::Tuple {
-                new[id.index()] = new[func.node(*tuple).args[*i as usize].index()];
-            }
+        if let (Op::Get(i), Some(tuple)) = (&func.node(id).op, args.first())
+            && func.node(*tuple).op == Op::Tuple
+        {
+            new[id.index()] = new[func.node(*tuple).args[*i as usize].index()];
         }
         out.nodes[id.index()].args = args;
     }

@@ -344,10 +344,10 @@ impl Builder<'_> {
             for a in &self.func.node(x).args {
                 self.need(*a, reader, out);
             }
-        } else if let Some(p) = producers(self.func, x) {
-            if self.groups.of[p.index()] != reader {
-                out.insert(p);
-            }
+        } else if let Some(p) = producers(self.func, x)
+            && self.groups.of[p.index()] != reader
+        {
+            out.insert(p);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::kernel::{Elem, Param};
 use ir::{Attn, Bin, Red, Un};
 use std::fmt::{self, Display};
 
-/// Elements of an operand by iteration: offset + Σ strides[d] · index[d].
+/// Elements of an operand by iteration: offset + Σ stride · index.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Access {
     /// Which operand.

@@ -270,7 +270,7 @@ pub enum Op {
     Contract(Ein),
     /// Same elements in row-major order, other dims.
     Reshape(Dims),
-    /// Axis i of the result is axis p[i] of the operand.
+    /// Axis i of the result is axis pᵢ of the operand.
     Transpose(Labels),
     /// Repeats size-1 and missing leading axes up to the given dims.
     Broadcast(Dims),

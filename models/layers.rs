@@ -55,7 +55,7 @@ pub fn causal<'g>(s: &Scope<'g>, scores: Tensor<'g>) -> Tensor<'g> {
     key.le(query).select(scores, s.num(f64::NEG_INFINITY))
 }
 
-/// The mean of −log softmax(logits)[label] over all tokens whose label is not negative. logits: [B, T, V], labels: [B, T]
+/// The mean of −log softmax(logits) at the label, over all tokens whose label is not negative. logits: [B, T, V], labels: [B, T]
 #[track_caller]
 pub fn cross_entropy<'g>(s: &Scope<'g>, logits: Tensor<'g>, labels: Tensor<'g>) -> Tensor<'g> {
     let labels = labels.reshape((labels.dim(-2), labels.dim(-1), 1usize));

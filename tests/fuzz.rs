@@ -179,7 +179,8 @@ fn a_wrong_kernel_is_caught() {
     let right = interpreted(&graph, &env, &TARGETS[0], &|_| {});
     assert!(difference(&right[0], want) < 1e-5);
     let wrong = interpreted(&graph, &env, &TARGETS[0], &|k| assert!(shorten(&mut k.body)));
-    assert!(!(difference(&wrong[0], want) < 1e-5), "the comparison must see a kernel that stops early");
+    let off = difference(&wrong[0], want);
+    assert!(off.is_nan() || off > 1e-3, "the comparison must see a kernel that stops early");
 }
 
 /// Bits do not depend on the number of threads.

@@ -6,8 +6,14 @@ mod cli;
 mod common;
 /// Compiled programs against evaluation.
 mod compiled;
+/// What the documents say is so.
+mod docs;
 /// Random programs at every level, and a wrong kernel caught.
 mod fuzz;
+/// Every pullback against differences, and a wrong one caught.
+mod grads;
+/// Errors of the vector functions.
+mod maths;
 mod random_graphs;
 /// Every rule is an equation; every spelling is found; proofs replay.
 mod rules;

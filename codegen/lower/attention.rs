@@ -79,7 +79,7 @@ impl<'a> Shape<'a> {
     fn pack(&self, w: &mut Writer, x: &Matrix, depth: usize, dst: Buf) {
         w.each("p", 0i64, self.h.keys, self.width() as i64, |w, p| {
             let at = w.name("at", x.cell(p.clone(), Ix::Const(0)));
-            let valid = (self.h.keys % self.width() != 0).then(|| Ix::from(self.h.keys) - p.clone());
+            let valid = (!self.h.keys.is_multiple_of(self.width())).then(|| Ix::from(self.h.keys) - p.clone());
             let (depth_ix, to) = (Ix::from(depth), p * depth);
             Panel { src: x.buf, at, along: x.col, across: x.row, depth: &depth_ix, width: self.width(), valid, dst, to, lanes: self.target.lanes }
                 .pack(w);
@@ -121,7 +121,7 @@ impl<'a> Shape<'a> {
         w.each("dp", 0i64, depth, width as i64, |w, dp| {
             let acc = Acc::new(w, rows, vectors, self.target.lanes);
             let column = |j: &Ix| dp.clone() + j.clone() * lanes;
-            let left = |j: &Ix| (depth % acc.width() != 0).then(|| Ix::from(depth) - column(j));
+            let left = |j: &Ix| (!depth.is_multiple_of(acc.width())).then(|| Ix::from(depth) - column(j));
             let cell = |i: &Ix, j: &Ix| out.0.cell(out.1.clone() + i.clone(), column(j));
             if add {
                 acc.fill(w, &mut |_, i, j| load(out.0.buf, cell(i, j), self.target.lanes, left(j)));

@@ -42,7 +42,7 @@ pub(crate) fn lower(mut spec: Spec, reduced: Vec<bool>, name: &str, target: &Tar
         let column = w.name("column", u.clone().rem(blocks) * block);
         let position = w.name("outer", u.div(blocks));
         let index = split_index(w, position, &spec.dims[..outer]);
-        Block { spec, outer, lanes, masked: width % block != 0, width }.emit(w, index, column);
+        Block { spec, outer, lanes, masked: !width.is_multiple_of(block), width }.emit(w, index, column);
     });
     w.finish()
 }

@@ -228,7 +228,7 @@ impl Block<'_> {
     }
 
     fn masked(&self) -> bool {
-        self.product.n() % self.product.width() != 0
+        !self.product.n().is_multiple_of(self.product.width())
     }
 
     fn left(&self, column: &Ix) -> Option<Ix> {

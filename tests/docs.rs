@@ -1,0 +1,121 @@
+//! What the documents say is so: their commands run, and their dumps are what is printed.
+
+use std::process::Command;
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+fn output(args: &[&str]) -> String {
+    let out = Command::new(env!("CARGO_BIN_EXE_eggcorn")).args(args).output().unwrap();
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// The lines of fenced blocks of a language.
+fn fenced(text: &str, language: &str) -> Vec<Vec<String>> {
+    let mut blocks: Vec<Vec<String>> = vec![];
+    let mut open = false;
+    for line in text.lines() {
+        if open && line == "```" {
+            open = false;
+        } else if open {
+            blocks.last_mut().unwrap().push(line.into());
+        } else if line == format!("```{language}") {
+            open = true;
+            blocks.push(vec![]);
+        }
+    }
+    blocks
+}
+
+#[test]
+fn commands_of_the_readme_run() {
+    let mut ran = 0;
+    for line in fenced(&read("README.md"), "sh").concat() {
+        let command = line.split('#').next().unwrap().trim();
+        let Some(rest) = command.strip_prefix("eggcorn ") else {
+            assert!(["./x demo", "./x test"].contains(&command), "{command} is not known to this test");
+            continue;
+        };
+        let args: Vec<&str> = rest.split_whitespace().collect();
+        match args[0] {
+            // long, or in need of files: `tests/cli.rs` runs them small; here their flags are checked
+            "train" | "generate" | "run" | "bench" => {
+                let help = output(&[args[0], "--help"]);
+                args.iter().filter(|a| a.starts_with("--")).for_each(|a| assert!(help.contains(a), "{command}: {a}"));
+            }
+            _ => {
+                output(&args);
+            }
+        }
+        ran += 1;
+    }
+    assert!(ran >= 8, "the README shows what one can do");
+}
+
+#[test]
+fn dumps_of_the_readme_are_real() {
+    let dumps = fenced(&read("README.md"), "text");
+    let commands = [vec!["dump", "gpt2", "--stage", "built"], vec!["dump", "gpt2", "--stage", "fused", "--seq", "1024"]];
+    assert_eq!(dumps.len(), commands.len());
+    for (dump, command) in dumps.iter().zip(&commands) {
+        assert!(output(command).contains(&dump.join("\n")), "{command:?} prints something else now");
+    }
+}
+
+#[test]
+fn files_the_architecture_names_exist() {
+    let text = read("ARCHITECTURE.md");
+    let table = text.lines().filter(|l| l.starts_with("| `"));
+    for line in table {
+        let mut folder = String::new();
+        for name in line.split('|').nth(1).unwrap().split('`').skip(1).step_by(2) {
+            // a later name of a row stands in the folder of the first
+            let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+            let path = if root.join(name).exists() { name.to_string() } else { format!("{folder}/{name}") };
+            assert!(root.join(&path).exists(), "{path}");
+            if folder.is_empty() {
+                folder = path.rsplit_once('/').map_or(String::new(), |p| p.0.to_string());
+            }
+        }
+    }
+}
+
+/// Crates depend in one direction.
+#[test]
+fn arrows_point_one_way() {
+    let allowed: [(&str, &[&str]); 6] = [
+        ("ir", &[]),
+        ("models", &["ir"]),
+        ("passes", &["ir"]),
+        ("codegen", &["ir", "passes"]),
+        ("runtime", &["ir", "passes", "codegen"]),
+        ("llm", &["ir", "models", "passes", "codegen", "runtime"]),
+    ];
+    for (name, allowed) in allowed {
+        let manifest = read(&format!("{name}/Cargo.toml"));
+        for other in ["ir", "models", "passes", "codegen", "runtime", "llm"] {
+            let depends = manifest.lines().any(|l| l.starts_with(&format!("{other}.workspace")));
+            assert!(!depends || allowed.contains(&other), "{name} depends on {other}");
+        }
+    }
+    for entry in std::fs::read_dir(format!("{}/models", env!("CARGO_MANIFEST_DIR"))).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(!text.contains("Op::Row") && !text.contains("Op::Attention"), "{} names a fused op", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_example_runs() {
+    let target = std::path::Path::new(env!("CARGO_BIN_EXE_eggcorn")).parent().unwrap().join("examples/own_model");
+    let out = Command::new(&target).output().unwrap_or_else(|e| panic!("{}: {e}", target.display()));
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
+    let losses: Vec<f64> = text.lines().filter_map(|l| l.split("loss ").nth(1)?.parse().ok()).collect();
+    assert!(losses.len() == 5 && losses[4] < losses[0], "the loss falls: {losses:?}");
+    assert!(text.contains("contract[") && text.contains("fn main("), "{text}");
+}
