@@ -4,14 +4,19 @@
 //! a kernel is printed ([`llvm`]) or interpreted. A [`Program`] is a graph's routines and distinct kernels. Nothing in specs or
 //! kernels names LLVM.
 
+mod dag;
+mod emit;
 mod expand;
 mod group;
 mod heads;
+mod home;
 mod interpret;
 pub mod kernel;
 #[cfg(feature = "llvm")]
 pub mod llvm;
 mod lower;
+mod placement;
+mod prepare;
 mod program;
 mod routine;
 pub mod spec;

@@ -1,8 +1,9 @@
 //! A graph as a program: routines, distinct kernels, and the flat list of prepared calls they unroll to.
 
+use crate::emit::{Outside, lower};
 use crate::kernel::Kernel;
 use crate::lower::{Target, lower as lower_kernel};
-use crate::routine::{BufferKind, LoopInput, LoopResult, Outside, Routine, Step, Table, lower, touched};
+use crate::routine::{BufferKind, LoopInput, LoopResult, Routine, Step, Table, touched};
 use crate::spec::Spec;
 use ir::{Graph, Name, Type};
 use std::fmt::{self, Write};

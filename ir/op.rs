@@ -520,7 +520,7 @@ impl FromStr for Op {
         if !text.contains('[') {
             return Op::plain().into_iter().find(|op| op.name() == name).ok_or_else(|| unknown(name));
         }
-        let parts: Vec<&str> = attr.split(',').map(str::trim).collect();
+        let parts: Vec<&str> = attr.split(',').map(str::trim).filter(|p| !p.is_empty()).collect();
         let axes = || parts.iter().map(|a| a.parse().ok().filter(|a| *a < 0)).collect::<Option<Axes>>().ok_or_else(bad);
         let axis = |t: &str| t.parse::<i8>().ok().filter(|a| (-8..0).contains(a)).ok_or_else(bad);
         let number = |t: &str| t.parse::<u32>().map_err(|_| bad());

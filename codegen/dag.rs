@@ -1,0 +1,171 @@
+//! The pointwise part of a kernel, from the ops of a group.
+
+use crate::emit::Emitter;
+use crate::expand::pointwise;
+use crate::group::Group;
+use crate::home::row_major;
+use crate::kernel::{Elem, Param};
+use crate::spec::{Access, Dag, Step as Pure, Store};
+use ir::{DType, NodeId, Op};
+use std::collections::HashMap;
+
+/// The operands of one kernel.
+#[derive(Default)]
+pub(crate) struct KernelArgs {
+    pub buffers: Vec<usize>,
+    pub params: Vec<Param>,
+}
+
+impl KernelArgs {
+    /// The operand that is this buffer, new or known.
+    pub(crate) fn arg(&mut self, buffer: usize, elem: Elem, written: bool) -> usize {
+        match self.buffers.iter().position(|b| *b == buffer) {
+            Some(i) => {
+                self.params[i].written |= written;
+                i
+            }
+            None => self.push(buffer, elem, written),
+        }
+    }
+    /// A further operand, even of a known buffer.
+    pub(crate) fn push(&mut self, buffer: usize, elem: Elem, written: bool) -> usize {
+        self.buffers.push(buffer);
+        self.params.push(Param { elem, written });
+        self.buffers.len() - 1
+    }
+}
+
+/// The pointwise part of a kernel while it is built.
+pub(crate) struct DagBuilder<'a> {
+    group: &'a Group,
+    /// Dims that values are aligned to.
+    dims: Vec<usize>,
+    /// Rank of the iteration, which may have further dims behind.
+    rank: usize,
+    pub args: KernelArgs,
+    pub dag: Dag,
+    steps: HashMap<NodeId, usize>,
+    pub product: Option<NodeId>,
+}
+
+impl<'a> DagBuilder<'a> {
+    pub(crate) fn new(group: &'a Group, dims: Vec<usize>, rank: usize) -> DagBuilder<'a> {
+        DagBuilder { group, dims, rank, args: KernelArgs::default(), dag: Dag::default(), steps: HashMap::new(), product: None }
+    }
+
+    pub(crate) fn build(&mut self, b: &mut Emitter, outputs: &[NodeId]) {
+        for id in outputs {
+            self.value(b, *id);
+        }
+    }
+
+    fn push(&mut self, step: Pure, dtype: DType) -> usize {
+        self.dag.steps.push((step, Elem::of(dtype)));
+        self.dag.steps.len() - 1
+    }
+
+    /// Strides of a value over the iteration: aligned at the end of `dims`, 0 where it is broadcast.
+    fn aligned(&self, dims: &[usize], strides: &[i64]) -> Vec<i64> {
+        let skip = self.dims.len() - dims.len();
+        let own = dims.iter().zip(strides).map(|(d, s)| if *d == 1 { 0 } else { *s });
+        std::iter::repeat_n(0, skip).chain(own).chain(std::iter::repeat_n(0, self.rank - self.dims.len())).collect()
+    }
+
+    fn value(&mut self, b: &mut Emitter, id: NodeId) -> usize {
+        if let Some(s) = self.steps.get(&id) {
+            return *s;
+        }
+        let node = b.func.node(id).clone();
+        let own = b.groups.of[id.index()];
+        let here = self.group.nodes.contains(&id);
+        let reader = b.groups.of[self.group.nodes[0].index()];
+        let step = match &node.op {
+            Op::Const(bits, dtype) => self.push(Pure::Const(f64::from_bits(*bits)), *dtype),
+            Op::Size(d) => self.push(Pure::Const(d.size() as f64), DType::F32),
+            Op::Iota(..) => {
+                let dims = node.ty.sizes();
+                let mut strides = vec![0; dims.len()];
+                strides[0] = 1;
+                let strides = self.aligned(&dims, &strides);
+                self.push(Pure::Index { offset: 0, strides }, DType::I32)
+            }
+            _ if Some(id) == self.product => self.push(Pure::Product, DType::F32),
+            op if here || (own != reader && pointwise(op) && b.inlined(id, reader, &b.written)) => self.compute(b, id, op),
+            _ => {
+                let home = b.home(id);
+                let arg = self.args.arg(home.buffer, Elem::of(node.ty.dtype), false);
+                let strides = self.aligned(&home.dims, &home.strides);
+                self.push(Pure::Load(Access { arg, offset: home.offset, strides }), node.ty.dtype)
+            }
+        };
+        self.steps.insert(id, step);
+        step
+    }
+
+    fn compute(&mut self, b: &mut Emitter, id: NodeId, op: &Op) -> usize {
+        let node = b.func.node(id).clone();
+        if *op == Op::Gather {
+            return self.gather(b, id);
+        }
+        let args: Vec<usize> = node.args.iter().map(|a| self.value(b, *a)).collect();
+        let step = match op {
+            Op::Un(u) => Pure::Un(*u, args[0]),
+            Op::Bin(f) => Pure::Bin(*f, args[0], args[1]),
+            Op::Select => Pure::Select(args[0], args[1], args[2]),
+            Op::Cast(_) | Op::StopGradient | Op::Broadcast(_) => Pure::Cast(args[0]),
+            Op::Reduce(red, _) => Pure::Reduce(*red, args[0]),
+            Op::RandomBits(_) => {
+                let dims = node.ty.sizes();
+                let strides = self.aligned(&dims, &row_major(&dims));
+                let counter = self.push(Pure::Index { offset: 0, strides }, DType::I32);
+                let counter = self.push(Pure::Cast(counter), DType::U32);
+                Pure::Random(args[0], counter)
+            }
+            op => unreachable!("{op} is not pointwise"),
+        };
+        self.push(step, node.ty.dtype)
+    }
+
+    fn gather(&mut self, b: &mut Emitter, id: NodeId) -> usize {
+        let node = b.func.node(id).clone();
+        let [table, index] = node.args[..] else { unreachable!("gather has two operands") };
+        let home = b.home(table);
+        let index_dims = b.func.ty(index).sizes();
+        // the index is aligned with the leading dims of the result: give it the rest as size-1 axes
+        let rest = home.dims.len() - 1;
+        let i = match &b.func.node(index).op {
+            // computed in this kernel, element by element
+            _ if self.group.nodes.contains(&index) => self.value(b, index),
+            Op::Const(..) | Op::Size(_) => self.value(b, index),
+            Op::Iota(axis, _) => {
+                let mut strides = vec![0; self.dims.len()];
+                let at = self.dims.len() as i64 - rest as i64 + i64::from(*axis);
+                strides[at as usize] = 1;
+                strides.resize(self.rank, 0);
+                self.push(Pure::Index { offset: 0, strides }, DType::I32)
+            }
+            _ => {
+                let place = b.home(index);
+                let arg = self.args.arg(place.buffer, Elem::I32, false);
+                let dims: Vec<usize> = index_dims.iter().copied().chain(std::iter::repeat_n(1, rest)).collect();
+                let strides: Vec<i64> = place.strides.iter().copied().chain(std::iter::repeat_n(0, rest)).collect();
+                let strides = self.aligned(&dims, &strides);
+                self.push(Pure::Load(Access { arg, offset: place.offset, strides }), DType::I32)
+            }
+        };
+        let arg = self.args.arg(home.buffer, Elem::of(node.ty.dtype), false);
+        let strides = self.aligned(&home.dims[1..], &home.strides[1..]);
+        let access = Access { arg, offset: home.offset, strides };
+        self.push(Pure::Gather { access, row: home.strides[0], rows: home.dims[0] as i64, index: i }, node.ty.dtype)
+    }
+
+    pub(crate) fn stores(&mut self, b: &mut Emitter, outputs: &[NodeId]) -> Vec<Store> {
+        let store = |d: &mut Self, b: &mut Emitter, id: NodeId| {
+            let home = b.home(id);
+            let arg = d.args.arg(home.buffer, Elem::of(b.func.ty(id).dtype), true);
+            let strides = d.aligned(&home.dims, &home.strides);
+            Store { step: d.steps[&id], access: Access { arg, offset: home.offset, strides } }
+        };
+        outputs.iter().map(|id| store(self, b, *id)).collect()
+    }
+}

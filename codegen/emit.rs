@@ -1,0 +1,546 @@
+//! From groups of ops to a routine: every value in memory gets a place, every group a kernel.
+
+use crate::dag::{DagBuilder, KernelArgs};
+use crate::expand::{expand, pointwise};
+use crate::group::{Group, Groups, Kind, group, is_view, producers};
+use crate::heads::{Operand, heads};
+use crate::home::Home;
+use crate::kernel::Elem;
+use crate::placement::place_buffers;
+use crate::prepare::{prepare, reshape_base};
+use crate::routine::{Buffer, BufferKind, LoopInput, LoopResult, LoopStep, Place, Routine, Step, Table};
+use crate::spec::{Access, Dag, Spec, Step as Pure, Store, Template};
+use ir::{DType, Func, Loop, Name, NodeId, Op, Type};
+use std::collections::{BTreeSet, HashMap};
+
+/// Where main's results go, and which are new values of state.
+pub(crate) struct Outside<'a> {
+    pub outputs: &'a [String],
+}
+
+/// Lowers a function. `routines` are those of the functions before it.
+pub(crate) fn lower(func: &Func, routines: &[Routine], table: &mut Table, outside: Option<&Outside>) -> Routine {
+    let func = prepare(&expand(func), outside.is_some());
+    let groups = group(&func);
+    let b = Emitter {
+        func: &func,
+        groups: &groups,
+        routines,
+        table,
+        outside,
+        routine: Routine { name: func.name.clone(), ..Routine::default() },
+        homes: vec![None; func.nodes.len()],
+        params: HashMap::new(),
+        written: BTreeSet::new(),
+        in_place: vec![],
+    };
+    b.run()
+}
+/// The state of lowering one function.
+pub(crate) struct Emitter<'a> {
+    pub func: &'a Func,
+    pub groups: &'a Groups,
+    routines: &'a [Routine],
+    table: &'a mut Table,
+    outside: Option<&'a Outside<'a>>,
+    routine: Routine,
+    homes: Vec<Option<Home>>,
+    params: HashMap<Name, usize>,
+    /// Values that need memory.
+    pub written: BTreeSet<NodeId>,
+    /// (step, output, input): buffers a kernel may use one for the other.
+    in_place: Vec<(usize, usize, usize)>,
+}
+
+impl Emitter<'_> {
+    fn buffer(&mut self, kind: BufferKind, ty: &Type) -> usize {
+        self.routine.buffers.push(Buffer { kind, bytes: ty.bytes() });
+        self.routine.buffers.len() - 1
+    }
+
+    fn temp(&mut self, ty: &Type) -> usize {
+        self.buffer(BufferKind::Temp(0), ty)
+    }
+
+    fn run(mut self) -> Routine {
+        self.written = self.values_in_memory();
+        for id in self.func.ids() {
+            let ty = self.func.ty(id).clone();
+            let buffer = match &self.func.node(id).op {
+                Op::Input(i, _) => self.buffer(BufferKind::Input(*i as usize), &ty),
+                Op::Param(name, _) => {
+                    let b = self.buffer(BufferKind::Param(name.clone()), &ty);
+                    self.params.insert(name.clone(), b);
+                    b
+                }
+                _ => continue,
+            };
+            self.homes[id.index()] = Some(Home::dense(buffer, ty.sizes()));
+        }
+        self.place_results();
+        self.place_parts();
+        for g in 0..self.groups.groups.len() {
+            let group = self.groups.groups[g].clone();
+            self.emit(&group);
+        }
+        place_buffers(&mut self.routine, &self.in_place, self.table);
+        self.routine
+    }
+
+    /// Values that something outside their kernel reads.
+    fn values_in_memory(&self) -> BTreeSet<NodeId> {
+        let mut out: BTreeSet<NodeId> = self.func.results.iter().filter_map(|r| producers(self.func, *r)).collect();
+        let live = self.func.live();
+        for id in self.func.ids().filter(|id| live[id.index()]) {
+            let node = self.func.node(id);
+            if is_view(&node.op) || node.op == Op::Tuple {
+                continue;
+            }
+            let own = self.groups.of[id.index()];
+            for a in &node.args {
+                let Some(p) = producers(self.func, *a) else { continue };
+                if (self.groups.of[p.index()] != own || is_view(&self.func.node(*a).op)) && !matches!(node.op, Op::Reduce(..)) {
+                    out.insert(p);
+                }
+            }
+        }
+        // what a reduction reads may be computed inside it; its own operands are then needed instead
+        for id in self.func.ids().filter(|id| live[id.index()] && matches!(self.func.node(*id).op, Op::Reduce(..))) {
+            let x = self.func.node(id).args[0];
+            if self.groups.of[x.index()].is_none() || self.groups.of[x.index()] != self.groups.of[id.index()] {
+                self.need(x, self.groups.of[id.index()], &mut out);
+            }
+        }
+        out
+    }
+
+    fn need(&self, x: NodeId, reader: Option<usize>, out: &mut BTreeSet<NodeId>) {
+        if self.inlined(x, reader, out) {
+            for a in &self.func.node(x).args {
+                self.need(*a, reader, out);
+            }
+        } else if let Some(p) = producers(self.func, x)
+            && self.groups.of[p.index()] != reader
+        {
+            out.insert(p);
+        }
+    }
+
+    /// Whether a reduction along columns computes this operand again instead of reading it: cheap work of a rows kernel that nothing
+    /// else wants in memory.
+    pub(crate) fn inlined(&self, x: NodeId, reader: Option<usize>, written: &BTreeSet<NodeId>) -> bool {
+        let in_rows = |g: usize| matches!(self.groups.groups[g].kind, Kind::Rows { .. });
+        let cols = reader.is_some_and(|g| matches!(self.groups.groups[g].kind, Kind::Cols { .. }));
+        let node = self.func.node(x);
+        cols && pointwise(&node.op)
+            && !matches!(node.op, Op::Gather)
+            && !written.contains(&x)
+            && self.groups.of[x.index()].is_some_and(in_rows)
+            && self.func.ty(x).dims.last().is_some_and(|d| d.size() > 1)
+    }
+
+    fn place_results(&mut self) {
+        let results = self.func.results.clone();
+        for (i, r) in results.into_iter().enumerate() {
+            if let Op::Input(input, _) = self.func.node(r).op {
+                self.routine.results.push(Err(input as usize));
+                continue;
+            }
+            let base = reshape_base(self.func, r);
+            let ty = self.func.ty(base).clone();
+            let buffer = match self.state_of(i).filter(|b| self.may_overwrite(*b, base)) {
+                Some(buffer) => buffer,
+                None => self.buffer(BufferKind::Result(i), &ty),
+            };
+            self.homes[base.index()] = Some(Home::dense(buffer, ty.sizes()));
+            self.routine.results.push(Ok(buffer));
+        }
+    }
+
+    /// The buffer of the state tensor that result `i` is the new value of.
+    fn state_of(&self, i: usize) -> Option<usize> {
+        let name = self.outside?.outputs.get(i)?.strip_prefix('@')?;
+        self.params.get(name).copied()
+    }
+
+    /// Whether the kernel that computes `id` is the last to read the state and reads each element where it writes it.
+    fn may_overwrite(&self, buffer: usize, id: NodeId) -> bool {
+        let Some(group) = self.groups.of[id.index()] else { return false };
+        let param = self.func.ids().find(|p| self.homes[p.index()].as_ref().is_some_and(|h| h.buffer == buffer));
+        let Some(param) = param else { return false };
+        let mut readers = self.func.ids().filter(|u| self.func.node(*u).args.contains(&param));
+        let rows = matches!(self.groups.groups[group].kind, Kind::Rows { tail: None, .. });
+        rows && readers
+            .all(|u| self.groups.of[u.index()].is_some_and(|g| g < group || (g == group && self.func.ty(u).dims == self.func.ty(param).dims)))
+    }
+
+    /// Parts of a concatenation are written where they will stand, where they can be.
+    fn place_parts(&mut self) {
+        for id in self.func.ids().rev() {
+            let Op::Concat(axis) = self.func.node(id).op else { continue };
+            if self.groups.of[id.index()].is_none() {
+                continue;
+            }
+            let ty = self.func.ty(id).clone();
+            if self.homes[id.index()].is_none() {
+                let buffer = self.temp(&ty);
+                self.homes[id.index()] = Some(Home::dense(buffer, ty.sizes()));
+            }
+            let whole = self.homes[id.index()].clone().expect("it was just placed");
+            let axis = (ty.rank() as i64 + i64::from(axis)) as usize;
+            let mut at = 0;
+            for part in self.func.node(id).args.clone() {
+                let n = self.func.ty(part).dims[axis].size();
+                let home = whole.slice(axis, at, at + n);
+                at += n;
+                let base = reshape_base(self.func, part);
+                let fits = home.reshape(&self.func.ty(base).sizes());
+                if let Some(home) = fits.filter(|_| self.placeable(base)) {
+                    self.homes[base.index()] = Some(home);
+                }
+            }
+        }
+    }
+
+    /// Whether a value has no place yet and its kernel can write to any.
+    fn placeable(&self, id: NodeId) -> bool {
+        let op = &self.func.node(id).op;
+        let kernel = match op {
+            Op::Get(_) => matches!(self.func.node(self.func.node(id).args[0]).op, Op::Attention(_) | Op::AttentionBwd(_)),
+            Op::Concat(_) | Op::Contract(_) => true,
+            op => pointwise(op),
+        };
+        kernel && self.homes[id.index()].is_none()
+    }
+
+    /// Where a value in memory stands. Views that strides cannot say are copied.
+    pub(crate) fn home(&mut self, id: NodeId) -> Home {
+        if let Some(h) = &self.homes[id.index()] {
+            return h.clone();
+        }
+        let node = self.func.node(id).clone();
+        let dims = node.ty.sizes();
+        let home = match &node.op {
+            Op::Reshape(_) => {
+                let base = self.home(node.args[0]);
+                match base.reshape(&dims) {
+                    Some(h) => h,
+                    None => {
+                        let dense = self.dense(&base, self.func.ty(node.args[0]));
+                        dense.reshape(&dims).expect("a dense value has every shape")
+                    }
+                }
+            }
+            Op::Transpose(order) => self.home(node.args[0]).transpose(order),
+            Op::Slice(a, lo, hi) => {
+                let axis = (dims.len() as i64 + i64::from(*a)) as usize;
+                self.home(node.args[0]).slice(axis, *lo as usize, *hi as usize)
+            }
+            _ => {
+                let buffer = self.temp(&node.ty);
+                Home::dense(buffer, dims)
+            }
+        };
+        self.homes[id.index()] = Some(home.clone());
+        home
+    }
+
+    /// A dense copy of what stands at `from`.
+    fn dense(&mut self, from: &Home, ty: &Type) -> Home {
+        let buffer = self.temp(ty);
+        let to = Home::dense(buffer, from.dims.clone());
+        self.copy(from, &to, ty.dtype);
+        to
+    }
+
+    fn copy(&mut self, from: &Home, to: &Home, dtype: DType) {
+        let elem = Elem::of(dtype);
+        let mut k = KernelArgs::default();
+        let load = Access { arg: k.arg(from.buffer, elem, false), offset: from.offset, strides: from.strides.clone() };
+        let store = Access { arg: k.arg(to.buffer, elem, true), offset: to.offset, strides: to.strides.clone() };
+        let dag = Dag { steps: vec![(Pure::Load(load), elem)] };
+        let spec = Spec {
+            template: Template::Rows { tail: 0 },
+            dims: from.dims.clone(),
+            params: k.params,
+            dag,
+            stores: vec![Store { step: 0, access: store }],
+        };
+        self.step(spec, k.buffers);
+    }
+
+    fn step(&mut self, spec: Spec, args: Vec<usize>) {
+        let kernel = self.table.add(spec);
+        self.routine.steps.push(Step::Kernel { kernel, args });
+    }
+
+    fn emit(&mut self, group: &Group) {
+        let first = group.nodes[0];
+        match (&group.kind, &self.func.node(first).op) {
+            (Kind::Rows { dims, tail }, _) => self.emit_dag(group, dims, Template::Rows { tail: tail.unwrap_or(0) }),
+            (Kind::Cols { dims, axes }, _) => {
+                let reduced = (0..dims.len()).map(|d| axes.contains(&d)).collect();
+                self.emit_dag(group, dims, Template::Cols { reduced });
+            }
+            (Kind::Contract { dims }, Op::Contract(_)) => self.emit_contract(group, dims),
+            (Kind::Single, Op::Attention(_) | Op::AttentionBwd(_)) => self.emit_attention(first),
+            (Kind::Single, Op::ScatterAdd) => self.emit_scatter(first),
+            (Kind::Single, Op::Concat(axis)) => self.emit_concat(first, *axis),
+            (Kind::Single, Op::Pad(axis, before, _)) => self.emit_pad(first, *axis, *before),
+            (Kind::Single, Op::Repeat(l)) => self.emit_loop(first, &l.clone()),
+            (kind, op) => unreachable!("{op} does not lead a group of {kind:?}"),
+        }
+    }
+
+    /// The stores of a group: its values that need memory.
+    fn outputs(&self, group: &Group) -> Vec<NodeId> {
+        group.nodes.iter().copied().filter(|n| self.written.contains(n)).collect()
+    }
+
+    fn emit_dag(&mut self, group: &Group, dims: &[usize], template: Template) {
+        let outputs = self.outputs(group);
+        if outputs.is_empty() {
+            return;
+        }
+        let mut d = DagBuilder::new(group, dims.to_vec(), dims.len());
+        d.build(self, &outputs);
+        let stores = d.stores(self, &outputs);
+        let spec = Spec { template, dims: dims.to_vec(), params: d.args.params.clone(), dag: d.dag.clone(), stores };
+        self.note_in_place(&spec, &d.args.buffers);
+        self.step(spec, d.args.buffers);
+    }
+
+    /// A pointwise or row kernel may write a result over an operand it reads at the same places and nowhere else.
+    fn note_in_place(&mut self, spec: &Spec, buffers: &[usize]) {
+        let Template::Rows { .. } = spec.template else { return };
+        for s in &spec.stores {
+            for (step, _) in &spec.dag.steps {
+                let Pure::Load(a) = step else { continue };
+                let same = a.offset == s.access.offset && a.strides == s.access.strides && a.arg != s.access.arg;
+                let alone = spec.dag.steps.iter().all(|(o, _)| match o {
+                    Pure::Load(o) | Pure::Gather { access: o, .. } => o.arg != a.arg || o == a,
+                    _ => true,
+                });
+                if same && alone && spec.params[a.arg].elem.bytes() == spec.params[s.access.arg].elem.bytes() {
+                    self.in_place.push((self.routine.steps.len(), buffers[s.access.arg], buffers[a.arg]));
+                }
+            }
+        }
+    }
+
+    fn emit_contract(&mut self, group: &Group, dims: &[usize]) {
+        let product = group.nodes[0];
+        let Op::Contract(ein) = self.func.node(product).op.clone() else { unreachable!("a contraction leads its group") };
+        let args = self.func.node(product).args.clone();
+        let homes = [self.home(args[0]), self.home(args[1])];
+        let labels = [&ein.a, &ein.b];
+        let mut all: Vec<usize> = dims.to_vec();
+        for l in ein.contracted() {
+            let at = ein.a.iter().position(|x| *x == l).expect("a contracted label is in both operands");
+            all.push(homes[0].dims[at]);
+        }
+        let order: Vec<u8> = ein.outs().into_iter().chain(ein.contracted()).collect();
+        let mut d = DagBuilder::new(group, dims.to_vec(), all.len());
+        d.product = Some(product);
+        let mut operands = vec![];
+        for (home, labels) in homes.iter().zip(labels) {
+            let stride = |l: &u8| labels.iter().position(|x| x == l).map_or(0, |i| if home.dims[i] == 1 { 0 } else { home.strides[i] });
+            let arg = d.args.arg(home.buffer, Elem::F32, false);
+            operands.push(Access { arg, offset: home.offset, strides: order.iter().map(stride).collect() });
+        }
+        let outputs = self.outputs(group);
+        d.build(self, &outputs);
+        let stores = d.stores(self, &outputs);
+        let [a, b] = <[Access; 2]>::try_from(operands).expect("a contraction has two operands");
+        let template = Template::Contract { out: dims.len(), a, b };
+        let spec = Spec { template, dims: all, params: d.args.params, dag: d.dag, stores };
+        self.step(spec, d.args.buffers);
+    }
+
+    fn emit_attention(&mut self, id: NodeId) {
+        let node = self.func.node(id).clone();
+        let (Op::Attention(a) | Op::AttentionBwd(a)) = &node.op else { unreachable!("only attention is emitted here") };
+        let forward = matches!(node.op, Op::Attention(_));
+        // operands by number: forward q, k, v, scale; backward q, k, v, o, lse, do, scale
+        let mut homes: Vec<Home> = node.args.iter().map(|x| self.home(*x)).collect();
+        let scale = homes.len() - 1;
+        for (i, x) in node.args.iter().enumerate().filter(|(i, _)| *i != scale && (forward || *i != 4)) {
+            // vectors are read along the depth, which attention labels give last in q, k, v and o as models write them
+            let labels = [&a.q, &a.k, &a.v, &a.o, &a.o, &a.o][i];
+            let depth = labels.iter().position(|l| *l >= a.scores).expect("a depth label");
+            if homes[i].strides[depth] != 1 {
+                let order: Vec<u8> = (0..labels.len() as u8).filter(|j| usize::from(*j) != depth).chain([depth as u8]).collect();
+                let dense = self.dense(&homes[i].transpose(&order), self.func.ty(*x));
+                let mut back = vec![0u8; order.len()];
+                for (to, from) in order.iter().enumerate() {
+                    back[usize::from(*from)] = to as u8;
+                }
+                homes[i] = dense.transpose(&back);
+            }
+        }
+        if homes[scale].offset != 0 {
+            homes[scale] = self.dense(&homes[scale].clone(), self.func.ty(node.args[scale]));
+        }
+        let results: Vec<Home> = (0..node.ty.parts.len() as u32).map(|i| self.member_home(id, i)).collect();
+        let mut k = KernelArgs::default();
+        let operand = |k: &mut KernelArgs, h: &Home, written: bool| Operand {
+            arg: k.push(h.buffer, Elem::F32, written),
+            offset: h.offset,
+            strides: h.strides.clone(),
+        };
+        let reads: Vec<Operand> = homes.iter().map(|h| operand(&mut k, h, false)).collect();
+        let writes: Vec<Operand> = results.iter().map(|h| operand(&mut k, h, true)).collect();
+        let mut by_role: Vec<Operand> = vec![];
+        let mut reads: Vec<Option<Operand>> = reads.into_iter().map(Some).collect();
+        let mut take = |i: usize| reads[i].take().expect("each operand has one role");
+        if forward {
+            by_role.extend([take(0), take(1), take(2)]);
+            by_role.extend(writes);
+        } else {
+            by_role.extend([take(0), take(1), take(2), take(3), take(4), take(5)]);
+            by_role.extend(writes);
+        }
+        let types = [0, 1, 2].map(|i| self.func.ty(node.args[i]));
+        let h = Box::new(heads(a, types, &by_role));
+        let template = if forward { Template::Attention(h) } else { Template::AttentionBwd(h) };
+        let spec = Spec { template, dims: vec![], params: k.params, dag: Dag::default(), stores: vec![] };
+        self.step(spec, k.buffers);
+    }
+
+    /// Where a member of a tuple goes: where its `get` was placed, or a buffer nobody reads.
+    fn member_home(&mut self, id: NodeId, i: u32) -> Home {
+        let get = self.func.ids().find(|g| self.func.node(*g).op == Op::Get(i) && self.func.node(*g).args[0] == id);
+        let ty = self.func.ty(id).parts[i as usize].clone();
+        if let Some(get) = get {
+            if self.homes[get.index()].is_none() {
+                let buffer = self.temp(&ty);
+                self.homes[get.index()] = Some(Home::dense(buffer, ty.sizes()));
+            }
+            return self.homes[get.index()].clone().expect("it was just placed");
+        }
+        let buffer = self.temp(&ty);
+        Home::dense(buffer, ty.sizes())
+    }
+
+    fn emit_scatter(&mut self, id: NodeId) {
+        let node = self.func.node(id).clone();
+        let [base, index, updates] = node.args[..] else { unreachable!("scatter_add has three operands") };
+        let to = self.home(id);
+        let from = self.home(base);
+        if from.is_dense() && from.offset == 0 {
+            self.in_place.push((self.routine.steps.len(), to.buffer, from.buffer));
+        }
+        self.copy(&from, &to, node.ty.dtype);
+        let dense = |b: &mut Self, x: NodeId| {
+            let h = b.home(x);
+            if h.is_dense() && h.offset == 0 { h } else { b.dense(&h, b.func.ty(x)) }
+        };
+        let (index, updates) = (dense(self, index), dense(self, updates));
+        let rows = to.dims[0];
+        let width = to.dims[1..].iter().product();
+        let tokens = index.dims.iter().product();
+        let mut k = KernelArgs::default();
+        k.push(index.buffer, Elem::I32, false);
+        k.push(updates.buffer, Elem::F32, false);
+        k.push(to.buffer, Elem::F32, true);
+        let template = Template::ScatterAdd { tokens, rows, width };
+        self.step(Spec { template, dims: vec![tokens, width], params: k.params, dag: Dag::default(), stores: vec![] }, k.buffers);
+    }
+
+    fn emit_concat(&mut self, id: NodeId, axis: i8) {
+        let whole = self.home(id);
+        let ty = self.func.ty(id).clone();
+        let axis = (ty.rank() as i64 + i64::from(axis)) as usize;
+        let mut at = 0;
+        for part in self.func.node(id).args.clone() {
+            let n = self.func.ty(part).dims[axis].size();
+            let to = whole.slice(axis, at, at + n);
+            at += n;
+            let from = self.home(part);
+            let there = from.buffer == to.buffer
+                && from.offset == to.offset
+                && from.dims.iter().zip(&from.strides).zip(&to.strides).all(|((d, a), b)| *d == 1 || a == b);
+            if !there {
+                self.copy(&from, &to, ty.dtype);
+            }
+        }
+    }
+
+    fn emit_pad(&mut self, id: NodeId, axis: i8, before: u32) {
+        let (to, ty) = (self.home(id), self.func.ty(id).clone());
+        let x = self.func.node(id).args[0];
+        let from = self.home(x);
+        let elem = Elem::of(ty.dtype);
+        let mut k = KernelArgs::default();
+        let store = Access { arg: k.arg(to.buffer, elem, true), offset: to.offset, strides: to.strides.clone() };
+        let dag = Dag { steps: vec![(Pure::Const(0.0), elem)] };
+        let spec = Spec {
+            template: Template::Rows { tail: 0 },
+            dims: to.dims.clone(),
+            params: k.params,
+            dag,
+            stores: vec![Store { step: 0, access: store }],
+        };
+        self.step(spec, k.buffers);
+        let axis = (ty.rank() as i64 + i64::from(axis)) as usize;
+        let n = self.func.ty(x).dims[axis].size();
+        self.copy(&from, &to.slice(axis, before as usize, before as usize + n), ty.dtype);
+    }
+
+    fn emit_loop(&mut self, id: NodeId, l: &Loop) {
+        let node = self.func.node(id).clone();
+        let body = &self.routines[l.func as usize];
+        let (carried, stacked) = (l.carried as usize, l.stacked as usize);
+        let aliased = |j: usize| !l.reverse && body.results.iter().skip(carried).any(|r| *r == Err(j));
+        let rings: Vec<(usize, usize, usize)> = (0..carried)
+            .map(|j| {
+                let bytes = node.ty.parts[j].bytes();
+                let slots = if aliased(j) { l.trip as usize + 1 } else { 2 };
+                self.routine.buffers.push(Buffer { kind: BufferKind::Temp(0), bytes: bytes * slots });
+                (self.routine.buffers.len() - 1, slots, bytes)
+            })
+            .collect();
+        let mut inputs = vec![];
+        for (i, arg) in node.args.iter().enumerate() {
+            let (home, ty) = (self.home(*arg), self.func.ty(*arg).clone());
+            if let Some((ring, slots, bytes)) = rings.get(i).copied() {
+                self.copy(&home, &Home::dense(ring, ty.sizes()), ty.dtype);
+                inputs.push(LoopInput::Carried { ring, slots, bytes });
+                continue;
+            }
+            let home = if home.is_dense() { home } else { self.dense(&home, &ty) };
+            let place = Place { buffer: home.buffer, offset: home.offset as usize * ty.dtype.bytes() };
+            inputs.push(if i < carried + stacked {
+                LoopInput::Stacked { place, bytes: ty.bytes() / l.trip as usize }
+            } else {
+                LoopInput::Invariant(place)
+            });
+        }
+        let mut results = vec![];
+        for (i, part) in node.ty.parts.iter().enumerate() {
+            let get = self.func.ids().find(|g| self.func.node(*g).op == Op::Get(i as u32) && self.func.node(*g).args[0] == id);
+            let home = match (rings.get(i), &self.routines[l.func as usize].results[i]) {
+                (Some((ring, slots, bytes)), _) => {
+                    results.push(LoopResult::Carried { ring: *ring, slots: *slots, bytes: *bytes });
+                    let last = (l.trip as usize % slots) * bytes / part.dtype.bytes();
+                    Home { offset: last as i64, ..Home::dense(*ring, part.sizes()) }
+                }
+                (None, Err(j)) if !l.reverse && *j < carried => {
+                    results.push(LoopResult::Alias);
+                    Home::dense(rings[*j].0, part.sizes())
+                }
+                (None, _) => {
+                    let buffer = self.temp(part);
+                    results.push(LoopResult::Stacked { buffer, bytes: part.bytes() / l.trip as usize });
+                    Home::dense(buffer, part.sizes())
+                }
+            };
+            if let Some(get) = get {
+                self.homes[get.index()] = Some(home);
+            }
+        }
+        self.routine.buffers.push(Buffer { kind: BufferKind::Temp(0), bytes: self.routines[l.func as usize].arena.bytes });
+        let arena = self.routine.buffers.len() - 1;
+        self.routine.steps.push(Step::Loop(Box::new(LoopStep { routine: l.func as usize, shape: l.clone(), inputs, results, arena })));
+    }
+}

@@ -1,0 +1,50 @@
+//! Copies a function needs before its values can be given places.
+
+use crate::expand::pointwise;
+use crate::group::{is_view, producers};
+use ir::{Func, NodeId, Op};
+use std::collections::BTreeSet;
+
+/// Copies where memory is wanted and a value has none of its own: constants as operands of products and loops, and results that are
+/// operands, views, or one value twice.
+pub(crate) fn prepare(func: &Func, is_main: bool) -> Func {
+    let mut out = Func::new(&func.name);
+    let mut new: Vec<NodeId> = vec![];
+    let copy = |out: &mut Func, id: NodeId| {
+        let ty = out.ty(id).clone();
+        out.add_typed(Op::Broadcast(ty.dims.clone()), &[id], ty)
+    };
+    for node in &func.nodes {
+        let in_memory = !pointwise(&node.op) && !matches!(node.op, Op::Reduce(..));
+        let mut args: Vec<NodeId> = node.args.iter().map(|a| new[a.index()]).collect();
+        for (i, a) in args.iter_mut().enumerate() {
+            let table = matches!(node.op, Op::Gather) && i == 0;
+            if (in_memory || table) && matches!(out.node(*a).op, Op::Const(..) | Op::Iota(..) | Op::Size(_)) {
+                *a = copy(&mut out, *a);
+            }
+        }
+        new.push(out.push(ir::Node { args, ..node.clone() }));
+    }
+    let mut taken: BTreeSet<NodeId> = BTreeSet::new();
+    for (i, r) in func.results.iter().enumerate() {
+        let mut id = new[r.index()];
+        let alias = !is_main && i > 0 && matches!(out.node(id).op, Op::Input(..));
+        let base = reshape_base(&out, id);
+        let computed = !matches!(out.node(base).op, Op::Input(..) | Op::Param(..) | Op::Const(..) | Op::Iota(..) | Op::Size(_));
+        let loops = producers(&out, id).is_some_and(|p| matches!(out.node(p).op, Op::Repeat(_)));
+        if !alias && (!computed || loops || (is_view(&out.node(base).op) && !matches!(out.node(base).op, Op::Get(_))) || !taken.insert(base)) {
+            id = copy(&mut out, id);
+            taken.insert(id);
+        }
+        out.results.push(id);
+    }
+    out
+}
+
+/// The value whose elements a chain of reshapes shows in the same order.
+pub(crate) fn reshape_base(func: &Func, id: NodeId) -> NodeId {
+    match &func.node(id).op {
+        Op::Reshape(_) => reshape_base(func, func.node(id).args[0]),
+        _ => id,
+    }
+}
