@@ -87,6 +87,36 @@ fn train_generate_resume() {
     fails(&["generate", &run], &["256 tokens"]);
 }
 
+/// Ctrl-C saves and says how to go on; going on finishes the run.
+#[test]
+#[cfg(unix)]
+fn interrupting_saves() {
+    use std::io::{BufRead, BufReader};
+    let d = Directory::new("interrupt");
+    let (data, run) = (d.write("text.txt", text()), d.path("run"));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_eggcorn"))
+        .args(["train", "shakespeare-char", "--data", &data, "--out", &run, "--json"])
+        .args(SMALL)
+        .args(["--set", "train.steps=100000"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first_step = lines.find(|l| l.as_ref().is_ok_and(|l| l.contains("\"step\"")));
+    assert!(first_step.is_some(), "it trains");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    // what it still prints must go somewhere
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    let out = child.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{error}");
+    assert!(error.contains("is saved; go on with: eggcorn train --resume --out"), "{error}");
+    assert!(rest.iter().any(|l| l.contains("\"saved\"")), "{rest:?}");
+    let manifest: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(Path::new(&run).join("checkpoint.json")).unwrap()).unwrap();
+    assert!(manifest["step"].as_u64().unwrap() > 0);
+}
+
 #[test]
 fn bad_text() {
     let d = Directory::new("text");

@@ -167,6 +167,27 @@ fn parameters(graph: &Graph) -> usize {
     graph.main().nodes.iter().filter(|n| matches!(n.op, Op::Param(..))).map(|n| n.ty.count()).sum()
 }
 
+/// What the rules are for is found in the models as they are written.
+#[test]
+fn composites_are_found_in_both_models() {
+    let count = |model: &Model, name: &str| {
+        let graph = llm::bound(model, 2, 8).unwrap();
+        let fused = optimize(&graph, None, Opt::Egg).unwrap().fused;
+        fused.funcs.iter().flat_map(|f| &f.nodes).filter(|n| n.op.name() == name).count()
+    };
+    for (model, wanted) in [
+        (crate::common::gpt(), &[("attention", 1), ("layer_norm", 3), ("gelu", 1), ("cross_entropy", 1), ("exp", 0), ("tanh", 0), ("max", 0)][..]),
+        (
+            crate::common::llama(false),
+            &[("attention", 1), ("rms_norm", 3), ("rope", 2), ("swiglu", 1), ("cross_entropy", 1), ("rsqrt", 0), ("max", 0)],
+        ),
+    ] {
+        for (name, n) in wanted {
+            assert_eq!(count(&model, name), *n, "{name}");
+        }
+    }
+}
+
 /// A token at a time with keys and values kept gives the logits of the whole sequence at once.
 #[test]
 fn generation_agrees_with_the_whole_sequence() {
