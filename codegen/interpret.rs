@@ -70,7 +70,6 @@ impl Machine<'_> {
                     }
                 }
             }
-            Stmt::Prefetch(..) => {}
         }
     }
 

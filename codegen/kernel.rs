@@ -279,8 +279,6 @@ pub enum Stmt {
     /// dst[j·dst_row + i] = src[i·src_row + j] for a square tile as wide as a vector.
     #[allow(missing_docs)]
     Transpose { src: Buf, at: Ix, src_row: i64, dst: Buf, to: Ix, dst_row: i64 },
-    /// Brings an address near.
-    Prefetch(Buf, Ix),
 }
 
 /// A local array.
@@ -551,7 +549,6 @@ impl Kernel {
             Stmt::Transpose { src, at, src_row, dst, to, dst_row } => {
                 writeln!(f, "{pad}transpose {} rows {src_row} to {} rows {dst_row}", self.place(src, at, 1, &None), self.place(dst, to, 1, &None))
             }
-            Stmt::Prefetch(buf, at) => writeln!(f, "{pad}prefetch {}", self.place(buf, at, 1, &None)),
         }
     }
 }

@@ -238,8 +238,15 @@ impl Graph {
         if let Some(main) = used.last_mut() {
             *main = true;
         }
-        for i in (0..funcs.len()).rev().filter(|i| used[*i]).collect::<Vec<_>>() {
-            mark_callees(&funcs, i, &mut used);
+        // callees come before callers, so one walk from the end sees every use
+        for i in (0..funcs.len()).rev() {
+            if used[i] {
+                for node in &funcs[i].nodes {
+                    if let Op::Repeat(l) = &node.op {
+                        used[l.func as usize] = true;
+                    }
+                }
+            }
         }
         let new: Vec<u32> = used
             .iter()
@@ -256,15 +263,6 @@ impl Graph {
             }
         }
         Graph { funcs: kept, ..self.clone() }
-    }
-}
-
-fn mark_callees(funcs: &[Func], i: usize, used: &mut [bool]) {
-    for node in &funcs[i].nodes {
-        if let Op::Repeat(l) = &node.op {
-            used[l.func as usize] = true;
-            mark_callees(funcs, l.func as usize, used);
-        }
     }
 }
 

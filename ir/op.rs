@@ -13,36 +13,35 @@ pub type Labels = SmallVec<[u8; 6]>;
 /// Axes counted from the end: `-1` is the last.
 pub type Axes = SmallVec<[i8; 4]>;
 
-/// Elementwise functions of one operand.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-#[allow(missing_docs)]
-pub enum Un {
-    Exp,
-    Log,
-    Neg,
-    Sqrt,
-    Rsqrt,
-    Recip,
-    Tanh,
-    Sin,
-    Cos,
-    Abs,
+/// An enum whose variants have a spelling: one row each, and nothing else to keep in step.
+macro_rules! spelled {
+    ($(#[$doc:meta])* $Enum:ident { $($Variant:ident $name:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+        #[allow(missing_docs)]
+        pub enum $Enum { $($Variant),+ }
+        impl $Enum {
+            /// Every one.
+            pub const ALL: &[$Enum] = &[$($Enum::$Variant),+];
+            /// The spelling.
+            pub const fn name(self) -> &'static str {
+                match self { $($Enum::$Variant => $name),+ }
+            }
+        }
+    };
 }
 
-/// Elementwise functions of two operands.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-#[allow(missing_docs)]
-pub enum Bin {
-    Add,
-    Sub,
-    Mul,
-    Div,
-    Maximum,
-    Minimum,
-    Pow,
-    Lt,
-    Le,
-    Eq,
+spelled! {
+    /// Elementwise functions of one operand.
+    Un { Exp "exp", Log "log", Neg "neg", Sqrt "sqrt", Rsqrt "rsqrt", Recip "recip", Tanh "tanh", Sin "sin", Cos "cos", Abs "abs" }
+}
+
+spelled! {
+    /// Elementwise functions of two operands.
+    Bin {
+        Add "add", Sub "sub", Mul "mul", Div "div", Maximum "maximum", Minimum "minimum", Pow "pow",
+        Lt "lt", Le "le", Eq "eq",
+    }
 }
 
 /// Reductions.
@@ -351,26 +350,8 @@ impl Op {
             Op::Const(..)                  => row("const",             &[],                                 Leaf),
             Op::Iota(..)                   => row("iota",              &[],                                 Leaf),
             Op::Size(_)                    => row("size",              &[],                                 Leaf),
-            Op::Un(Un::Exp)                => row("exp",               &["x"],                              Pointwise),
-            Op::Un(Un::Log)                => row("log",               &["x"],                              Pointwise),
-            Op::Un(Un::Neg)                => row("neg",               &["x"],                              Pointwise),
-            Op::Un(Un::Sqrt)               => row("sqrt",              &["x"],                              Pointwise),
-            Op::Un(Un::Rsqrt)              => row("rsqrt",             &["x"],                              Pointwise),
-            Op::Un(Un::Recip)              => row("recip",             &["x"],                              Pointwise),
-            Op::Un(Un::Tanh)               => row("tanh",              &["x"],                              Pointwise),
-            Op::Un(Un::Sin)                => row("sin",               &["x"],                              Pointwise),
-            Op::Un(Un::Cos)                => row("cos",               &["x"],                              Pointwise),
-            Op::Un(Un::Abs)                => row("abs",               &["x"],                              Pointwise),
-            Op::Bin(Bin::Add)              => row("add",               &["a", "b"],                         Pointwise),
-            Op::Bin(Bin::Sub)              => row("sub",               &["a", "b"],                         Pointwise),
-            Op::Bin(Bin::Mul)              => row("mul",               &["a", "b"],                         Pointwise),
-            Op::Bin(Bin::Div)              => row("div",               &["a", "b"],                         Pointwise),
-            Op::Bin(Bin::Maximum)          => row("maximum",           &["a", "b"],                         Pointwise),
-            Op::Bin(Bin::Minimum)          => row("minimum",           &["a", "b"],                         Pointwise),
-            Op::Bin(Bin::Pow)              => row("pow",               &["a", "b"],                         Pointwise),
-            Op::Bin(Bin::Lt)               => row("lt",                &["a", "b"],                         Pointwise),
-            Op::Bin(Bin::Le)               => row("le",                &["a", "b"],                         Pointwise),
-            Op::Bin(Bin::Eq)               => row("eq",                &["a", "b"],                         Pointwise),
+            Op::Un(un)                     => row(un.name(),           &["x"],                              Pointwise),
+            Op::Bin(bin)                   => row(bin.name(),          &["a", "b"],                         Pointwise),
             Op::Select                     => row("select",            &["p", "a", "b"],                    Pointwise),
             Op::Cast(_)                    => row("cast",              &["x"],                              Pointwise),
             Op::Reduce(Red::Sum, _)        => row("sum",               &["x"],                              Reduce),
@@ -430,11 +411,9 @@ impl Op {
         matches!(self, Op::Concat(_) | Op::Repeat(_) | Op::Tuple)
     }
 
-    /// Every op without attributes, and one of each kind with: what tables and tests iterate over.
+    /// Every op without attributes: what the text reads by name and tests iterate over.
     pub fn plain() -> Vec<Op> {
-        use {Bin::*, Row::*, Un::*};
-        let un = [Exp, Log, Neg, Sqrt, Rsqrt, Recip, Tanh, Sin, Cos, Abs].map(Op::Un);
-        let bin = [Add, Sub, Mul, Div, Maximum, Minimum, Pow, Lt, Le, Eq].map(Op::Bin);
+        use Row::*;
         let rows = [
             Softmax,
             SoftmaxBwd,
@@ -451,10 +430,10 @@ impl Op {
             Rope,
             CrossEntropy,
             CrossEntropyBwd,
-        ]
-        .map(Op::Row);
+        ];
         let rest = [Op::Select, Op::Gather, Op::ScatterAdd, Op::StopGradient, Op::Tuple];
-        un.into_iter().chain(bin).chain(rows).chain(rest).collect()
+        let un = Un::ALL.iter().map(|u| Op::Un(*u));
+        un.chain(Bin::ALL.iter().map(|b| Op::Bin(*b))).chain(rows.map(Op::Row)).chain(rest).collect()
     }
 }
 

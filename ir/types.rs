@@ -254,16 +254,26 @@ impl Display for Type {
 impl FromStr for Type {
     type Err = String;
     fn from_str(text: &str) -> Result<Type, String> {
-        let text = text.trim();
-        if let Some(inner) = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {
-            return Ok(Type::tuple(split_top(inner).into_iter().map(str::parse).collect::<Result<_, _>>()?));
-        }
-        let bad = || format!("'{text}' is not a type: expected something like f32[B,T,768]");
-        let (dtype, rest) = text.split_once('[').ok_or_else(bad)?;
-        let ty = Type { dtype: dtype.parse()?, dims: parse_dims(rest.strip_suffix(']').ok_or_else(bad)?)?, parts: vec![] };
-        ty.checked_count()?;
-        Ok(ty)
+        parse_type(text, 0)
     }
+}
+
+/// Tuples are of tensors; a text that nests deeper is refused before it can exhaust the stack.
+const NESTING_MAX: usize = 4;
+
+fn parse_type(text: &str, depth: usize) -> Result<Type, String> {
+    let text = text.trim();
+    if depth > NESTING_MAX {
+        return Err("a type nests too deep".into());
+    }
+    if let Some(inner) = text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {
+        return Ok(Type::tuple(split_top(inner).into_iter().map(|t| parse_type(t, depth + 1)).collect::<Result<_, _>>()?));
+    }
+    let bad = || format!("'{text}' is not a type: expected something like f32[B,T,768]");
+    let (dtype, rest) = text.split_once('[').ok_or_else(bad)?;
+    let ty = Type { dtype: dtype.parse()?, dims: parse_dims(rest.strip_suffix(']').ok_or_else(bad)?)?, parts: vec![] };
+    ty.checked_count()?;
+    Ok(ty)
 }
 
 /// Dims as written between brackets: `B,T,768`.

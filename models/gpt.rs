@@ -123,6 +123,7 @@ impl Gpt {
             ("n_embd", self.n_embd),
         ];
         crate::positive(&positive)?;
+        crate::layers("n_layer", self.n_layer)?;
         crate::divides("n_head", self.n_head, "n_embd", self.n_embd)?;
         if (0.0..1.0).contains(&self.dropout) { Ok(()) } else { Err(format!("dropout is {}, expected at least 0 and below 1", self.dropout)) }
     }

@@ -125,6 +125,11 @@ fn positive(fields: &[(&str, usize)]) -> Result<(), String> {
     }
 }
 
+/// Layers are unrolled to calls, so their number is bounded.
+fn layers(name: &str, n: usize) -> Result<(), String> {
+    if n <= 4096 { Ok(()) } else { Err(format!("{name} is {n}, expected at most 4096")) }
+}
+
 fn divides(small_name: &str, small: usize, name: &str, n: usize) -> Result<(), String> {
     if n.is_multiple_of(small) { Ok(()) } else { Err(format!("{small_name} is {small} and does not divide {name}, which is {n}")) }
 }

@@ -146,6 +146,7 @@ impl Llama {
             ("intermediate_size", self.intermediate_size),
         ];
         crate::positive(&positive)?;
+        crate::layers("num_hidden_layers", self.num_hidden_layers)?;
         crate::divides("2 * num_attention_heads", 2 * self.num_attention_heads, "hidden_size", self.hidden_size)?;
         crate::divides("num_key_value_heads", self.num_key_value_heads, "num_attention_heads", self.num_attention_heads)
     }

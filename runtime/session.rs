@@ -4,7 +4,7 @@
 use crate::memory::Block;
 use crate::pool::Pool;
 use codegen::llvm::{Compiled, Entry, compile};
-use codegen::{Address, Program, Region};
+use codegen::{Address, Program, Region, Target};
 use ir::{DType, Graph};
 use std::sync::Arc;
 
@@ -45,10 +45,14 @@ pub struct NotFinite {
 }
 
 impl Session {
-    /// Compiles a graph whose dims are bound and allocates its memory.
+    /// Compiles a graph whose dims are bound for this machine and allocates its memory.
     pub fn new(graph: &Graph, pool: Arc<Pool>) -> Result<Session, String> {
-        let host = codegen::llvm::host();
-        let program = Program::new(graph, &host.target);
+        Session::for_target(graph, pool, &codegen::llvm::host().target)
+    }
+
+    /// As [`new`](Self::new), with kernels shaped for a target that may be smaller than this machine: what a test of another one needs.
+    pub fn for_target(graph: &Graph, pool: Arc<Pool>, target: &Target) -> Result<Session, String> {
+        let program = Program::new(graph, target);
         let (entries, compiled) = compile(&program.kernels, pool.threads())?;
         let block = |ty: &ir::Type| Block::new(ty.bytes());
         let inputs = program.inputs.iter().map(|i| block(&i.1)).collect::<Result<Vec<_>, _>>()?;
@@ -104,7 +108,8 @@ impl Session {
         });
     }
 
-    /// Runs the program once, on one thread, and stops at the first kernel that writes a value that is not finite.
+    /// Runs the program once, on one thread, and stops at the first kernel that writes a value that is not finite. Results of attention
+    /// and scatter kernels are seen by the kernels that read them.
     pub fn run_checked(&mut self) -> Result<(), NotFinite> {
         let scratch = self.scratch[0].at(0).cast();
         for (n, call) in self.calls.iter().enumerate() {

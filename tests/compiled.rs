@@ -1,4 +1,5 @@
 use crate::common::{bound, difference, environment, gpt, llama};
+use codegen::Target;
 use ir::{DType, Env, Graph, Value, eval};
 use passes::{Opt, optimize};
 use runtime::{Pool, Session};
@@ -7,7 +8,12 @@ use std::sync::Arc;
 
 /// Runs a graph compiled, for values from an environment.
 pub fn run(graph: &Graph, env: &Env, threads: usize) -> HashMap<String, Value> {
-    let mut s = Session::new(graph, Arc::new(Pool::new(threads))).unwrap();
+    run_for(graph, env, threads, &codegen::llvm::host().target)
+}
+
+/// The same with kernels shaped for a target.
+pub fn run_for(graph: &Graph, env: &Env, threads: usize, target: &Target) -> HashMap<String, Value> {
+    let mut s = Session::for_target(graph, Arc::new(Pool::new(threads)), target).unwrap();
     s.poison();
     for (name, ty) in graph.inputs.iter().zip(graph.main().inputs()) {
         let data = &env[name].data;

@@ -1,14 +1,14 @@
 //! Random programs: compiled against evaluated, at every level.
 
 use crate::common::{Random, difference, environment};
-use crate::compiled::run;
+use crate::compiled::{run, run_for};
 use crate::random_graphs::{random_graph, with_loss};
 use codegen::kernel::{Elem, Kernel, Stmt};
 use codegen::{BufferKind, Memory, Program, Step, Target, interpret};
 use ir::{Env, Graph, Value, eval, verify};
 use passes::{Opt, optimize};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// How many cases: few in the ordinary run, thousands with `./x fuzz`.
 fn cases(ordinary: u32, heavy: u32) -> u32 {
@@ -19,7 +19,11 @@ fn cases(ordinary: u32, heavy: u32) -> u32 {
 const TOLERANCE: f64 = 3e-4;
 
 fn compare(graph: &Graph, env: &Env, what: &str) {
-    let (want, have) = (eval(graph, env).unwrap(), run(graph, env, 2));
+    compare_with(graph, env, what, &run(graph, env, 2));
+}
+
+fn compare_with(graph: &Graph, env: &Env, what: &str, have: &HashMap<String, Value>) {
+    let want = eval(graph, env).unwrap();
     for (name, w) in &want {
         let finite = w.data.iter().all(|x| x.is_finite() && x.abs() < 1e6);
         let scale = w.data.iter().fold(1.0f64, |m, x| m.max(x.abs()));
@@ -38,6 +42,11 @@ fn check_forward(seed: u32) {
     assert_eq!(again, graph, "the text reads back");
     let env = environment(&graph, seed, 3);
     compare(&graph, &env, &format!("seed {seed}, as written"));
+    // machines with shorter vectors, as far as this one can run their kernels
+    let other = &TARGETS[r.below(3)];
+    if other.lanes <= codegen::llvm::host().target.lanes {
+        compare_with(&graph, &env, &format!("seed {seed}, for {other:?}"), &run_for(&graph, &env, 2, other));
+    }
     let fused = optimize(&graph, None, Opt::Egg).unwrap().fused;
     verify(&fused).unwrap();
     compare(&fused, &env, &format!("seed {seed}, fused"));
@@ -155,7 +164,7 @@ proptest! {
     }
 }
 
-/// Turns the first subtraction of an index into an addition, or shortens the first loop.
+/// Shortens the innermost of the first loops by one.
 fn shorten(body: &mut [Stmt]) -> bool {
     body.iter_mut().any(|s| match s {
         Stmt::For { hi, unroll: false, body, .. } => {

@@ -33,6 +33,7 @@ fn text_that_is_no_program() {
     refused("main(%0 x: f32[2]) {\n  return y=%0\n", 2, &["not closed"]);
     refused("f0 a(%0: f32[2]) {\n  return %0\n}\n", 3, &["no main"]);
     refused("", 0, &["no main"]);
+    refused(&format!("main(%0 x: {}f32[2]{}) {{\n", "(".repeat(100_000), ")".repeat(100_000)), 1, &["nests too deep"]);
     refused("main(%0 x: f99[2]) {\n  return y=%0\n}\n", 1, &["not an element type"]);
     refused("main(%0 x: f32[2]) {\n  return y=%0\n}\nmore\n", 4, &["nothing may follow main"]);
 }

@@ -157,12 +157,6 @@ impl<'c> Printer<'c, '_> {
             Stmt::Store { buf, at, value, valid } => self.store(*buf, at, value, valid),
             Stmt::If { a, b, then, otherwise } => self.branch(a, b, then, otherwise),
             Stmt::Transpose { src, at, src_row, dst, to, dst_row } => self.transpose((*src, at, *src_row), (*dst, to, *dst_row)),
-            Stmt::Prefetch(buf, at) => {
-                let p = self.address(*buf, at);
-                let i32 = self.context.i32_type();
-                let n = |x| i32.const_int(x, false).into();
-                self.call("llvm.prefetch", &[p.get_type().into()], &[p.into(), n(0), n(3), n(1)]);
-            }
         }
     }
 
