@@ -116,14 +116,14 @@ pub fn recipe(name: &str) -> Result<Config> {
         "shakespeare-char" => Ok(Config { model: gpt(128, 4, 64), data: DataConfig::default(), train: TrainConfig::default() }),
         "self" => {
             let train = TrainConfig {
-                steps: 600,
+                steps: 2000,
                 batch: 16,
                 context: 96,
                 lr: 2e-3,
                 min_lr: 2e-4,
                 warmup: 50,
-                eval_every: 100,
-                save_every: 300,
+                eval_every: 250,
+                save_every: 1000,
                 ..TrainConfig::default()
             };
             Ok(Config { model: gpt(128, 4, 96), data: DataConfig::default(), train })
