@@ -4,7 +4,7 @@ use crate::options::mebibytes;
 use crate::say;
 use eggcorn::codegen::llvm;
 use eggcorn::llm::Result;
-use eggcorn::runtime::fma_peak;
+use eggcorn::runtime::{fma_peak, machine_memory};
 
 /// Show what this machine offers and what is missing.
 #[derive(clap::Args)]
@@ -17,11 +17,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let host = llvm::host();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let field = |name: &str| {
-        memory.lines().find_map(|l| l.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()).map_or(0, |k| k << 10)
-    };
-    let (total, free) = (field("MemTotal:"), field("MemAvailable:"));
+    let (total, free) = machine_memory().unwrap_or((0, 0));
     let peak = fma_peak(cores);
     let cache = llvm::cache_dir();
     let cache_state = match &cache {

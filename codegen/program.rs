@@ -95,6 +95,12 @@ impl Program {
         (0..self.outputs.len()).filter(|i| self.output_state(*i).is_none()).map(|i| self.outputs[i].1.bytes()).sum()
     }
 
+    /// Bytes the program needs in all, but for threads' scratch: the predicted peak.
+    pub fn bytes(&self) -> usize {
+        let inputs: usize = self.inputs.iter().map(|i| i.1.bytes()).sum();
+        inputs + self.param_bytes() + self.output_bytes() + self.arena_bytes()
+    }
+
     /// Floats of scratch memory a thread needs.
     pub fn scratch_floats(&self) -> usize {
         self.kernels.iter().map(Kernel::scratch_floats).max().unwrap_or(0)

@@ -5,7 +5,7 @@ mod peak;
 mod pool;
 mod session;
 
-pub use memory::Block;
+pub use memory::{Block, machine_memory};
 pub use peak::fma_peak;
 pub use pool::{Barrier, Pool};
 pub use session::{NotFinite, Session};

@@ -6,6 +6,13 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 /// Bytes above which memory is mapped on its own and asked of the system as huge pages.
 const LARGE: usize = 2 << 20;
 
+/// Bytes of memory the machine has, and that can still be had; `None` where the system does not say.
+pub fn machine_memory() -> Option<(usize, usize)> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse::<usize>().ok());
+    Some((field("MemTotal:")? << 10, field("MemAvailable:")? << 10))
+}
+
 /// A block of zeroed memory. Large blocks are mapped, so that pages nobody touches cost nothing.
 pub struct Block {
     start: *mut u8,

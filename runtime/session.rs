@@ -53,6 +53,7 @@ impl Session {
     /// As [`new`](Self::new), with kernels shaped for a target that may be smaller than this machine: what a test of another one needs.
     pub fn for_target(graph: &Graph, pool: Arc<Pool>, target: &Target) -> Result<Session, String> {
         let program = Program::new(graph, target);
+        refuse_too_large(&program, pool.threads())?;
         let (entries, compiled) = compile(&program.kernels, pool.threads())?;
         let block = |ty: &ir::Type| Block::new(ty.bytes());
         let inputs = program.inputs.iter().map(|i| block(&i.1)).collect::<Result<Vec<_>, _>>()?;
@@ -86,8 +87,7 @@ impl Session {
 
     /// Bytes the session allocated: inputs, parameters, results, arena and scratch. This is the predicted peak.
     pub fn bytes(&self) -> usize {
-        let own = |blocks: &[Block]| blocks.iter().map(Block::len).sum::<usize>();
-        own(&self.inputs) + own(&self.params) + self.outputs.iter().flatten().map(Block::len).sum::<usize>() + self.arena.len() + own(&self.scratch)
+        self.program.bytes() + self.scratch.iter().map(Block::len).sum::<usize>()
     }
 
     /// Runs the program once.
@@ -215,6 +215,18 @@ impl Session {
                 self.params[i].bytes_mut().copy_from_slice(from.params[j].bytes());
             }
         }
+    }
+}
+
+/// Refuses, before anything is allocated, what the machine has no room for.
+fn refuse_too_large(program: &Program, threads: usize) -> Result<(), String> {
+    let need = program.bytes() + 4 * threads * program.scratch_floats();
+    match crate::memory::machine_memory() {
+        Some((_, have)) if need > have => {
+            let mib = |n: usize| n >> 20;
+            Err(format!("this program needs {} MiB, and {} MiB are available: use a smaller batch, context or model", mib(need), mib(have)))
+        }
+        _ => Ok(()),
     }
 }
 

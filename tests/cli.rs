@@ -152,6 +152,8 @@ fn bad_settings() {
     fails(&["train", "--resume", "--out", &out, "--data", &data], &["no checkpoint"]);
     fails(&["dump", "gpt3"], &["gpt3", "did you mean gpt2?"]);
     fails(&["dump", "gpt2", "--seq", "2000"], &["1024 positions"]);
+    let huge = ["bench", "train", "gpt2", "--batch", "4096", "--seq", "1024", "--set", "n_layer=2"];
+    fails(&huge, &["MiB are available", "smaller batch"]);
     fails(&["explain", "gpt2", "atention"], &["did you mean attention?"]);
     fails(&["explain", "gpt2", "rope"], &["nothing in gpt2"]);
     fails(&["generate", &d.path("nowhere")], &["nowhere", "not a run directory"]);
