@@ -48,7 +48,8 @@ pub fn run(args: &Args) -> Result<()> {
     let config = Config { model: model.clone(), data: DataConfig::default(), train: TrainConfig { batch, context: seq, ..TrainConfig::default() } };
     let before = resident();
     let start = Instant::now();
-    let program = step_program(&model, &config, args.opt)?;
+    let (program, notices) = step_program(&model, &config, args.opt)?;
+    notices.iter().for_each(|n| eprintln!("notice: {n}"));
     let optimised = start.elapsed();
     let threads = threads(args.threads)?;
     let mut session = Session::new(&program, Arc::new(Pool::new(threads)))?;

@@ -7,6 +7,7 @@ mod dump;
 mod explain;
 mod generate;
 mod options;
+mod plot;
 mod run;
 mod train;
 

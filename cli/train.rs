@@ -1,6 +1,7 @@
 //! `eggcorn train`: a run from text to checkpoint.
 
 use crate::options::{apply, mebibytes, threads};
+use crate::plot::plot;
 use crate::say;
 use eggcorn::llm::{
     Config, Error, Event, OWN_TEXT, Outcome, Result, Sampling, Tokenizer, Trainer, read_manifest, read_text, recipe, with_vocabulary, write_file,
@@ -98,9 +99,10 @@ pub fn run(args: &Args) -> Result<()> {
         }
         Outcome::Finished(loss) => {
             let sample = sample(&dir, &tokenizer)?;
+            plot(&dir)?;
             if !args.json {
                 say!("loss over all held-out text: {loss:.4}\n\n{sample}\n");
-                say!("the run is in {}; write more with: eggcorn generate {}", dir.display(), dir.display());
+                say!("the run is in {}, its loss as a picture in loss.svg; write more with: eggcorn generate {}", dir.display(), dir.display());
             }
             Ok(())
         }
@@ -199,6 +201,7 @@ impl View {
             Event::Evaluated { step, loss, whole } => {
                 self.line(format!("step {step}: held-out loss {loss:.4}{}", if *whole { " (all of it)" } else { "" }))
             }
+            Event::Notice(text) => self.line(format!("notice: {text}")),
             Event::Saved { .. } => {}
         }
         Ok(())
@@ -228,6 +231,7 @@ fn json_line(event: &Event) -> String {
             json!({"event": "step", "step": step, "loss": loss, "grad_norm": grad_norm, "lr": lr, "tokens_per_second": tokens_per_second})
         }
         Event::Evaluated { step, loss, whole } => json!({"event": "evaluated", "step": step, "loss": loss, "whole": whole}),
+        Event::Notice(text) => json!({"event": "notice", "text": text}),
         Event::Saved { step } => json!({"event": "saved", "step": step}),
     }
     .to_string()

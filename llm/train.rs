@@ -19,6 +19,8 @@ use std::time::Instant;
 pub enum Event {
     /// The program is compiled.
     Ready { parameters: usize, bytes: usize, compile_seconds: f64, kernels: usize, from_step: u64 },
+    /// Something to know that is no error.
+    Notice(String),
     /// A step is done.
     Step { step: u64, loss: f64, grad_norm: f64, lr: f64, tokens_per_second: f64 },
     /// The held-out text was evaluated, in part or, at the end, whole.
@@ -48,16 +50,17 @@ pub struct Trainer {
     /// Look at every kernel's result and stop at the first that is not finite.
     pub check_finite: bool,
     compile_seconds: f64,
+    notices: Vec<String>,
 }
 
-/// A training step's program, dims bound.
-pub fn step_program(model: &Model, config: &Config, opt: Opt) -> Result<ir::Graph> {
+/// A training step's program, dims bound, and what the optimiser has to say of it.
+pub fn step_program(model: &Model, config: &Config, opt: Opt) -> Result<(ir::Graph, Vec<String>)> {
     let t = &config.train;
     let graph = bound(model, t.batch, t.context)?.keep_outputs(&["loss"]);
     let stages = optimize(&graph, Some("loss"), opt)?;
     let optimizer =
         Optimizer { beta1: t.beta1, beta2: t.beta2, eps: 1e-8, weight_decay: t.weight_decay, grad_clip: t.grad_clip, accumulate: t.accumulate };
-    Ok(train_step(stages.last(), &optimizer)?)
+    Ok((train_step(stages.last(), &optimizer)?, stages.notices()))
 }
 
 /// A model's program for a batch of windows.
@@ -77,7 +80,7 @@ impl Trainer {
         let start = Instant::now();
         let text = checkpoint::checksum(&tokens.iter().flat_map(|t| t.to_le_bytes()).collect::<Vec<u8>>());
         let data = Data::split(tokens, config.data.held_out, config.train.context)?;
-        let program = step_program(&config.model, &config, Opt::Egg)?;
+        let (program, notices) = step_program(&config.model, &config, Opt::Egg)?;
         let mut session = Session::new(&program, pool.clone())?;
         // held-out text is evaluated without dropout
         let plain = match &config.model {
@@ -87,7 +90,7 @@ impl Trainer {
         let forward = bound(&plain, config.train.batch, config.train.context)?.keep_outputs(&["loss"]);
         let evaluation = Session::new(optimize(&forward, None, Opt::Egg)?.last(), pool)?;
         initialise(&mut session, &config.model, config.train.seed);
-        Ok(Trainer { config, data, text, session, evaluation, step: 0, check_finite: false, compile_seconds: start.elapsed().as_secs_f64() })
+        Ok(Trainer { config, data, text, session, evaluation, step: 0, check_finite: false, compile_seconds: start.elapsed().as_secs_f64(), notices })
     }
 
     /// Goes on from a run directory's checkpoint. Refused where it was made of another text.
@@ -113,6 +116,9 @@ impl Trainer {
         let bytes = self.session.bytes() + self.evaluation.bytes();
         let kernels = self.session.program().kernels.len();
         show(Event::Ready { parameters, bytes, compile_seconds: self.compile_seconds, kernels, from_step: self.step })?;
+        for notice in &self.notices {
+            show(Event::Notice(notice.clone()))?;
+        }
         while self.step < t.steps {
             if stop.load(Ordering::Relaxed) {
                 self.save(dir, show)?;

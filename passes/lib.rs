@@ -44,6 +44,12 @@ pub struct Stages {
 }
 
 impl Stages {
+    /// What a saturation left unseen because it hit a cap, or an extraction could not prove best: for whoever must say so.
+    pub fn notices(&self) -> Vec<String> {
+        let unfinished = |r: &&FuncReport| !r.saturation.saturated || r.method != Method::Exact;
+        self.reports.iter().filter(unfinished).map(FuncReport::to_string).collect()
+    }
+
     /// The last stage there is.
     pub fn last(&self) -> &Graph {
         self.joint.as_ref().unwrap_or(&self.fused)

@@ -79,7 +79,7 @@ fn train_generate_resume() {
     let say = |seed: &str| works(&["generate", &run, "--prompt", "the ", "--max-tokens", "20", "--seed", seed]);
     assert!(say("1").starts_with("the ") && say("1") == say("1"), "the same seed writes the same text");
     fails(&["generate", &run, "--prompt", "Ω"], &["'Ω'", "does not occur"]);
-    for file in ["metrics.jsonl", "sample.txt", "config.toml", "tokenizer.json", "checkpoint.json"] {
+    for file in ["metrics.jsonl", "sample.txt", "config.toml", "tokenizer.json", "checkpoint.json", "loss.svg"] {
         assert!(Path::new(&run).join(file).exists(), "{file}");
     }
     // a foreign tokenizer, a cut checkpoint
@@ -197,7 +197,11 @@ fn dump_and_explain() {
             text.parse::<ir::Graph>().unwrap_or_else(|e| panic!("{model} {stage}: {e}"));
         }
     }
-    assert!(works(&["dump", "gpt2", "--stage", "plan"]).contains("routine main"));
+    let plan = works(&["dump", "gpt2", "--stage", "plan"]);
+    assert!(plan.contains("routine main"));
+    // another process, with other hash seeds and addresses
+    assert_eq!(works(&["dump", "gpt2", "--stage", "plan"]), plan);
+    assert_eq!(works(&["dump", "llama", "--stage", "kernels"]), works(&["dump", "llama", "--stage", "kernels"]));
     assert!(works(&["dump", "gpt2", "--stage", "kernels"]).contains("kernel attention_bwd"));
     assert!(works(&["dump", "gpt2", "--stage", "kernels", "--target", "llvm", "--set", "n_layer=2"]).contains("llvm.fma"));
     assert!(works(&["dump", "gpt2", "--format", "dot"]).starts_with("digraph"));
