@@ -43,7 +43,7 @@ fn draw(train: &[(f64, f64)], held_out: &[(f64, f64)]) -> std::result::Result<St
             .x_label_area_size(36)
             .y_label_area_size(48)
             .build_cartesian_2d(0.0..last, low - margin..high + margin)?;
-        chart.configure_mesh().x_desc("step").light_line_style(BLACK.mix(0.05)).draw()?;
+        chart.configure_mesh().x_desc("step").x_label_formatter(&|x| format!("{x:.0}")).light_line_style(BLACK.mix(0.05)).draw()?;
         let key = |color: RGBColor| move |(x, y)| PathElement::new([(x, y), (x + 20, y)], color.stroke_width(2));
         chart.draw_series(LineSeries::new(train.iter().copied(), BLUE.stroke_width(2)))?.label("training").legend(key(BLUE));
         chart.draw_series(LineSeries::new(held_out.iter().copied(), RED.stroke_width(2)).point_size(3))?.label("held out").legend(key(RED));

@@ -66,3 +66,47 @@ fn models_compiled_are_as_evaluated() {
         }
     }
 }
+
+/// Products with several blocks of k and of columns, in every layout, with epilogues; vectors of several widths.
+#[test]
+fn large_products_are_as_evaluated() {
+    let (m, k, n) = (13, 2100, 331);
+    for (a, b, out, da, db) in [
+        ("mk", "kn", "mn", [m, k], [k, n]),
+        ("mk", "nk", "mn", [m, k], [n, k]),
+        ("km", "kn", "mn", [k, m], [k, n]),
+        ("km", "nk", "nm", [k, m], [n, k]),
+        // few rows: B is read in place, or along k
+        ("mk", "kn", "mn", [3, k], [k, n]),
+        ("mk", "nk", "mn", [1, k], [n, k]),
+        ("mk", "kn", "nm", [70, 1030], [1030, 9]),
+    ] {
+        let (rows, cols) = (if a.starts_with('m') { da[0] } else { da[1] }, if b.ends_with('n') { db[1] } else { db[0] });
+        let dims = if out == "mn" { [rows, cols] } else { [cols, rows] };
+        let ty = format!("[{},{}]", dims[0], dims[1]);
+        let text = format!(
+            "main(%0 a: f32[{},{}], %1 b: f32[{},{}], %2 c: f32[{}]) {{\n  %3 = contract[{a},{b}->{out}] %0, %1 : f32{ty}\n  %4 = add %3, %2 : f32{ty}\n  %5 = tanh %4 : f32{ty}\n  %6 = lt 0.0, %4 : bool{ty}\n  return y=%5, z=%6\n}}\n",
+            da[0], da[1], db[0], db[1], dims[1]
+        );
+        let graph: Graph = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));
+        let env = environment(&graph, 1, 3);
+        let want = eval(&graph, &env).unwrap();
+        for target in [
+            Target { lanes: 16, registers: 32, cache: 1 << 16 },
+            Target { lanes: 8, registers: 16, cache: 1 << 20 },
+            Target { lanes: 4, registers: 16, cache: 1 << 14 },
+        ] {
+            if target.lanes > codegen::llvm::host().target.lanes {
+                continue;
+            }
+            let have = run_for(&graph, &env, 2, &target);
+            // the sum of k products of numbers below 1: its error grows with the root of k
+            let d = difference(&have["y"], &want["y"]);
+            assert!(d < 1e-7 * (k as f64).sqrt() * 8.0, "{a},{b}->{out} for {target:?}: {d}");
+            let differ = have["z"].data.iter().zip(&want["z"].data).filter(|(h, w)| h != w).count();
+            assert!(differ * 1000 <= dims[0] * dims[1], "{differ} signs differ");
+            let one = run_for(&graph.keep_outputs(&["z"]), &env, 1, &target);
+            assert_eq!(one["z"], have["z"], "the truth alone, and on one thread");
+        }
+    }
+}

@@ -53,16 +53,3 @@ fn llama_means_the_same_at_every_stage() {
         check_stages(&bound(&llama(false), 1, 7), opt);
     }
 }
-
-#[test]
-#[ignore = "prints"]
-fn show() {
-    let model = models::by_name(&std::env::var("MODEL").unwrap_or("gpt2".into())).unwrap();
-    let t = std::time::Instant::now();
-    let stages = optimize(&bound(&model, 4, 256), Some("loss"), Opt::Egg).unwrap();
-    println!("{:?}", t.elapsed());
-    for r in &stages.reports {
-        println!("; {r}");
-    }
-    println!("{}\n\n{}", stages.fused, stages.joint.unwrap());
-}

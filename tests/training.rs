@@ -212,3 +212,29 @@ fn generation_agrees_with_the_whole_sequence() {
         }
     }
 }
+
+/// nanoGPT's recipe for a CPU learns as well as it does there. Long: only in the heavy tier, and only where the text is.
+#[test]
+fn the_recipe_learns() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data/tinyshakespeare.txt");
+    if !std::env::var("EGGCORN_FUZZ").is_ok_and(|v| v == "heavy") {
+        return println!("SKIPPED the_recipe_learns: long; run ./x fuzz");
+    }
+    let Ok(text) = llm::read_text(&path) else { return println!("SKIPPED the_recipe_learns: {} is not there", path.display()) };
+    let tokenizer = llm::Tokenizer::of(llm::Kind::Char, &text);
+    let losses: Vec<f64> = (1..=3)
+        .map(|seed| {
+            let mut c = llm::recipe("shakespeare-char").unwrap();
+            c.train.seed = seed;
+            c.model = llm::with_vocabulary(&c.model, &tokenizer);
+            let threads = std::thread::available_parallelism().map_or(1, usize::from);
+            let mut t = Trainer::new(c, tokenizer.encode(&text).unwrap(), Arc::new(Pool::new(threads))).unwrap();
+            match t.run(None, &AtomicBool::new(false), &mut |_| Ok(())).unwrap() {
+                Outcome::Finished(loss) => loss,
+                Outcome::Stopped(_) => unreachable!("nobody asked"),
+            }
+        })
+        .collect();
+    println!("losses over the whole validation split: {losses:?}");
+    assert!(losses.iter().all(|l| *l <= 1.925) && losses.iter().sum::<f64>() / 3.0 <= 1.91, "{losses:?}");
+}

@@ -90,7 +90,11 @@ impl Product {
             return None;
         }
         let mut classes = spec.collapse(&classes);
-        let main = spec.stores.first()?.access.clone();
+        // the first store also holds sums between k blocks, so it must be able to
+        let holds_sums = |s: &Store| spec.params[s.access.arg].elem == Elem::F32;
+        let first = spec.stores.iter().position(holds_sums)?;
+        spec.stores.swap(0, first);
+        let main = spec.stores[0].access.clone();
         let column = (0..classes.len()).find(|d| main.strides[*d] == 1 && classes[*d] < 2)?;
         if classes[column] == 0 {
             let Template::Contract { a, b, .. } = &mut spec.template else { unreachable!("as above") };
