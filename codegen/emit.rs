@@ -361,50 +361,41 @@ impl Emitter<'_> {
         let node = self.func.node(id).clone();
         let (Op::Attention(a) | Op::AttentionBwd(a)) = &node.op else { unreachable!("only attention is emitted here") };
         let forward = matches!(node.op, Op::Attention(_));
-        // operands by number: forward q, k, v, scale; backward q, k, v, o, lse, do, scale
+        // forward q, k, v, scale; backward q, k, v, o, lse, do, scale
         let mut homes: Vec<Home> = node.args.iter().map(|x| self.home(*x)).collect();
         let scale = homes.len() - 1;
-        for (i, x) in node.args.iter().enumerate().filter(|(i, _)| *i != scale && (forward || *i != 4)) {
-            // vectors are read along the depth, which attention labels give last in q, k, v and o as models write them
-            let labels = [&a.q, &a.k, &a.v, &a.o, &a.o, &a.o][i];
-            let depth = labels.iter().position(|l| *l >= a.scores).expect("a depth label");
-            if homes[i].strides[depth] != 1 {
-                let order: Vec<u8> = (0..labels.len() as u8).filter(|j| usize::from(*j) != depth).chain([depth as u8]).collect();
-                let dense = self.dense(&homes[i].transpose(&order), self.func.ty(*x));
-                let mut back = vec![0u8; order.len()];
-                for (to, from) in order.iter().enumerate() {
-                    back[usize::from(*from)] = to as u8;
-                }
-                homes[i] = dense.transpose(&back);
-            }
+        for (i, labels) in [&a.q, &a.k, &a.v, &a.o, &a.rows(), &a.o].into_iter().enumerate().take(scale) {
+            homes[i] = self.with_unit_depth(&homes[i], labels, a.scores);
         }
         if homes[scale].offset != 0 {
             homes[scale] = self.dense(&homes[scale].clone(), self.func.ty(node.args[scale]));
         }
         let results: Vec<Home> = (0..node.ty.parts.len() as u32).map(|i| self.member_home(id, i)).collect();
         let mut k = KernelArgs::default();
-        let operand = |k: &mut KernelArgs, h: &Home, written: bool| Operand {
+        let operand = |k: &mut KernelArgs, h: &Home, written| Operand {
             arg: k.push(h.buffer, Elem::F32, written),
             offset: h.offset,
             strides: h.strides.clone(),
         };
         let reads: Vec<Operand> = homes.iter().map(|h| operand(&mut k, h, false)).collect();
         let writes: Vec<Operand> = results.iter().map(|h| operand(&mut k, h, true)).collect();
-        let mut by_role: Vec<Operand> = vec![];
-        let mut reads: Vec<Option<Operand>> = reads.into_iter().map(Some).collect();
-        let mut take = |i: usize| reads[i].take().expect("each operand has one role");
-        if forward {
-            by_role.extend([take(0), take(1), take(2)]);
-            by_role.extend(writes);
-        } else {
-            by_role.extend([take(0), take(1), take(2), take(3), take(4), take(5)]);
-            by_role.extend(writes);
-        }
-        let types = [0, 1, 2].map(|i| self.func.ty(node.args[i]));
-        let h = Box::new(heads(a, types, &by_role));
+        let matrices: Vec<Operand> = reads.into_iter().take(scale).chain(writes).collect();
+        let h = Box::new(heads(a, [0, 1, 2].map(|i| self.func.ty(node.args[i])), &matrices));
         let template = if forward { Template::Attention(h) } else { Template::AttentionBwd(h) };
-        let spec = Spec { template, dims: vec![], params: k.params, dag: Dag::default(), stores: vec![] };
-        self.step(spec, k.buffers);
+        self.step(Spec { template, dims: vec![], params: k.params, dag: Dag::default(), stores: vec![] }, k.buffers);
+    }
+
+    /// An operand of attention whose depth steps by single elements, as its vectors are read: copied where it does not.
+    fn with_unit_depth(&mut self, home: &Home, labels: &[u8], scores: u8) -> Home {
+        let Some(depth) = labels.iter().position(|l| *l >= scores).filter(|d| home.strides[*d] != 1) else { return home.clone() };
+        let order: Vec<u8> = (0..labels.len() as u8).filter(|j| usize::from(*j) != depth).chain([depth as u8]).collect();
+        let turned = home.transpose(&order);
+        let dense = self.dense(&turned, &Type::f32(turned.dims.iter().copied()));
+        let mut back = vec![0u8; order.len()];
+        for (to, from) in order.iter().enumerate() {
+            back[usize::from(*from)] = to as u8;
+        }
+        dense.transpose(&back)
     }
 
     /// Where a member of a tuple goes: where its `get` was placed, or a buffer nobody reads.

@@ -3,7 +3,7 @@
 use crate::cost::FROZEN;
 use crate::extract::Problem;
 use crate::rule::{Rule, saturate};
-use crate::term::{EGraph, Term, Terms, World, egraph};
+use crate::term::{EGraph, Term, Terms, World, add_func, egraph};
 use egg::{Id, RecExpr, Symbol, TreeTerm};
 use ir::{Func, Op};
 use std::collections::{BTreeSet, HashMap};
@@ -37,12 +37,7 @@ pub struct Proof {
 /// Proofs of every value of a function that became the op of this name.
 pub fn explain(func: &Func, funcs: &[Func], rules: &[Rule], name: &str) -> Result<Vec<Proof>, String> {
     let mut eg = egraph(funcs).with_explanations_enabled();
-    let mut ids: Vec<Id> = vec![];
-    for node in &func.nodes {
-        let args = node.args.iter().map(|a| ids[a.index()]).collect();
-        ids.push(eg.add(Term { op: node.op.clone(), args }));
-    }
-    let root = eg.add(Term { op: Op::Tuple, args: func.results.iter().map(|r| ids[r.index()]).collect() });
+    let (ids, root) = add_func(&mut eg, func);
     saturate(&mut eg, rules);
     let problem = Problem::new(&eg, root, &FROZEN);
     let (plan, _) = problem.solve();

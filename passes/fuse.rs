@@ -4,9 +4,9 @@ use crate::cost::{FROZEN, Machine};
 use crate::extract::{Method, Problem};
 use crate::rule::{Report, Rewriter, Rule, saturate};
 use crate::rules;
-use crate::term::{Term, Terms, egraph};
+use crate::term::{Terms, add_func, egraph};
 use egg::Id;
-use ir::{Func, Graph, Op};
+use ir::{Func, Graph};
 use std::fmt;
 use std::str::FromStr;
 
@@ -116,12 +116,7 @@ pub(crate) fn rewrite_func(func: &Func, funcs: &[Func], rules: &[&Rule]) -> Func
 
 fn saturate_func(func: &Func, funcs: &[Func], o: &mut Optimiser, before: usize) -> Func {
     let mut eg = egraph(funcs);
-    let mut ids: Vec<Id> = vec![];
-    for node in &func.nodes {
-        let args = node.args.iter().map(|a| ids[a.index()]).collect();
-        ids.push(eg.add(Term { op: node.op.clone(), args }));
-    }
-    let root = eg.add(Term { op: Op::Tuple, args: func.results.iter().map(|r| ids[r.index()]).collect() });
+    let (_, root) = add_func(&mut eg, func);
     let saturation = saturate(&mut eg, &o.rules);
     let problem = Problem::new(&eg, root, &o.machine);
     let (plan, method) = problem.solve();

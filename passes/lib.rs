@@ -25,7 +25,7 @@ pub use grad::grad;
 pub use joint::joint;
 pub use plan::{ALIGN, Arena, Interval, plan};
 pub use rule::{Legality, Match, Report, Rewriter, Rule, rule, saturate};
-pub use term::{EGraph, Fact, Term, Terms, Typed, World, egraph};
+pub use term::{EGraph, Fact, Term, Terms, Typed, World, add_func, egraph};
 pub use train::{MOMENTS, Optimizer, train_step};
 
 use ir::Graph;

@@ -60,6 +60,17 @@ pub fn egraph(funcs: &[Func]) -> EGraph {
     EGraph::new(Typed { funcs: Arc::new(funcs.to_vec()) })
 }
 
+/// Adds a function's values to an e-graph: their classes, and that of the tuple of its results.
+pub fn add_func(eg: &mut EGraph, func: &Func) -> (Vec<Id>, Id) {
+    let mut ids: Vec<Id> = vec![];
+    for node in &func.nodes {
+        let args = node.args.iter().map(|a| ids[a.index()]).collect();
+        ids.push(eg.add(Term { op: node.op.clone(), args }));
+    }
+    let root = eg.add(Term { op: Op::Tuple, args: func.results.iter().map(|r| ids[r.index()]).collect() });
+    (ids, root)
+}
+
 fn type_of(funcs: &[Func], op: &Op, types: &[&Type]) -> Result<Type, String> {
     match op {
         Op::Repeat(l) => Graph::repeat_type(funcs, l, types),

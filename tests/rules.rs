@@ -2,7 +2,7 @@
 
 use crate::common::{Random, environment};
 use ir::{Builder, DType, Dim, Func, Graph, Op, Scope, Tensor, Value, eval_func};
-use passes::{Legality, Opt, Optimiser, Problem, Rule, Term, Terms, World, egraph, fuse, rule, rules, saturate};
+use passes::{Legality, Opt, Optimiser, Problem, Rule, Terms, World, add_func, egraph, fuse, rule, rules, saturate};
 use std::collections::{BTreeMap, HashMap};
 
 /// x² + ½
@@ -369,12 +369,7 @@ fn chaos_extraction_still_computes_the_model() {
         let values: Vec<Value> = graph.inputs.iter().map(|n| env[n].clone()).collect();
         let want = eval_func(&[], &func, &values, &env).unwrap();
         let mut eg = egraph(&[]);
-        let mut ids: Vec<egg::Id> = vec![];
-        for node in &func.nodes {
-            let args = node.args.iter().map(|a| ids[a.index()]).collect();
-            ids.push(eg.add(Term { op: node.op.clone(), args }));
-        }
-        let root = eg.add(Term { op: Op::Tuple, args: func.results.iter().map(|r| ids[r.index()]).collect() });
+        let (_, root) = add_func(&mut eg, &func);
         saturate(&mut eg, &rules);
         let problem = Problem::new(&eg, root, &passes::FROZEN);
         for seed in 0..10 {
