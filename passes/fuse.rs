@@ -80,8 +80,11 @@ pub struct Optimiser {
 }
 
 impl Optimiser {
-    /// An optimiser with these rules besides the normal form.
-    pub fn new(opt: Opt, rules: Vec<Rule>) -> Optimiser {
+    /// An optimiser with these rules besides the normal form. Saturation also has the choices, which one-way rewriting cannot use.
+    pub fn new(opt: Opt, mut rules: Vec<Rule>) -> Optimiser {
+        if opt == Opt::Egg {
+            rules.extend(rules::choices());
+        }
         Optimiser { opt, machine: FROZEN, reports: vec![], rules, normal: rules::normal_form() }
     }
 }

@@ -64,7 +64,7 @@ pub fn optimize(graph: &Graph, loss: Option<&str>, opt: Opt) -> Result<Stages, S
         return Ok(Stages { fused, reports: forward.reports, ..Stages::default() });
     };
     let differentiated = grad(&fused, loss)?;
-    let mut both = Optimiser::new(opt, rules::all());
+    let mut both = Optimiser::new(opt, rules::both());
     both.reports = forward.reports;
     let joint = joint(&differentiated, &mut both);
     Ok(Stages { fused, grad: Some(differentiated), joint: Some(joint), reports: both.reports })

@@ -257,6 +257,35 @@ pub fn joint() -> Vec<Rule> { vec![
     rule("softmax-bwd",      Exact,        "(mul ?p (sub ?g (sum[-1] (mul ?p ?g))))",      "(softmax_bwd ?p ?g)",           |m| when(m.ty("p") == m.ty("g"))),
 ]}
 
+/// (a b) c = a (b c), by labels: the inner and the outer contraction of the other order.
+fn associate(outer: &Ein, inner: &Ein) -> Option<(Ein, Ein)> {
+    let mut map: Vec<(u8, u8)> = outer.a.iter().enumerate().map(|(i, l)| (*l, i as u8)).collect();
+    let mut next = inner.a.iter().chain(&inner.b).max()? + 1;
+    for l in &outer.b {
+        if !map.iter().any(|m| m.0 == *l) {
+            map.push((*l, next));
+            next += 1;
+        }
+    }
+    let relabel = |ls: &[u8]| -> Option<Labels> { ls.iter().map(|l| map.iter().find(|m| m.0 == *l).map(|m| m.1)).collect() };
+    let (a, b, c, out) = (&inner.a, &inner.b, relabel(&outer.b)?, relabel(&outer.outs())?);
+    let needed = |l: &u8| a.contains(l) || out.contains(l);
+    let mut kept: Labels = b.iter().copied().filter(needed).collect();
+    kept.extend(c.iter().copied().filter(|l| needed(l) && !b.contains(l)));
+    // every label that is summed must be in both factors, and b and c must share one: an outer product inside is never wanted
+    let sums = |x: &[u8], y: &[u8], out: &[u8]| x.iter().chain(y).all(|l| out.contains(l) || (x.contains(l) && y.contains(l)));
+    when(kept.len() <= 5 && sums(b, &c, &kept) && sums(a, &kept, &out) && b.iter().any(|l| c.contains(l) && !kept.contains(l)))?;
+    Some((Ein::new(b, &c, &kept), Ein::new(a, &kept, &out)))
+}
+
+/// Choices: more than one form is worth having, and shapes decide. Two ways on purpose, so for saturation alone.
+#[rustfmt::skip]
+pub fn choices() -> Vec<Rule> { vec![
+    rule("associate",        Reassociates, "(contract[?o] (contract[?i] ?a ?b) ?c)",       "(contract[?p] ?a (contract[?j] ?b ?c))", |m| { let (j, p) = associate(m.ein("o"), m.ein("i"))?; m.set("j", Op::Contract(j))?; m.set("p", Op::Contract(p)) }),
+    rule("factor",           Reassociates, "(add (contract[?e] ?x ?u) (contract[?e] ?x ?v))", "(contract[?e] ?x (add ?u ?v))",       |m| when(m.ty("u") == m.ty("v"))),
+    rule("distribute",       Reassociates, "(contract[?e] ?x (add ?u ?v))",                "(add (contract[?e] ?x ?u) (contract[?e] ?x ?v))", |m| when(m.ty("u") == m.ty("v"))),
+]}
+
 /// One spelling and one layout, nothing recognised yet: one way, so no e-graph is needed.
 pub fn normal_form() -> Vec<Rule> {
     [arithmetic(), scalars_out(), layout()].into_iter().flatten().collect()
@@ -267,7 +296,12 @@ pub fn forward() -> Vec<Rule> {
     [arithmetic(), scalars_out(), layout(), recognise()].into_iter().flatten().collect()
 }
 
+/// Everything for forward and backward together.
+pub fn both() -> Vec<Rule> {
+    [arithmetic(), scalars_out(), layout(), recognise(), joint()].into_iter().flatten().collect()
+}
+
 /// Every rule.
 pub fn all() -> Vec<Rule> {
-    [arithmetic(), scalars_out(), layout(), recognise(), joint()].into_iter().flatten().collect()
+    both().into_iter().chain(choices()).collect()
 }
