@@ -2,7 +2,7 @@
 
 use crate::options::{ModelArgs, Sizes, mebibytes, threads};
 use crate::say;
-use eggcorn::llm::{Config, DataConfig, Result, TrainConfig, initialise, random, step_program};
+use eggcorn::llm::{Config, DataConfig, Generator, Result, TrainConfig, initialise, random, step_program};
 use eggcorn::passes::Opt;
 use eggcorn::runtime::{Pool, Session, fma_peak};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::time::Instant;
 /// Measure speed and memory.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off"
+    after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off\n  eggcorn bench generate gpt2 --steps 50"
 )]
 pub struct Args {
     /// What to measure.
@@ -24,7 +24,7 @@ pub struct Args {
     /// Threads; one a core unless said.
     #[arg(long)]
     threads: Option<usize>,
-    /// Steps measured, after one that is not.
+    /// Steps or tokens measured, after one that is not.
     #[arg(long, default_value_t = 5)]
     steps: usize,
     /// How much to rewrite: off, greedy or egg.
@@ -39,10 +39,47 @@ pub struct Args {
 enum What {
     /// The training step: forward, backward, clip, AdamW.
     Train,
+    /// One token after another, keys and values kept.
+    Generate,
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let What::Train = args.what;
+    match args.what {
+        What::Train => train(args),
+        What::Generate => generate(args),
+    }
+}
+
+/// Tokens one at a time: bound by the bytes of the weights, so what is read a second is the figure.
+fn generate(args: &Args) -> Result<()> {
+    let model = args.model.model()?;
+    let threads = threads(args.threads)?;
+    let mut generator = Generator::new(&model, Arc::new(Pool::new(threads)))?;
+    initialise(generator.session_mut(), &model, 1);
+    let bytes = generator.session_mut().program().param_bytes();
+    generator.read(0)?;
+    let mut seconds = vec![];
+    for step in 0..args.steps.max(1) {
+        let start = Instant::now();
+        generator.read((step % model.vocab_size()) as i32)?;
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    let (median, fastest, slowest) = spread(&mut seconds);
+    if args.json {
+        let line = serde_json::json!({
+            "model": args.model.model, "threads": threads, "tokens_per_second": 1.0 / median, "bytes": bytes, "bytes_per_second": bytes as f64 / median,
+            "seconds": {"median": median, "min": fastest, "max": slowest, "steps": args.steps},
+        });
+        say!("{line}");
+        return Ok(());
+    }
+    say!("{} a token at a time, {threads} threads", args.model.model);
+    say!("  token      {:.2} ms median of {}, {:.2} to {:.2}", 1e3 * median, args.steps, 1e3 * fastest, 1e3 * slowest);
+    say!("  speed      {:.0} tokens/s; {} of weights, keys and values, {:.0} GB/s", 1.0 / median, mebibytes(bytes), bytes as f64 / median / 1e9);
+    Ok(())
+}
+
+fn train(args: &Args) -> Result<()> {
     let model = args.model.model()?;
     let (batch, seq) = args.sizes.of(&model)?;
     let config = Config { model: model.clone(), data: DataConfig::default(), train: TrainConfig { batch, context: seq, ..TrainConfig::default() } };

@@ -236,6 +236,7 @@ fn bench_and_doctor() {
     ]);
     let json: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert!(json["tokens_per_second"].as_f64().unwrap() > 0.0);
+    assert!(works(&["bench", "generate", "llama", "--set", "num_hidden_layers=1", "--set", "vocab_size=100"]).contains("tokens/s"));
     assert!(works(&["doctor"]).contains("llvm"));
     serde_json::from_str::<serde_json::Value>(&works(&["doctor", "--json"])).unwrap();
     for command in ["train", "generate", "dump", "explain", "run", "bench", "doctor"] {
