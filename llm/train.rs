@@ -53,7 +53,7 @@ pub struct Trainer {
     notices: Vec<String>,
 }
 
-/// A training step's program, dims bound, and what the optimiser has to say of it.
+/// A training step's program, dims bound, and what the compiler has to say of it.
 pub fn step_program(model: &Model, config: &Config, opt: Opt) -> Result<(ir::Graph, Vec<String>)> {
     let t = &config.train;
     let graph = bound(model, t.batch, t.context)?.keep_outputs(&["loss"]);

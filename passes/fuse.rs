@@ -68,7 +68,7 @@ impl fmt::Display for FuncReport {
 }
 
 /// The level, the rules of a stage, and what was reported so far.
-pub struct Optimiser {
+pub struct Fuser {
     /// The level.
     pub opt: Opt,
     /// Prices.
@@ -79,28 +79,28 @@ pub struct Optimiser {
     normal: Vec<Rule>,
 }
 
-impl Optimiser {
-    /// An optimiser with these rules besides the normal form. Saturation also has the choices, which one-way rewriting cannot use.
-    pub fn new(opt: Opt, mut rules: Vec<Rule>) -> Optimiser {
+impl Fuser {
+    /// A fuser with these rules besides the normal form. Saturation also has the choices, which one-way rewriting cannot use.
+    pub fn new(opt: Opt, mut rules: Vec<Rule>) -> Fuser {
         if opt == Opt::Egg {
             rules.extend(rules::choices());
         }
-        Optimiser { opt, machine: FROZEN, reports: vec![], rules, normal: rules::normal_form() }
+        Fuser { opt, machine: FROZEN, reports: vec![], rules, normal: rules::normal_form() }
     }
 }
 
 /// Finds composites in every function.
-pub fn fuse(graph: &Graph, optimiser: &mut Optimiser) -> Graph {
+pub fn fuse(graph: &Graph, fuser: &mut Fuser) -> Graph {
     let mut funcs: Vec<Func> = vec![];
     for func in &graph.funcs {
-        let better = optimise_func(func, &funcs, optimiser);
+        let better = fuse_func(func, &funcs, fuser);
         funcs.push(better);
     }
     Graph { funcs, ..graph.clone() }.sweep()
 }
 
 /// One function; `funcs` are those it may call.
-pub fn optimise_func(func: &Func, funcs: &[Func], o: &mut Optimiser) -> Func {
+pub fn fuse_func(func: &Func, funcs: &[Func], o: &mut Fuser) -> Func {
     match o.opt {
         Opt::Off => func.sweep(),
         Opt::Greedy => rewrite_func(func, funcs, &o.normal.iter().chain(&o.rules).collect::<Vec<_>>()),
@@ -117,7 +117,7 @@ pub(crate) fn rewrite_func(func: &Func, funcs: &[Func], rules: &[&Rule]) -> Func
     terms.to_func(&func.name, &roots, &func.inputs())
 }
 
-fn saturate_func(func: &Func, funcs: &[Func], o: &mut Optimiser, before: usize) -> Func {
+fn saturate_func(func: &Func, funcs: &[Func], o: &mut Fuser, before: usize) -> Func {
     let mut eg = egraph(funcs);
     let (_, root) = add_func(&mut eg, func);
     let saturation = saturate(&mut eg, &o.rules);

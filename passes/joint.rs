@@ -1,6 +1,6 @@
 //! Forward and backward bodies of a loop, optimised as one and cut again.
 
-use crate::fuse::{Optimiser, optimise_func};
+use crate::fuse::{Fuser, fuse_func};
 use crate::pair::{Pair, Role};
 use ir::{Func, Graph, Node, NodeId, Op};
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ struct Link {
 }
 
 /// Joins every pair of loops, optimises each joint body, main and every other function, and cuts the bodies again.
-pub fn joint(graph: &Graph, optimiser: &mut Optimiser) -> Graph {
+pub fn joint(graph: &Graph, fuser: &mut Fuser) -> Graph {
     let main = graph.main();
     let mut funcs = graph.funcs[..graph.funcs.len() - 1].to_vec();
     let links = links(main);
@@ -24,7 +24,7 @@ pub fn joint(graph: &Graph, optimiser: &mut Optimiser) -> Graph {
         let node = main.node(id);
         if let Some(link) = links.iter().find(|l| l.forward == id) {
             let (mut pair, outer, kept) = join(main, link, &funcs);
-            pair.func = optimise_func(&pair.func, &funcs, optimiser);
+            pair.func = fuse_func(&pair.func, &funcs, fuser);
             let known: Vec<Option<NodeId>> = outer.iter().map(|o| new.get(o.index()).copied()).collect();
             let at = pair.emit_forward(&pair.split(), &known, &mut funcs, &mut out);
             open.insert(id, (pair, outer, at, kept));
@@ -45,7 +45,7 @@ pub fn joint(graph: &Graph, optimiser: &mut Optimiser) -> Graph {
         }
     }
     out.results = main.results.iter().map(|r| new[r.index()]).collect();
-    let main = optimise_func(&out.sweep(), &funcs, optimiser);
+    let main = fuse_func(&out.sweep(), &funcs, fuser);
     funcs.push(main);
     Graph { funcs, inputs: graph.inputs.clone(), outputs: graph.outputs.clone() }.sweep()
 }
@@ -82,7 +82,7 @@ fn join(main: &Func, link: &Link, funcs: &[Func]) -> (Pair, Vec<NodeId>, HashMap
             roles[2]
         }
     };
-    let mut joint = Func::new(&forward.name);
+    let mut joint = Func::new(&forward.name.replace(".forward", ".joint"));
     let mut roles: Vec<Role> = (0..f.args.len()).map(|i| role(i, fl.carried, fl.stacked, [Role::Carried, Role::Stacked, Role::Invariant])).collect();
     let mut outer = f.args.clone();
     let forward_new = inline(&mut joint, forward, &|_| None);

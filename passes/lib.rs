@@ -20,7 +20,7 @@ mod train;
 pub use cost::{FROZEN, Machine};
 pub use explain::{Proof, ProofStep, explain, replay};
 pub use extract::{Method, Plan, Problem};
-pub use fuse::{FuncReport, Opt, Optimiser, fuse, optimise_func};
+pub use fuse::{FuncReport, Fuser, Opt, fuse, fuse_func};
 pub use grad::grad;
 pub use joint::joint;
 pub use plan::{ALIGN, Arena, Interval, plan};
@@ -58,13 +58,13 @@ impl Stages {
 
 /// Fuses a program whose dims are bound and, where `loss` names an output, differentiates it and optimises both directions together.
 pub fn optimize(graph: &Graph, loss: Option<&str>, opt: Opt) -> Result<Stages, String> {
-    let mut forward = Optimiser::new(opt, rules::forward());
+    let mut forward = Fuser::new(opt, rules::forward());
     let fused = fuse(graph, &mut forward);
     let Some(loss) = loss else {
         return Ok(Stages { fused, reports: forward.reports, ..Stages::default() });
     };
     let differentiated = grad(&fused, loss)?;
-    let mut both = Optimiser::new(opt, rules::both());
+    let mut both = Fuser::new(opt, rules::both());
     both.reports = forward.reports;
     let joint = joint(&differentiated, &mut both);
     Ok(Stages { fused, grad: Some(differentiated), joint: Some(joint), reports: both.reports })

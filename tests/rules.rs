@@ -2,7 +2,7 @@
 
 use crate::common::{Random, environment};
 use ir::{Builder, DType, Dim, Func, Graph, Op, Scope, Tensor, Value, eval_func};
-use passes::{Legality, Opt, Optimiser, Problem, Rule, Terms, World, add_func, egraph, fuse, rule, rules, saturate};
+use passes::{Fuser, Legality, Opt, Problem, Rule, Terms, World, add_func, egraph, fuse, rule, rules, saturate};
 use std::collections::{BTreeMap, HashMap};
 
 /// x² + ½
@@ -284,9 +284,9 @@ fn ops(func: &Func, name: &str) -> usize {
 }
 
 fn fused(func: Func) -> Func {
-    let mut optimiser = Optimiser::new(Opt::Egg, rules::forward());
-    let out = fuse(&as_graph(func), &mut optimiser).funcs.pop().expect("it has a main");
-    assert!(optimiser.reports.iter().all(|r| r.saturation.saturated), "no cap is hit");
+    let mut fuser = Fuser::new(Opt::Egg, rules::forward());
+    let out = fuse(&as_graph(func), &mut fuser).funcs.pop().expect("it has a main");
+    assert!(fuser.reports.iter().all(|r| r.saturation.saturated), "no cap is hit");
     out
 }
 
@@ -373,8 +373,8 @@ fn shapes_decide_how_an_adapter_is_applied() {
         let (x, w) = (s.input("x", DType::F32, [rows, 768]), s.param("w", [768usize, 768]));
         let (down, up) = (s.param("a", [768usize, 16]), s.param("b", [16usize, 768]));
         b.output("y", x.contract("tc,cd->td", w) + x.contract("tc,cr->tr", down).contract("tr,rd->td", up));
-        let mut optimiser = Optimiser::new(opt, rules::forward());
-        let func = fuse(&b.finish().unwrap(), &mut optimiser).funcs.pop().unwrap();
+        let mut fuser = Fuser::new(opt, rules::forward());
+        let func = fuse(&b.finish().unwrap(), &mut fuser).funcs.pop().unwrap();
         // those that read x
         func.nodes.iter().filter(|n| n.op.name() == "contract" && n.args.iter().any(|a| matches!(func.node(*a).op, Op::Input(..)))).count()
     };
@@ -393,8 +393,8 @@ fn chains_of_weights_fold() {
         .contract("td,de->te", s.param("b", [256usize, 256]))
         .contract("te,ef->tf", s.param("c", [256usize, 8]));
     b.output("y", y);
-    let mut optimiser = Optimiser::new(Opt::Egg, rules::forward());
-    let func = fuse(&b.finish().unwrap(), &mut optimiser).funcs.pop().unwrap();
+    let mut fuser = Fuser::new(Opt::Egg, rules::forward());
+    let func = fuse(&b.finish().unwrap(), &mut fuser).funcs.pop().unwrap();
     let large = |n: &&ir::Node| n.op.name() == "contract" && n.ty.dims[0] == Dim::from(4096usize);
     assert_eq!(func.nodes.iter().filter(large).count(), 1, "only one product has as many rows as x");
 }
