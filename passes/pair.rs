@@ -185,7 +185,7 @@ impl Pair {
 /// Whether a value can be a residual. Views are not: what they look at is saved instead.
 fn saveable(func: &Func, id: NodeId) -> bool {
     let node = func.node(id);
-    !node.ty.parts.iter().any(|_| true) && node.op.spec().class != Class::View && node.ty.dtype != ir::DType::Tuple
+    node.op.spec().class != Class::View && node.ty.dtype != ir::DType::Tuple
 }
 
 /// Whether the backward may compute a value again: cheap work, no products and no loops.
