@@ -181,12 +181,7 @@ impl Emitter<'_> {
             if self.groups.of[id.index()].is_none() {
                 continue;
             }
-            let ty = self.func.ty(id).clone();
-            if self.homes[id.index()].is_none() {
-                let buffer = self.temp(&ty);
-                self.homes[id.index()] = Some(Home::dense(buffer, ty.sizes()));
-            }
-            let whole = self.homes[id.index()].clone().expect("it was just placed");
+            let (whole, ty) = (self.placed(id), self.func.ty(id));
             let axis = (ty.rank() as i64 + i64::from(axis)) as usize;
             let mut at = 0;
             for part in self.func.node(id).args.clone() {
@@ -213,6 +208,17 @@ impl Emitter<'_> {
         kernel && self.homes[id.index()].is_none()
     }
 
+    /// The home of a value that is no view: where it was placed, or a new dense buffer.
+    fn placed(&mut self, id: NodeId) -> Home {
+        if let Some(home) = &self.homes[id.index()] {
+            return home.clone();
+        }
+        let ty = self.func.ty(id).clone();
+        let home = Home::dense(self.temp(&ty), ty.sizes());
+        self.homes[id.index()] = Some(home.clone());
+        home
+    }
+
     /// Where a value in memory stands. Views that strides cannot say are copied.
     pub(crate) fn home(&mut self, id: NodeId) -> Home {
         if let Some(h) = &self.homes[id.index()] {
@@ -236,10 +242,7 @@ impl Emitter<'_> {
                 let axis = (dims.len() as i64 + i64::from(*a)) as usize;
                 self.home(node.args[0]).slice(axis, *lo as usize, *hi as usize)
             }
-            _ => {
-                let buffer = self.temp(&node.ty);
-                Home::dense(buffer, dims)
-            }
+            _ => return self.placed(id),
         };
         self.homes[id.index()] = Some(home.clone());
         home
@@ -401,14 +404,10 @@ impl Emitter<'_> {
     /// Where a member of a tuple goes: where its `get` was placed, or a buffer nobody reads.
     fn member_home(&mut self, id: NodeId, i: u32) -> Home {
         let get = self.func.ids().find(|g| self.func.node(*g).op == Op::Get(i) && self.func.node(*g).args[0] == id);
-        let ty = self.func.ty(id).parts[i as usize].clone();
         if let Some(get) = get {
-            if self.homes[get.index()].is_none() {
-                let buffer = self.temp(&ty);
-                self.homes[get.index()] = Some(Home::dense(buffer, ty.sizes()));
-            }
-            return self.homes[get.index()].clone().expect("it was just placed");
+            return self.placed(get);
         }
+        let ty = self.func.ty(id).parts[i as usize].clone();
         let buffer = self.temp(&ty);
         Home::dense(buffer, ty.sizes())
     }
