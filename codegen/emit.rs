@@ -18,9 +18,9 @@ pub(crate) struct Outside<'a> {
     pub outputs: &'a [String],
 }
 
-/// Lowers a function. `routines` are those of the functions before it.
-pub(crate) fn lower(func: &Func, routines: &[Routine], table: &mut Table, outside: Option<&Outside>) -> Routine {
-    let func = prepare(&expand(func), outside.is_some());
+/// Lowers a function. `routines` are those of the functions before it; `carried` operands keep a ring of all iterations, if asked.
+pub(crate) fn lower(func: &Func, routines: &[Routine], table: &mut Table, outside: Option<&Outside>, carried: usize) -> Routine {
+    let func = prepare(&expand(func), carried);
     let groups = group(&func);
     let b = Emitter {
         func: &func,
@@ -481,7 +481,7 @@ impl Emitter<'_> {
         let node = self.func.node(id).clone();
         let body = &self.routines[l.func as usize];
         let (carried, stacked) = (l.carried as usize, l.stacked as usize);
-        let aliased = |j: usize| !l.reverse && body.results.iter().skip(carried).any(|r| *r == Err(j));
+        let aliased = |j: usize| body.results.iter().skip(carried).any(|r| *r == Err(j));
         let rings: Vec<(usize, usize, usize)> = (0..carried)
             .map(|j| {
                 let bytes = node.ty.parts[j].bytes();
@@ -515,7 +515,7 @@ impl Emitter<'_> {
                     let last = (l.trip as usize % slots) * bytes / part.dtype.bytes();
                     Home { offset: last as i64, ..Home::dense(*ring, part.sizes()) }
                 }
-                (None, Err(j)) if !l.reverse && *j < carried => {
+                (None, Err(j)) => {
                     results.push(LoopResult::Alias);
                     Home::dense(rings[*j].0, part.sizes())
                 }

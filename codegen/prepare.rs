@@ -6,8 +6,9 @@ use ir::{Func, NodeId, Op};
 use std::collections::BTreeSet;
 
 /// Copies where memory is wanted and a value has none of its own: constants as operands of products and loops, and results that are
-/// operands, views, or one value twice.
-pub(crate) fn prepare(func: &Func, is_main: bool) -> Func {
+/// operands, views, or one value twice. The first `carried` operands may also be results behind the carried ones: the ring they go
+/// round in keeps every iteration's.
+pub(crate) fn prepare(func: &Func, carried: usize) -> Func {
     let mut out = Func::new(&func.name);
     let mut new: Vec<NodeId> = vec![];
     let copy = |out: &mut Func, id: NodeId| {
@@ -28,7 +29,7 @@ pub(crate) fn prepare(func: &Func, is_main: bool) -> Func {
     let mut taken: BTreeSet<NodeId> = BTreeSet::new();
     for (i, r) in func.results.iter().enumerate() {
         let mut id = new[r.index()];
-        let alias = !is_main && i > 0 && matches!(out.node(id).op, Op::Input(..));
+        let alias = i >= carried && matches!(out.node(id).op, Op::Input(j, _) if (j as usize) < carried);
         let base = reshape_base(&out, id);
         let computed = !matches!(out.node(base).op, Op::Input(..) | Op::Param(..) | Op::Const(..) | Op::Iota(..) | Op::Size(_));
         let loops = producers(&out, id).is_some_and(|p| matches!(out.node(p).op, Op::Repeat(_)));

@@ -5,7 +5,7 @@ use crate::kernel::Kernel;
 use crate::lower::{Target, lower as lower_kernel};
 use crate::routine::{BufferKind, LoopInput, LoopResult, Routine, Step, Table, touched};
 use crate::spec::Spec;
-use ir::{Graph, Name, Type};
+use ir::{Graph, Name, Op, Type};
 use std::fmt::{self, Write};
 
 /// A compiled graph, but for machine code.
@@ -61,7 +61,7 @@ impl Program {
         let last = graph.funcs.len() - 1;
         for (i, func) in graph.funcs.iter().enumerate() {
             let outside = (i == last).then_some(Outside { outputs: &graph.outputs });
-            let routine = lower(func, &routines, &mut table, outside.as_ref());
+            let routine = lower(func, &routines, &mut table, outside.as_ref(), rings(graph, i));
             routines.push(routine);
         }
         let kernels = table.specs.iter().enumerate().map(|(i, s)| lower_kernel(s, &format!("{}_{i}", s.name()), target)).collect();
@@ -190,6 +190,13 @@ impl Program {
         }
         out
     }
+}
+
+/// How many carried operands of a function every loop over it could keep a ring of, iteration by iteration: none where one runs
+/// backwards, whose rings are in the other order than its stacks.
+fn rings(graph: &Graph, func: usize) -> usize {
+    let loops = graph.funcs.iter().flat_map(|f| &f.nodes).filter_map(|n| if let Op::Repeat(l) = &n.op { Some(l) } else { None });
+    loops.filter(|l| l.func as usize == func).map(|l| if l.reverse { 0 } else { l.carried as usize }).min().unwrap_or(0)
 }
 
 fn show(kind: &BufferKind) -> String {

@@ -38,7 +38,7 @@ fn compare_with(graph: &Graph, env: &Env, what: &str, have: &HashMap<String, Val
 fn check_forward(seed: u32) {
     let mut r = Random(seed);
     let n = 3 + r.below(25);
-    let graph = random_graph(&mut r, n, false, true);
+    let graph = random_graph(&mut r, n, false, true, true);
     verify(&graph).unwrap();
     let text = graph.to_string();
     let again: Graph = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));
@@ -58,7 +58,7 @@ fn check_forward(seed: u32) {
 fn check_backward(seed: u32) {
     let mut r = Random(seed ^ 0x5555);
     let n = 3 + r.below(12);
-    let graph = with_loss(&random_graph(&mut r, n, true, false));
+    let graph = with_loss(&random_graph(&mut r, n, true, false, true));
     let env = environment(&graph, seed, 3);
     let stages = optimize(&graph, Some("loss"), Opt::Egg).unwrap();
     let joint = stages.joint.as_ref().unwrap();
@@ -155,7 +155,7 @@ proptest! {
     fn fuzz_interpreter(seed in any::<u32>()) {
         let mut r = Random(seed ^ 0x777);
         let n = 3 + r.below(10);
-        let graph = random_graph(&mut r, n, false, true);
+        let graph = random_graph(&mut r, n, false, true, false);
         let env = environment(&graph, seed, 3);
         let want = eval(&graph, &env).unwrap();
         for (name, have) in graph.outputs.iter().zip(interpreted(&graph, &env, &TARGETS[r.below(3)], &|_| {})) {
@@ -216,7 +216,7 @@ fn hunt() {
     for n in 1..8 {
         for seed in 0..300 {
             let mut r = Random(seed * 7919 + n);
-            let graph = random_graph(&mut r, n as usize, false, true);
+            let graph = random_graph(&mut r, n as usize, false, true, true);
             let env = environment(&graph, seed, 3);
             let result = std::panic::catch_unwind(|| compare(&graph, &env, "hunt"));
             assert!(result.is_ok(), "n {n} seed {seed}");

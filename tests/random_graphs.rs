@@ -1,7 +1,7 @@
 //! Random well-typed programs: every op, awkward sizes, values that stay in a range where `f32` means something.
 
 use crate::common::Random;
-use ir::{Attn, Axes, Bin, DType, Dims, Ein, Func, Graph, NodeId, Op, Red, Row, Type, Un, num};
+use ir::{Attn, Axes, Bin, DType, Dims, Ein, Func, Graph, Loop, NodeId, Op, Red, Row, Type, Un, num};
 
 const SIZES: [usize; 8] = [1, 2, 3, 4, 5, 7, 17, 33];
 
@@ -11,11 +11,13 @@ pub struct Maker<'r> {
     pool: Vec<NodeId>,
     /// Whether only ops with a derivative are used.
     smooth: bool,
+    /// Bodies of loops so far; `None` where there are to be none.
+    bodies: Option<Vec<Func>>,
 }
 
-/// A program of `n` ops over a few inputs and parameters. `zero` allows axes of size 0.
-pub fn random_graph(r: &mut Random, n: usize, smooth: bool, zero: bool) -> Graph {
-    let mut m = Maker { r, f: Func::new("main"), pool: vec![], smooth };
+/// A program of `n` ops over a few inputs and parameters. `zero` allows axes of size 0, `loops` allows loops.
+pub fn random_graph(r: &mut Random, n: usize, smooth: bool, zero: bool, loops: bool) -> Graph {
+    let mut m = Maker { r, f: Func::new("main"), pool: vec![], smooth, bodies: loops.then(Vec::new) };
     let mut inputs = vec![];
     for i in 0..3 {
         let ty = Type::f32(m.dims(zero));
@@ -35,7 +37,9 @@ pub fn random_graph(r: &mut Random, n: usize, smooth: bool, zero: bool) -> Graph
     let results: Vec<NodeId> = m.pool.iter().rev().take(3).copied().collect();
     m.f.results = results.clone();
     let outputs = (0..results.len()).map(|i| format!("y{i}")).collect();
-    Graph { funcs: vec![m.f], inputs, outputs }.sweep()
+    let mut funcs = m.bodies.unwrap_or_default();
+    funcs.push(m.f);
+    Graph { funcs, inputs, outputs }.sweep()
 }
 
 /// The program with one more output, `loss`: Σ c ∘ y over all its outputs, with coefficients that are not 1 and differ.
@@ -111,7 +115,7 @@ impl Maker<'_> {
 
     fn step(&mut self) {
         let x = self.any();
-        let new = match self.r.below(26) {
+        let new = match self.r.below(28) {
             0 | 1 => self.unary(x),
             2..=4 => self.binary(x),
             5 => self.select(x),
@@ -128,6 +132,7 @@ impl Maker<'_> {
             22 => self.scatter(x),
             23 if !self.smooth => self.random(x),
             24 | 25 => self.attention(),
+            26 => self.repeat(x),
             _ => self.cast(x),
         };
         self.keep(new);
@@ -323,6 +328,51 @@ impl Maker<'_> {
         let p = self.f.add(Op::Bin(Bin::Lt), &[half, x]);
         // differences would see through a stopped gradient
         if self.smooth { None } else { self.try_add(Op::Cast(DType::F32), &[p]) }
+    }
+
+    /// A loop that carries a value like x, reads a slice an iteration and x itself, and stacks what it carried before and what it made.
+    fn repeat(&mut self, x: NodeId) -> Option<NodeId> {
+        let ty = self.ty(x);
+        let trip = 1 + self.r.below(4) as u32;
+        if self.bodies.is_none() || ty.sizes().contains(&0) || ty.count() > 2000 || ty.rank() == 0 {
+            return None;
+        }
+        let mut f = Func::new("loop");
+        let [round, own, same] = [0, 1, 2].map(|i| f.add(Op::Input(i, ty.clone()), &[]));
+        let product = f.add(Op::Bin(Bin::Mul), &[round, own]);
+        let sum = f.add(Op::Bin(Bin::Add), &[product, same]);
+        let next = match self.r.below(3) {
+            0 => f.add(Op::Un(Un::Tanh), &[sum]),
+            1 => f.add(Op::Row(Row::Softmax), &[sum]),
+            _ => {
+                let width = ty.dim(-1).size();
+                let rows = ty.count() / width.max(1);
+                let flat = |f: &mut Func, v| f.add(Op::Reshape([rows, width].into_iter().map(ir::Dim::from).collect()), &[v]);
+                let (a, b) = (flat(&mut f, sum), flat(&mut f, own));
+                let gram = f.add(Op::Contract("ab,cb->ac".parse().unwrap()), &[a, b]);
+                let back = f.add(Op::Contract("ac,cb->ab".parse().unwrap()), &[gram, a]);
+                let back = f.add(Op::Un(Un::Tanh), &[back]);
+                f.add(Op::Reshape(ty.dims.clone()), &[back])
+            }
+        };
+        f.results = vec![next, round, sum];
+        let scale = self.f.add(num(0.3), &[]);
+        let stack: Dims = std::iter::once(ir::Dim::from(trip)).chain(ty.dims.iter().copied()).collect();
+        let spread = self.f.add(Op::Broadcast(stack), &[x]);
+        let own = self.f.add(Op::Bin(Bin::Mul), &[spread, scale]);
+        let start = self.tame(x);
+        let bodies = self.bodies.as_mut()?;
+        let l = Loop { func: bodies.len() as u32, trip, carried: 1, stacked: 1, reverse: self.r.below(3) == 0 };
+        bodies.push(f);
+        let args = [start, own, x];
+        let types: Vec<&Type> = args.iter().map(|a| self.f.ty(*a)).collect();
+        let ty = Graph::repeat_type(bodies, &l, &types).expect("the loop is well-typed");
+        let all = self.f.add_typed(Op::Repeat(l), &args, ty);
+        for i in 0..2 {
+            let member = self.f.add(Op::Get(i), &[all]);
+            self.keep(Some(member));
+        }
+        Some(self.f.add(Op::Get(2), &[all]))
     }
 
     /// Attention over values made for it, in a random layout, grouped or not, causal or not.
