@@ -4,7 +4,7 @@ use crate::dag::{DagBuilder, KernelArgs};
 use crate::expand::{expand, pointwise};
 use crate::group::{Group, Groups, Kind, group, is_view, producers};
 use crate::heads::{Operand, heads};
-use crate::home::Home;
+use crate::home::{Home, axis_of};
 use crate::kernel::Elem;
 use crate::placement::place_buffers;
 use crate::prepare::{prepare, reshape_base};
@@ -181,13 +181,8 @@ impl Emitter<'_> {
             if self.groups.of[id.index()].is_none() {
                 continue;
             }
-            let (whole, ty) = (self.placed(id), self.func.ty(id));
-            let axis = (ty.rank() as i64 + i64::from(axis)) as usize;
-            let mut at = 0;
-            for part in self.func.node(id).args.clone() {
-                let n = self.func.ty(part).dims[axis].size();
-                let home = whole.slice(axis, at, at + n);
-                at += n;
+            let whole = self.placed(id);
+            for (part, home) in self.parts(id, axis, &whole) {
                 let base = reshape_base(self.func, part);
                 let fits = home.reshape(&self.func.ty(base).sizes());
                 if let Some(home) = fits.filter(|_| self.placeable(base)) {
@@ -195,6 +190,18 @@ impl Emitter<'_> {
                 }
             }
         }
+    }
+
+    /// The operands of a concatenation, each with the part of the whole that it is.
+    fn parts(&self, id: NodeId, axis: i8, whole: &Home) -> Vec<(NodeId, Home)> {
+        let axis = axis_of(self.func.ty(id), axis);
+        let mut at = 0;
+        let part = |part: &NodeId| {
+            let start = at;
+            at += self.func.ty(*part).dims[axis].size();
+            (*part, whole.slice(axis, start, at))
+        };
+        self.func.node(id).args.iter().map(part).collect()
     }
 
     /// Whether a value has no place yet and its kernel can write to any.
@@ -238,10 +245,7 @@ impl Emitter<'_> {
                 }
             }
             Op::Transpose(order) => self.home(node.args[0]).transpose(order),
-            Op::Slice(a, lo, hi) => {
-                let axis = (dims.len() as i64 + i64::from(*a)) as usize;
-                self.home(node.args[0]).slice(axis, *lo as usize, *hi as usize)
-            }
+            Op::Slice(a, lo, hi) => self.home(node.args[0]).slice(axis_of(&node.ty, *a), *lo as usize, *hi as usize),
             _ => return self.placed(id),
         };
         self.homes[id.index()] = Some(home.clone());
@@ -257,19 +261,17 @@ impl Emitter<'_> {
     }
 
     fn copy(&mut self, from: &Home, to: &Home, dtype: DType) {
-        let elem = Elem::of(dtype);
         let mut k = KernelArgs::default();
-        let load = Access { arg: k.arg(from.buffer, elem, false), offset: from.offset, strides: from.strides.clone() };
-        let store = Access { arg: k.arg(to.buffer, elem, true), offset: to.offset, strides: to.strides.clone() };
-        let dag = Dag { steps: vec![(Pure::Load(load), elem)] };
-        let spec = Spec {
-            template: Template::Rows { tail: 0 },
-            dims: from.dims.clone(),
-            params: k.params,
-            dag,
-            stores: vec![Store { step: 0, access: store }],
-        };
-        self.step(spec, k.buffers);
+        let load = Access { arg: k.arg(from.buffer, Elem::of(dtype), false), offset: from.offset, strides: from.strides.clone() };
+        self.write(k, Pure::Load(load), to, dtype);
+    }
+
+    /// A kernel that writes one value, which reads the operands in `k`.
+    fn write(&mut self, mut k: KernelArgs, value: Pure, to: &Home, dtype: DType) {
+        let elem = Elem::of(dtype);
+        let access = Access { arg: k.arg(to.buffer, elem, true), offset: to.offset, strides: to.strides.clone() };
+        let (dag, stores) = (Dag { steps: vec![(value, elem)] }, vec![Store { step: 0, access }]);
+        self.step(Spec { template: Template::Rows { tail: 0 }, dims: to.dims.clone(), params: k.params, dag, stores }, k.buffers);
     }
 
     fn step(&mut self, spec: Spec, args: Vec<usize>) {
@@ -401,10 +403,14 @@ impl Emitter<'_> {
         dense.transpose(&back)
     }
 
+    /// The `get` of a member of a tuple, if anyone reads it.
+    fn member(&self, id: NodeId, i: u32) -> Option<NodeId> {
+        self.func.ids().find(|g| self.func.node(*g).op == Op::Get(i) && self.func.node(*g).args[0] == id)
+    }
+
     /// Where a member of a tuple goes: where its `get` was placed, or a buffer nobody reads.
     fn member_home(&mut self, id: NodeId, i: u32) -> Home {
-        let get = self.func.ids().find(|g| self.func.node(*g).op == Op::Get(i) && self.func.node(*g).args[0] == id);
-        if let Some(get) = get {
+        if let Some(get) = self.member(id, i) {
             return self.placed(get);
         }
         let ty = self.func.ty(id).parts[i as usize].clone();
@@ -439,42 +445,23 @@ impl Emitter<'_> {
 
     fn emit_concat(&mut self, id: NodeId, axis: i8) {
         let whole = self.home(id);
-        let ty = self.func.ty(id).clone();
-        let axis = (ty.rank() as i64 + i64::from(axis)) as usize;
-        let mut at = 0;
-        for part in self.func.node(id).args.clone() {
-            let n = self.func.ty(part).dims[axis].size();
-            let to = whole.slice(axis, at, at + n);
-            at += n;
+        for (part, to) in self.parts(id, axis, &whole) {
             let from = self.home(part);
             let there = from.buffer == to.buffer
                 && from.offset == to.offset
                 && from.dims.iter().zip(&from.strides).zip(&to.strides).all(|((d, a), b)| *d == 1 || a == b);
             if !there {
-                self.copy(&from, &to, ty.dtype);
+                self.copy(&from, &to, self.func.ty(id).dtype);
             }
         }
     }
 
     fn emit_pad(&mut self, id: NodeId, axis: i8, before: u32) {
         let (to, ty) = (self.home(id), self.func.ty(id).clone());
-        let x = self.func.node(id).args[0];
-        let from = self.home(x);
-        let elem = Elem::of(ty.dtype);
-        let mut k = KernelArgs::default();
-        let store = Access { arg: k.arg(to.buffer, elem, true), offset: to.offset, strides: to.strides.clone() };
-        let dag = Dag { steps: vec![(Pure::Const(0.0), elem)] };
-        let spec = Spec {
-            template: Template::Rows { tail: 0 },
-            dims: to.dims.clone(),
-            params: k.params,
-            dag,
-            stores: vec![Store { step: 0, access: store }],
-        };
-        self.step(spec, k.buffers);
-        let axis = (ty.rank() as i64 + i64::from(axis)) as usize;
-        let n = self.func.ty(x).dims[axis].size();
-        self.copy(&from, &to.slice(axis, before as usize, before as usize + n), ty.dtype);
+        let from = self.home(self.func.node(id).args[0]);
+        self.write(KernelArgs::default(), Pure::Const(0.0), &to, ty.dtype);
+        let (axis, before) = (axis_of(&ty, axis), before as usize);
+        self.copy(&from, &to.slice(axis, before, before + from.dims[axis]), ty.dtype);
     }
 
     fn emit_loop(&mut self, id: NodeId, l: &Loop) {
@@ -508,7 +495,6 @@ impl Emitter<'_> {
         }
         let mut results = vec![];
         for (i, part) in node.ty.parts.iter().enumerate() {
-            let get = self.func.ids().find(|g| self.func.node(*g).op == Op::Get(i as u32) && self.func.node(*g).args[0] == id);
             let home = match (rings.get(i), &self.routines[l.func as usize].results[i]) {
                 (Some((ring, slots, bytes)), _) => {
                     results.push(LoopResult::Carried { ring: *ring, slots: *slots, bytes: *bytes });
@@ -525,7 +511,7 @@ impl Emitter<'_> {
                     Home::dense(buffer, part.sizes())
                 }
             };
-            if let Some(get) = get {
+            if let Some(get) = self.member(id, i as u32) {
                 self.homes[get.index()] = Some(home);
             }
         }

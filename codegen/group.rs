@@ -5,6 +5,7 @@
 //! shape becomes its epilogue. Kernels are the nodes of a `petgraph` graph, whose order is the schedule.
 
 use crate::expand::pointwise;
+use crate::home::axis_of;
 use ir::{Class, Func, NodeId, Op};
 use petgraph::graphmap::DiGraphMap;
 
@@ -50,8 +51,9 @@ pub(crate) fn is_view(op: &Op) -> bool {
 /// The axes of a reduction as indices, and whether they are the trailing ones.
 fn reduced(func: &Func, id: NodeId) -> (Vec<usize>, bool) {
     let Op::Reduce(_, axes) = &func.node(id).op else { unreachable!("only reductions have axes") };
-    let rank = func.ty(func.node(id).args[0]).rank();
-    let mut axes: Vec<usize> = axes.iter().map(|a| (rank as i64 + i64::from(*a)) as usize).collect();
+    let ty = func.ty(func.node(id).args[0]);
+    let rank = ty.rank();
+    let mut axes: Vec<usize> = axes.iter().map(|a| axis_of(ty, *a)).collect();
     axes.sort_unstable();
     let trailing = axes.iter().copied().eq(rank - axes.len()..rank);
     (axes, trailing)

@@ -9,6 +9,11 @@ pub(crate) struct Home {
     pub strides: Vec<i64>,
 }
 
+/// The index of an axis counted from the end.
+pub(crate) fn axis_of(ty: &ir::Type, axis: i8) -> usize {
+    ir::axis(ty, axis).expect("the type rule has checked the axis")
+}
+
 /// Strides of a dense value.
 pub(crate) fn row_major(dims: &[usize]) -> Vec<i64> {
     let mut out = vec![1i64; dims.len()];

@@ -1,6 +1,6 @@
 //! Evaluating a pointwise DAG at a point of the iteration, a vector along the last dim.
 
-use crate::kernel::{Buf, Elem, Expr, Ix, LocalId, Stmt, Writer, load};
+use crate::kernel::{Buf, Elem, Expr, Ix, Stmt, Writer, load};
 use crate::spec::{Access, Dag, Spec, Step};
 use ir::Bin;
 
@@ -201,10 +201,4 @@ pub(crate) fn operands(step: &Step) -> Vec<usize> {
         Step::Bin(_, x, y) | Step::Random(x, y) => vec![*x, *y],
         Step::Select(p, x, y) => vec![*p, *x, *y],
     }
-}
-
-/// A local with its number of entries.
-pub(crate) struct Tile {
-    pub local: LocalId,
-    pub count: usize,
 }

@@ -4,8 +4,8 @@
 //! in each pass, because a row stays in cache and a buffer would not be faster.
 
 use super::Target;
-use super::point::{Point, Tile, Values, access_at, operands, per_row, vectorisable};
-use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, Writer};
+use super::point::{Point, Values, access_at, operands, per_row, vectorisable};
+use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, LocalId, Writer};
 use crate::spec::{Dag, Spec, Step};
 use ir::Red;
 
@@ -128,24 +128,24 @@ impl Row<'_> {
     }
 
     fn reduce(&self, w: &mut Writer, values: &mut Values, reductions: &[(usize, Red, usize)], start: &Ix, end: &Ix) {
-        let sums: Vec<Tile> = reductions.iter().map(|_| Tile { local: w.local("sum", Elem::F32, self.lanes, UNROLL), count: UNROLL }).collect();
-        for (tile, (_, red, _)) in sums.iter().zip(reductions) {
-            w.unrolled("j", tile.count, |w, j| w.set(tile.local, j, identity(*red).splat(self.lanes)));
+        let sums: Vec<LocalId> = reductions.iter().map(|_| w.local("sum", Elem::F32, self.lanes, UNROLL)).collect();
+        for (sum, (_, red, _)) in sums.iter().zip(reductions) {
+            w.unrolled("j", UNROLL, |w, j| w.set(*sum, j, identity(*red).splat(self.lanes)));
         }
         let args: Vec<usize> = reductions.iter().map(|r| r.2).collect();
         self.passes(w, start, end, &mut |w, point, j| {
-            for ((tile, (_, red, _)), x) in sums.iter().zip(reductions).zip(values.at(w, &args, &point, None)) {
-                let have = Writer::get(tile.local, j.clone());
+            for ((sum, (_, red, _)), x) in sums.iter().zip(reductions).zip(values.at(w, &args, &point, None)) {
+                let have = Writer::get(*sum, j.clone());
                 let new = Expr::bin(combine(*red), have.clone(), x);
                 let new = match &point.valid {
                     Some(valid) => Expr::Keep { valid: valid.clone(), a: Box::new(new), b: Box::new(have) },
                     None => new,
                 };
-                w.set(tile.local, j.clone(), new);
+                w.set(*sum, j.clone(), new);
             }
         });
-        for (tile, (step, red, _)) in sums.iter().zip(reductions) {
-            let of = |j: i64| Writer::get(tile.local, j);
+        for (sum, (step, red, _)) in sums.iter().zip(reductions) {
+            let of = |j: i64| Writer::get(*sum, j);
             let two = |a, b| Expr::bin(combine(*red), a, b);
             let total = two(two(of(0), of(1)), two(of(2), of(3)));
             let total = if self.lanes == 1 { total } else { Expr::Lanes(*red, Box::new(total)) };
