@@ -50,19 +50,24 @@ pub fn joint(graph: &Graph, fuser: &mut Fuser) -> Graph {
     Graph { funcs, inputs: graph.inputs.clone(), outputs: graph.outputs.clone() }.sweep()
 }
 
-/// Pairs of loops where the second reads, stacked, what the first stacked.
+/// Pairs of loops where the second runs against the first and reads, stacked, what it stacked. A loop is in one pair at most; gradients
+/// come after everything forward, so the last reader is the one. What the second reads in every iteration must be known to the first,
+/// because the cut may move work there.
 fn links(main: &Func) -> Vec<Link> {
-    let mut out = vec![];
-    for id in main.ids() {
-        let Op::Repeat(b) = &main.node(id).op else { continue };
-        let stacked = &main.node(id).args[b.carried as usize..(b.carried + b.stacked) as usize];
+    let mut out: Vec<Link> = vec![];
+    for backward in main.ids().rev() {
+        let Op::Repeat(b) = &main.node(backward).op else { continue };
+        let (stacked, same) = main.node(backward).args[b.carried as usize..].split_at(b.stacked as usize);
+        let taken = |id: NodeId| out.iter().any(|l| l.forward == id || l.backward == id);
         let feeds = |a: &NodeId| match &main.node(*a).op {
-            Op::Get(i) => Some(main.node(*a).args[0])
-                .filter(|f| matches!(&main.node(*f).op, Op::Repeat(f) if *i >= f.carried && f.trip == b.trip && f.reverse != b.reverse)),
+            Op::Get(i) => Some(main.node(*a).args[0]).filter(|f| {
+                let runs_against = matches!(&main.node(*f).op, Op::Repeat(f) if *i >= f.carried && f.trip == b.trip && f.reverse != b.reverse);
+                runs_against && !taken(*f) && same.iter().all(|s| s < f)
+            }),
             _ => None,
         };
-        if let Some(forward) = stacked.iter().find_map(feeds) {
-            out.push(Link { forward, backward: id });
+        if let Some(forward) = stacked.iter().find_map(feeds).filter(|_| !taken(backward)) {
+            out.push(Link { forward, backward });
         }
     }
     out

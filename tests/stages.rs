@@ -53,3 +53,61 @@ fn llama_means_the_same_at_every_stage() {
         check_stages(&bound(&llama(false), 1, 7), opt);
     }
 }
+
+/// Bodies of a loop forward, and of one backward over what the first stacked, with a value between that only the second reads.
+const THERE_AND_BACK: &str = "\
+f0 there(%0: f32[2,2], %1: f32[2,2]) {
+  %2 = mul %0, %1 : f32[2,2]
+  %3 = tanh %2    : f32[2,2]
+  return %3, %2
+}
+
+f1 back(%0: f32[2,2], %1: f32[2,2], %2: f32[2,2]) {
+  %3 = contract[ac,cb->ab] %2, %2 : f32[2,2]
+  %4 = mul %0, %1                 : f32[2,2]
+  %5 = add %4, %3                 : f32[2,2]
+  return %5
+}
+
+";
+
+/// They look like a loop and its gradient and are not; each has a gradient of its own.
+#[test]
+fn loops_that_only_look_like_a_pair() {
+    let trained = "\
+main(%0 x: f32[2,2]) {
+  @w : f32[3,2,2]
+  @v : f32[2,2]
+  %1 = repeat[f0,3,1,1] %0, @w : (f32[2,2],f32[3,2,2])
+  %2 = get[0] %1 : f32[2,2]
+  %3 = get[1] %1 : f32[3,2,2]
+  %4 = mul %2, @v : f32[2,2]
+  %5 = repeat[f1,3,1,1,reverse] %0, %3, %4 : (f32[2,2])
+  %6 = get[0] %5 : f32[2,2]
+  %7 = sum[-1,-2] %6 : f32[1,1]
+  %8 = reshape[] %7 : f32[]
+  return loss=%8
+}
+";
+    // only the second loop's operands are trained, so the first has no gradient
+    let frozen = "\
+main(%0 x: f32[2,2], %1 w: f32[3,2,2]) {
+  @v : f32[2,2]
+  %2 = repeat[f0,3,1,1] %0, %1 : (f32[2,2],f32[3,2,2])
+  %3 = get[0] %2 : f32[2,2]
+  %4 = get[1] %2 : f32[3,2,2]
+  %5 = mul %3, @v : f32[2,2]
+  %6 = repeat[f1,3,1,1,reverse] @v, %4, %5 : (f32[2,2])
+  %7 = get[0] %6 : f32[2,2]
+  %8 = sum[-1,-2] %7 : f32[1,1]
+  %9 = reshape[] %8 : f32[]
+  return loss=%9
+}
+";
+    for main in [trained, frozen] {
+        let graph: Graph = format!("{THERE_AND_BACK}{main}").parse().unwrap();
+        for opt in [Opt::Egg, Opt::Greedy, Opt::Off] {
+            check_stages(&graph, opt);
+        }
+    }
+}
