@@ -89,7 +89,7 @@ pub fn run(args: &Args) -> Result<()> {
         Stage::Step => show(&whole, args.format),
         Stage::Kernels | Stage::Plan => {
             let target = llvm::host().target;
-            let program = Program::new(&whole, &target);
+            let program = Program::new(&whole, &codegen::Target::Cpu(target));
             match (args.stage, args.target) {
                 (Stage::Plan, _) => say!("{}", program.plan_text()),
                 (_, Printed::Kernel) => say!("{program}"),

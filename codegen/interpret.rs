@@ -6,69 +6,136 @@ use ir::{Bin, Red, Un};
 /// A buffer of an interpreted kernel: one number an element, whatever its type.
 pub type Memory = Vec<f64>;
 
-/// Runs the units `lo..hi`. Panics on an access outside a buffer, which names the kernel: such a kernel is wrong.
+/// Runs the units, or cubes, `lo..hi`. A cube's threads run together, statement by statement. Panics on an access outside a buffer, on a
+/// read or write that meets another thread's with no barrier between them, on a barrier that not every thread reaches, and on an index of
+/// a GPU's kernel below 0; the message names the kernel: such a kernel is wrong.
 pub fn interpret(kernel: &Kernel, buffers: &mut [Memory], lo: i64, hi: i64) {
-    let scratch = kernel.scratch.iter().map(|n| vec![0.0; *n]).collect();
-    let locals = kernel.locals.iter().map(|l| vec![vec![0.0; l.lanes as usize]; l.count]).collect();
-    let mut vars = vec![0; kernel.vars.len()];
-    (vars[0], vars[1]) = (lo, hi);
-    let mut m = Machine { kernel, buffers, scratch, locals, vars };
-    m.block(&kernel.body);
+    let mut seen = buffers.iter().map(|b| vec![Access::default(); if kernel.cube.is_some() { b.len() } else { 0 }]).collect::<Vec<_>>();
+    let Some(threads) = kernel.cube else { return Machine::new(kernel, buffers, &mut seen, (1, lo, Some(hi))).block(&kernel.body, &[0]) };
+    for cube in lo..hi {
+        Machine::new(kernel, buffers, &mut seen, (threads, cube, None)).block(&kernel.body, &(0..threads).collect::<Vec<_>>());
+    }
+}
+
+/// Who touched a cell last: (cube, thread, barriers before), where a reader that is not alone has no thread.
+#[derive(Clone, Copy, Default)]
+struct Access {
+    write: Option<(i64, usize, usize)>,
+    read: Option<(i64, Option<usize>, usize)>,
+}
+
+/// A thread's index variables and local arrays.
+struct Thread {
+    vars: Vec<i64>,
+    locals: Vec<Vec<Vec<f64>>>,
 }
 
 struct Machine<'a> {
     kernel: &'a Kernel,
     buffers: &'a mut [Memory],
     scratch: Vec<Memory>,
-    locals: Vec<Vec<Vec<f64>>>,
-    vars: Vec<i64>,
+    shared: Vec<Memory>,
+    /// Of the buffers, and of shared memory.
+    seen: &'a mut [Vec<Access>],
+    seen_shared: Vec<Vec<Access>>,
+    threads: Vec<Thread>,
+    /// The thread whose turn it is.
+    now: usize,
+    cube: i64,
+    barriers: usize,
 }
 
-impl Machine<'_> {
-    fn block(&mut self, body: &[Stmt]) {
+impl<'a> Machine<'a> {
+    fn new(
+        kernel: &'a Kernel,
+        buffers: &'a mut [Memory],
+        seen: &'a mut [Vec<Access>],
+        (threads, first, hi): (usize, i64, Option<i64>),
+    ) -> Machine<'a> {
+        let thread = |t: usize| {
+            let mut vars = vec![0; kernel.vars.len()];
+            (vars[0], vars[1]) = (first, hi.unwrap_or(t as i64));
+            Thread { vars, locals: kernel.locals.iter().map(|l| vec![vec![f64::NAN; l.lanes as usize]; l.count]).collect() }
+        };
+        let scratch = kernel.scratch.iter().map(|n| vec![0.0; *n]).collect();
+        let shared = kernel.shared.iter().map(|s| vec![f64::NAN; s.count]).collect();
+        let seen_shared = kernel.shared.iter().map(|s| vec![Access::default(); s.count]).collect();
+        let threads = (0..threads).map(thread).collect();
+        Machine { kernel, buffers, scratch, shared, seen, seen_shared, threads, now: 0, cube: first, barriers: 0 }
+    }
+
+    /// Runs statements for the threads of a list.
+    fn block(&mut self, body: &[Stmt], who: &[usize]) {
         for s in body {
-            self.stmt(s);
+            self.stmt(s, who);
         }
     }
 
-    fn stmt(&mut self, s: &Stmt) {
+    fn vars(&mut self) -> &mut Vec<i64> {
+        &mut self.threads[self.now].vars
+    }
+
+    /// Calls `f` for one thread after the other.
+    fn each(&mut self, who: &[usize], mut f: impl FnMut(&mut Self)) {
+        for t in who {
+            self.now = *t;
+            f(self);
+        }
+    }
+
+    fn stmt(&mut self, s: &Stmt, who: &[usize]) {
         match s {
             Stmt::For { var, lo, hi, step, body, .. } => {
-                let (mut i, hi) = (self.ix(lo), self.ix(hi));
-                while i < hi {
-                    self.vars[var.0 as usize] = i;
-                    self.block(body);
-                    i += step;
+                self.each(who, |m| m.vars()[var.0 as usize] = m.ix(lo));
+                let bounds: Vec<i64> = who.iter().map(|t| self.of(*t, hi)).collect();
+                loop {
+                    let going: Vec<usize> =
+                        who.iter().zip(&bounds).filter(|(t, hi)| self.threads[**t].vars[var.0 as usize] < **hi).map(|(t, _)| *t).collect();
+                    if going.is_empty() {
+                        return;
+                    }
+                    self.block(body, &going);
+                    self.each(&going, |m| m.vars()[var.0 as usize] += step);
                 }
             }
-            Stmt::Let(v, ix) => self.vars[v.0 as usize] = self.ix(ix),
-            Stmt::LetValue(v, e) => self.vars[v.0 as usize] = self.expr(e)[0] as i64,
-            Stmt::Set(l, at, e) => {
-                let (at, value) = (self.ix(at) as usize, self.expr(e));
-                assert_eq!(value.len(), self.kernel.locals[l.0 as usize].lanes as usize, "{}: lanes of a local", self.kernel.name);
-                self.locals[l.0 as usize][at] = value;
-            }
-            Stmt::Store { buf, at, value, valid } => {
-                let value = self.expr(value);
-                let at = self.ix(at);
-                let n = self.lanes_valid(value.len(), valid);
+            Stmt::Let(v, ix) => self.each(who, |m| m.vars()[v.0 as usize] = m.ix(ix)),
+            Stmt::LetValue(v, e) => self.each(who, |m| m.vars()[v.0 as usize] = m.expr(e)[0] as i64),
+            Stmt::Set(l, at, e) => self.each(who, |m| {
+                let (at, value) = (m.ix(at) as usize, m.expr(e));
+                assert_eq!(value.len(), m.kernel.locals[l.0 as usize].lanes as usize, "{}: lanes of a local", m.kernel.name);
+                m.threads[m.now].locals[l.0 as usize][at] = value;
+            }),
+            Stmt::Store { buf, at, value, valid } => self.each(who, |m| {
+                let value = m.expr(value);
+                let at = m.ix(at);
+                m.aligned(*buf, at, value.len());
+                let n = m.lanes_valid(value.len(), valid);
                 for (i, x) in value.into_iter().enumerate().take(n) {
-                    *self.cell(*buf, at + i as i64) = x;
+                    *m.cell(*buf, at + i as i64, true) = x;
                 }
-            }
+            }),
             Stmt::If { a, b, then, otherwise } => {
-                let taken = self.ix(a) < self.ix(b);
-                self.block(if taken { then } else { otherwise });
+                let (yes, no): (Vec<usize>, Vec<usize>) = who.iter().partition(|t| self.of(**t, a) < self.of(**t, b));
+                for (body, who) in [(then, yes), (otherwise, no)] {
+                    if !who.is_empty() {
+                        self.block(body, &who);
+                    }
+                }
             }
             Stmt::Transpose { src, at, src_row, dst, to, dst_row } => {
                 let n = self.tile_width();
                 let (at, to) = (self.ix(at), self.ix(to));
                 for i in 0..n {
                     for j in 0..n {
-                        let x = *self.cell(*src, at + i * src_row + j);
-                        *self.cell(*dst, to + j * dst_row + i) = x;
+                        let x = *self.cell(*src, at + i * src_row + j, false);
+                        *self.cell(*dst, to + j * dst_row + i, true) = x;
                     }
                 }
+            }
+            Stmt::Barrier => {
+                let all = self.threads.len();
+                assert_eq!(who.len(), all, "{}: {} of {all} threads reach a barrier", self.kernel.name, who.len());
+                self.barriers += 1;
             }
         }
     }
@@ -82,37 +149,84 @@ impl Machine<'_> {
         valid.as_ref().map_or(lanes, |v| self.ix(v).clamp(0, lanes as i64) as usize)
     }
 
-    fn cell(&mut self, buf: Buf, at: i64) -> &mut f64 {
-        let (name, memory) = match buf {
-            Buf::Arg(i) => (format!("a{i}"), &mut self.buffers[i]),
-            Buf::Scratch(i) => (format!("s{i}"), &mut self.scratch[i]),
+    /// A buffer that is addressed in vectors is so everywhere.
+    fn aligned(&self, buf: Buf, at: i64, lanes: usize) {
+        let width = match buf {
+            Buf::Arg(i) => self.kernel.widths[i],
+            Buf::Shared(i) => self.kernel.shared[i].lanes,
+            Buf::Scratch(_) => 1,
+        } as usize;
+        assert!(width == 1 || lanes == width && at % width as i64 == 0, "{}: {lanes} lanes at {at} of {buf:?}, {width} wide", self.kernel.name);
+    }
+
+    fn cell(&mut self, buf: Buf, at: i64, write: bool) -> &mut f64 {
+        let name = &self.kernel.name;
+        let (memory, seen) = match buf {
+            Buf::Arg(i) => (&mut self.buffers[i], Some(&mut self.seen[i])),
+            Buf::Scratch(i) => (&mut self.scratch[i], None),
+            Buf::Shared(i) => (&mut self.shared[i], Some(&mut self.seen_shared[i])),
         };
-        let len = memory.len();
-        usize::try_from(at).ok().and_then(|i| memory.get_mut(i)).unwrap_or_else(|| panic!("{}: {name}[{at}] of {len}", self.kernel.name))
+        let (len, place) = (memory.len(), usize::try_from(at).unwrap_or(usize::MAX));
+        let Some(cell) = memory.get_mut(place) else { panic!("{name}: {buf:?}[{at}] of {len}") };
+        if let Some(seen) = seen.filter(|_| self.kernel.cube.is_some()) {
+            let clash = seen[place].touch((self.cube, self.now, self.barriers), write);
+            assert!(!clash, "{name}: thread {} of cube {} meets another at {buf:?}[{at}] with no barrier between them", self.now, self.cube);
+        }
+        cell
+    }
+
+    /// An index as a thread sees it.
+    fn of(&self, thread: usize, ix: &Ix) -> i64 {
+        let two = |a: &Ix, b: &Ix| (self.of(thread, a), self.of(thread, b));
+        let value = match ix {
+            Ix::Const(n) => *n,
+            Ix::Var(v) => return self.threads[thread].vars[v.0 as usize],
+            Ix::Add(a, b) => {
+                let (a, b) = two(a, b);
+                a + b
+            }
+            Ix::Sub(a, b) => {
+                let (a, b) = two(a, b);
+                a - b
+            }
+            Ix::Mul(a, b) => {
+                let (a, b) = two(a, b);
+                a * b
+            }
+            Ix::Div(a, b) => {
+                let (a, b) = two(a, b);
+                a / b
+            }
+            Ix::Rem(a, b) => {
+                let (a, b) = two(a, b);
+                a % b
+            }
+            Ix::Min(a, b) => {
+                let (a, b) = two(a, b);
+                a.min(b)
+            }
+            Ix::Max(a, b) => {
+                let (a, b) = two(a, b);
+                a.max(b)
+            }
+        };
+        assert!(value >= 0 || self.kernel.cube.is_none() || matches!(ix, Ix::Min(..) | Ix::Max(..)), "{}: an index is {value}", self.kernel.name);
+        value
     }
 
     fn ix(&self, ix: &Ix) -> i64 {
-        match ix {
-            Ix::Const(n) => *n,
-            Ix::Var(v) => self.vars[v.0 as usize],
-            Ix::Add(a, b) => self.ix(a) + self.ix(b),
-            Ix::Sub(a, b) => self.ix(a) - self.ix(b),
-            Ix::Mul(a, b) => self.ix(a) * self.ix(b),
-            Ix::Div(a, b) => self.ix(a) / self.ix(b),
-            Ix::Rem(a, b) => self.ix(a) % self.ix(b),
-            Ix::Min(a, b) => self.ix(a).min(self.ix(b)),
-            Ix::Max(a, b) => self.ix(a).max(self.ix(b)),
-        }
+        self.of(self.now, ix)
     }
 
     fn expr(&mut self, e: &Expr) -> Vec<f64> {
         match e {
             Expr::Const(x, Elem::F32) => vec![f64::from(*x as f32)],
             Expr::Const(x, _) => vec![*x],
-            Expr::Local(l, at) => self.locals[l.0 as usize][self.ix(at) as usize].clone(),
+            Expr::Local(l, at) => self.threads[self.now].locals[l.0 as usize][self.ix(at) as usize].clone(),
             Expr::Load { buf, at, lanes, valid } => {
                 let (at, n) = (self.ix(at), self.lanes_valid(*lanes as usize, valid));
-                (0..*lanes as usize).map(|i| if i < n { *self.cell(*buf, at + i as i64) } else { 0.0 }).collect()
+                self.aligned(*buf, at, *lanes as usize);
+                (0..*lanes as usize).map(|i| if i < n { *self.cell(*buf, at + i as i64, false) } else { 0.0 }).collect()
             }
             Expr::Splat(x, n) => vec![self.expr(x)[0]; *n as usize],
             Expr::Index(i) => vec![self.ix(i) as f64],
@@ -138,6 +252,7 @@ impl Machine<'_> {
                 (0..a.len()).map(|i| if (i as i64) < n { a[i] } else { b[i] }).collect()
             }
             Expr::Lanes(red, x) => vec![halve(*red, self.expr(x))],
+            Expr::Lane(x, i) => vec![self.expr(x)[*i as usize]],
             Expr::Random { key, counter } => {
                 let (k, c) = (self.expr(key), self.expr(counter));
                 (0..c.len()).map(|i| f64::from(ir::random_bits(k[i.min(k.len() - 1)] as i64 as u32, c[i] as i64 as u32))).collect()
@@ -151,21 +266,20 @@ impl Machine<'_> {
     }
 }
 
-impl Kernel {
-    /// The element type of an expression of this kernel.
-    pub fn elem(&self, e: &Expr) -> Elem {
-        match e {
-            Expr::Const(_, t) | Expr::Cast(t, _) => *t,
-            Expr::Local(l, _) => self.locals[l.0 as usize].elem,
-            Expr::Load { buf: Buf::Arg(i), .. } => self.params[*i].elem,
-            Expr::Load { .. } | Expr::Fma(..) | Expr::Lanes(..) | Expr::Un(..) => Elem::F32,
-            Expr::Splat(x, _) => self.elem(x),
-            Expr::Index(_) | Expr::Ramp { .. } => Elem::I32,
-            Expr::Bin(Bin::Lt | Bin::Le | Bin::Eq, ..) => Elem::Bool,
-            Expr::Bin(_, x, _) => self.elem(x),
-            Expr::Select(_, a, _) | Expr::Keep { a, .. } => self.elem(a),
-            Expr::Random { .. } => Elem::U32,
+impl Access {
+    /// Notes an access, and says whether it meets another thread's with nothing to order them: of the same cube since its last barrier,
+    /// or of another cube at any time.
+    fn touch(&mut self, (cube, thread, barriers): (i64, usize, usize), write: bool) -> bool {
+        let meets = |c: i64, t: Option<usize>, b: usize| c != cube || (b == barriers && t != Some(thread));
+        let mut clash = self.write.is_some_and(|(c, t, b)| meets(c, Some(t), b));
+        if write {
+            clash |= self.read.is_some_and(|(c, t, b)| meets(c, t, b));
+            self.write = Some((cube, thread, barriers));
+        } else {
+            let alone = self.read.is_none_or(|(c, t, b)| c == cube && (t == Some(thread) || b < barriers));
+            self.read = Some((cube, alone.then_some(thread), barriers));
         }
+        clash
     }
 }
 

@@ -1,8 +1,9 @@
 //! The kernel language: a small structured program of loops, typed vectors, register tiles and guarded loads and stores.
 //!
-//! A kernel computes the units `lo..hi` of its work; units are independent, so any partition gives the same bits. Locals are mutable
-//! arrays (register tiles) whose indices are constants once unrolled loops are unrolled. How operands are packed and staged stands here
-//! in plain sight; printers have one arm a statement.
+//! A kernel for a CPU computes the units `lo..hi` of its work; units are independent, so any partition gives the same bits. A kernel for
+//! a GPU is run by cubes of threads that share memory and meet at barriers. Locals are mutable arrays (register tiles) whose indices are
+//! constants once unrolled loops are unrolled. How operands are packed and staged stands here in plain sight; printers have one arm a
+//! statement.
 
 use ir::{Bin, Red, Un};
 use std::fmt::{self, Display};
@@ -29,9 +30,9 @@ impl Elem {
             ir::DType::Tuple => panic!("a tuple is not an element"),
         }
     }
-    /// Bytes in memory.
+    /// Bytes in memory. Truth is a whole word there: GPUs have no smaller stores.
     pub fn bytes(self) -> usize {
-        if self == Elem::Bool { 1 } else { 4 }
+        4
     }
 }
 
@@ -54,7 +55,7 @@ pub struct Var(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LocalId(pub u32);
 
-/// Index arithmetic, in 64 bits. Operators fold constants.
+/// Index arithmetic: in 64 bits on a CPU; on a GPU in 32 without a sign, so that no step may go below 0. Operators fold constants.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[allow(missing_docs)]
 pub enum Ix {
@@ -176,6 +177,8 @@ pub enum Buf {
     Arg(usize),
     /// A region of this thread's scratch memory, `f32`.
     Scratch(usize),
+    /// A region that the threads of a cube share.
+    Shared(usize),
 }
 
 /// A value of one or several lanes. Scalars meet vectors by `Splat` alone.
@@ -216,6 +219,8 @@ pub enum Expr {
     },
     /// The sum or maximum of the lanes, in a fixed order.
     Lanes(Red, Box<Expr>),
+    /// One lane of a vector.
+    Lane(Box<Expr>, u32),
     /// The random bits of a counter under a key.
     Random {
         key: Box<Expr>,
@@ -248,6 +253,10 @@ impl Expr {
     pub fn fma(a: Expr, b: Expr, c: Expr) -> Expr {
         Expr::Fma(Box::new(a), Box::new(b), Box::new(c))
     }
+    /// One lane of a vector.
+    pub fn lane(self, i: u32, lanes: u32) -> Expr {
+        if lanes == 1 { self } else { Expr::Lane(Box::new(self), i) }
+    }
     /// An elementwise function.
     pub fn un(un: Un, x: Expr) -> Expr {
         Expr::Un(un, Box::new(x))
@@ -255,6 +264,18 @@ impl Expr {
     /// An elementwise function of two.
     pub fn bin(bin: Bin, a: Expr, b: Expr) -> Expr {
         Expr::Bin(bin, Box::new(a), Box::new(b))
+    }
+}
+
+impl Expr {
+    /// What an expression is made of.
+    pub fn operands(&self) -> Vec<&Expr> {
+        match self {
+            Expr::Const(..) | Expr::Local(..) | Expr::Load { .. } | Expr::Index(_) | Expr::Ramp { .. } => vec![],
+            Expr::Splat(x, _) | Expr::Un(_, x) | Expr::Cast(_, x) | Expr::Lanes(_, x) | Expr::Lane(x, _) => vec![x],
+            Expr::Bin(_, a, b) | Expr::Keep { a, b, .. } | Expr::Random { key: a, counter: b } => vec![a, b],
+            Expr::Fma(a, b, c) | Expr::Select(a, b, c) => vec![a, b, c],
+        }
     }
 }
 
@@ -279,6 +300,8 @@ pub enum Stmt {
     /// dst[j·dst_row + i] = src[i·src_row + j] for a square tile as wide as a vector.
     #[allow(missing_docs)]
     Transpose { src: Buf, at: Ix, src_row: i64, dst: Buf, to: Ix, dst_row: i64 },
+    /// Every thread of the cube gets here before any goes on; what was written before is seen after.
+    Barrier,
 }
 
 /// A local array.
@@ -300,6 +323,17 @@ pub struct Param {
     pub written: bool,
 }
 
+/// Memory that the threads of a cube share.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub struct Shared {
+    pub elem: Elem,
+    /// Lanes of every access.
+    pub lanes: u32,
+    /// Elements, not vectors.
+    pub count: usize,
+}
+
 /// A kernel.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Kernel {
@@ -307,19 +341,53 @@ pub struct Kernel {
     pub name: String,
     /// Its buffers.
     pub params: Vec<Param>,
-    /// Independent pieces of work.
+    /// Independent pieces of work: what threads divide, or cubes.
     pub units: usize,
+    /// Threads of a cube; `None` for a kernel of a CPU.
+    pub cube: Option<usize>,
+    /// Lanes of every access to a buffer, by parameter, where they are all the same and aligned; else 1.
+    pub widths: Vec<u32>,
+    /// Memory a cube's threads share.
+    pub shared: Vec<Shared>,
     /// Sizes of the scratch regions, in floats.
     pub scratch: Vec<usize>,
     /// Local arrays.
     pub locals: Vec<Local>,
-    /// Names of index variables; the first two are `lo` and `hi`.
+    /// Names of index variables; the first two are `lo` and `hi`, or the number of the cube and of the thread in it.
     pub vars: Vec<String>,
     /// The body.
     pub body: Vec<Stmt>,
 }
 
 impl Kernel {
+    /// The element type of an expression of this kernel.
+    pub fn elem(&self, e: &Expr) -> Elem {
+        match e {
+            Expr::Const(_, t) | Expr::Cast(t, _) => *t,
+            Expr::Local(l, _) => self.locals[l.0 as usize].elem,
+            Expr::Load { buf: Buf::Arg(i), .. } => self.params[*i].elem,
+            Expr::Load { buf: Buf::Shared(i), .. } => self.shared[*i].elem,
+            Expr::Load { .. } | Expr::Fma(..) | Expr::Lanes(..) | Expr::Un(..) => Elem::F32,
+            Expr::Splat(x, _) | Expr::Lane(x, _) => self.elem(x),
+            Expr::Index(_) | Expr::Ramp { .. } => Elem::I32,
+            Expr::Bin(Bin::Lt | Bin::Le | Bin::Eq, ..) => Elem::Bool,
+            Expr::Bin(_, x, _) => self.elem(x),
+            Expr::Select(_, a, _) | Expr::Keep { a, .. } => self.elem(a),
+            Expr::Random { .. } => Elem::U32,
+        }
+    }
+
+    /// The lanes of an expression of this kernel.
+    pub fn lanes(&self, e: &Expr) -> u32 {
+        match e {
+            Expr::Const(..) | Expr::Index(_) | Expr::Lanes(..) | Expr::Lane(..) => 1,
+            Expr::Local(l, _) => self.locals[l.0 as usize].lanes,
+            Expr::Load { lanes, .. } | Expr::Splat(_, lanes) | Expr::Ramp { lanes, .. } => *lanes,
+            Expr::Select(_, a, _) | Expr::Random { counter: a, .. } => self.lanes(a),
+            _ => self.lanes(e.operands()[0]),
+        }
+    }
+
     /// Floats of scratch memory a thread needs.
     pub fn scratch_floats(&self) -> usize {
         self.scratch_offsets().1
@@ -351,8 +419,34 @@ impl Writer {
     /// A kernel without a body.
     pub fn new(name: &str, params: Vec<Param>, units: usize) -> Writer {
         let vars = vec!["lo".to_string(), "hi".into()];
-        let kernel = Kernel { name: name.into(), params, units, scratch: vec![], locals: vec![], vars, body: vec![] };
+        let widths = vec![1; params.len()];
+        let (name, none) = (name.into(), vec![]);
+        let kernel = Kernel { name, params, units, cube: None, widths, shared: vec![], scratch: none, locals: vec![], vars, body: vec![] };
         Writer { kernel, open: vec![vec![]] }
+    }
+    /// A kernel without a body, for cubes of threads.
+    pub fn cubes(name: &str, params: Vec<Param>, cubes: usize, threads: usize) -> Writer {
+        let mut w = Writer::new(name, params, cubes);
+        w.kernel.cube = Some(threads);
+        w.kernel.vars = vec!["cube".into(), "thread".into()];
+        w
+    }
+    /// The number of the cube.
+    pub fn cube(&self) -> Ix {
+        Ix::Var(Var(0))
+    }
+    /// The number of the thread in its cube.
+    pub fn thread(&self) -> Ix {
+        Ix::Var(Var(1))
+    }
+    /// A fresh region that the cube's threads share, of so many elements in vectors of `lanes`.
+    pub fn shared(&mut self, elem: Elem, lanes: u32, count: usize) -> Buf {
+        self.kernel.shared.push(Shared { elem, lanes, count });
+        Buf::Shared(self.kernel.shared.len() - 1)
+    }
+    /// Waits for the cube's other threads.
+    pub fn barrier(&mut self) {
+        self.push(Stmt::Barrier);
     }
     /// First unit to compute.
     pub fn lo(&self) -> Ix {
@@ -452,17 +546,28 @@ pub fn load(buf: Buf, at: Ix, lanes: u32, valid: Option<Ix>) -> Expr {
     Expr::Load { buf, at, lanes, valid }
 }
 
+fn lanes(n: u32) -> String {
+    if n == 1 { String::new() } else { format!("x{n}") }
+}
+
 impl Display for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let params: Vec<String> =
-            self.params.iter().enumerate().map(|(i, p)| format!("{}a{i}: {}", if p.written { "mut " } else { "" }, p.elem)).collect();
-        writeln!(f, "kernel {}({}) {} units {{", self.name, params.join(", "), self.units)?;
+        let params: Vec<String> = self
+            .params
+            .iter()
+            .enumerate()
+            .map(|(i, p)| format!("{}a{i}: {}{}", if p.written { "mut " } else { "" }, p.elem, lanes(self.widths[i])))
+            .collect();
+        let shape = self.cube.map_or(format!("{} units", self.units), |threads| format!("{} cubes of {threads}", self.units));
+        writeln!(f, "kernel {}({}) {shape} {{", self.name, params.join(", "))?;
+        for (i, s) in self.shared.iter().enumerate() {
+            writeln!(f, "  shared c{i}: {}{}[{}]", s.elem, lanes(s.lanes), s.count)?;
+        }
         for (i, n) in self.scratch.iter().enumerate() {
             writeln!(f, "  scratch s{i}: f32[{n}]")?;
         }
         for (i, l) in self.locals.iter().enumerate() {
-            let lanes = if l.lanes == 1 { String::new() } else { format!("x{}", l.lanes) };
-            writeln!(f, "  local {}{i}: {}{lanes}[{}]", l.name, l.elem, l.count)?;
+            writeln!(f, "  local {}{i}: {}{}[{}]", l.name, l.elem, lanes(l.lanes), l.count)?;
         }
         for s in &self.body {
             self.print(f, s, 1)?;
@@ -495,6 +600,7 @@ impl Kernel {
         let name = match buf {
             Buf::Arg(i) => format!("a{i}"),
             Buf::Scratch(i) => format!("s{i}"),
+            Buf::Shared(i) => format!("c{i}"),
         };
         let width = if lanes == 1 { String::new() } else { format!("; {lanes}") };
         let mask = valid.as_ref().map_or(String::new(), |v| format!("; {} valid", self.ix(v)));
@@ -519,6 +625,7 @@ impl Kernel {
             Expr::Keep { valid, a, b } => format!("keep({}, {}, {})", self.ix(valid), self.expr(a), self.expr(b)),
             Expr::Lanes(Red::Sum, x) => format!("lane_sum({})", self.expr(x)),
             Expr::Lanes(Red::Max, x) => format!("lane_max({})", self.expr(x)),
+            Expr::Lane(x, i) => format!("{}.{i}", self.expr(x)),
             Expr::Random { key, counter } => format!("random({}, {})", self.expr(key), self.expr(counter)),
         }
     }
@@ -546,6 +653,7 @@ impl Kernel {
                 }
                 writeln!(f, "{pad}}}")
             }
+            Stmt::Barrier => writeln!(f, "{pad}barrier"),
             Stmt::Transpose { src, at, src_row, dst, to, dst_row } => {
                 writeln!(f, "{pad}transpose {} rows {src_row} to {} rows {dst_row}", self.place(src, at, 1, &None), self.place(dst, to, 1, &None))
             }

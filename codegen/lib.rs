@@ -23,7 +23,7 @@ pub mod spec;
 
 pub use interpret::{Memory, interpret};
 pub use kernel::Kernel;
-pub use lower::{Target, lower};
+pub use lower::{Cpu, Gpu, Target, lower};
 pub use program::{Address, Call, Program, Region};
 pub use routine::{Buffer, BufferKind, LoopInput, LoopResult, LoopStep, Place, Routine, Step, Table};
 pub use spec::Spec;

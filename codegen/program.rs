@@ -8,6 +8,9 @@ use crate::spec::Spec;
 use ir::{Graph, Name, Op, Type};
 use std::fmt::{self, Write};
 
+/// Bytes of the widest access of a GPU's thread.
+pub const ALIGN: usize = 16;
+
 /// A compiled graph, but for machine code.
 pub struct Program {
     /// Names and types of main's inputs.
@@ -64,16 +67,30 @@ impl Program {
             let routine = lower(func, &routines, &mut table, outside.as_ref(), rings(graph, i));
             routines.push(routine);
         }
-        let kernels = table.specs.iter().enumerate().map(|(i, s)| lower_kernel(s, &format!("{}_{i}", s.name()), target)).collect();
         let main = graph.main();
-        Program {
+        let mut program = Program {
             inputs: graph.inputs.iter().cloned().zip(main.inputs()).collect(),
             params: graph.params(),
             outputs: graph.outputs.iter().cloned().zip(main.outputs()).collect(),
             routines,
             specs: table.specs,
-            kernels,
+            kernels: vec![],
+        };
+        let aligned = program.aligned();
+        let lower = |(i, s): (usize, &Spec)| lower_kernel(s, &format!("{}_{i}", s.name()), target, &aligned[i]);
+        program.kernels = program.specs.iter().enumerate().map(lower).collect();
+        program
+    }
+
+    /// For each kernel, whether each operand begins at a multiple of [`ALIGN`] bytes in every call.
+    fn aligned(&self) -> Vec<Vec<bool>> {
+        let mut out: Vec<Vec<bool>> = self.specs.iter().map(|s| vec![true; s.params.len()]).collect();
+        for call in self.calls() {
+            for (aligned, arg) in out[call.kernel].iter_mut().zip(&call.args) {
+                *aligned &= arg.offset.is_multiple_of(ALIGN);
+            }
         }
+        out
     }
 
     fn main(&self) -> &Routine {

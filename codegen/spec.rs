@@ -55,6 +55,31 @@ pub struct Dag {
     pub steps: Vec<(Step, Elem)>,
 }
 
+impl Dag {
+    /// These steps after others, one of which is what `Step::Product` was, and where each went.
+    pub fn after(&self, before: Vec<(Step, Elem)>, product: usize) -> (Dag, Vec<usize>) {
+        let (mut steps, mut new) = (before, vec![]);
+        for (step, elem) in &self.steps {
+            let step = match step {
+                Step::Product => {
+                    new.push(product);
+                    continue;
+                }
+                Step::Un(u, x) => Step::Un(*u, new[*x]),
+                Step::Cast(x) => Step::Cast(new[*x]),
+                Step::Bin(f, x, y) => Step::Bin(*f, new[*x], new[*y]),
+                Step::Random(x, y) => Step::Random(new[*x], new[*y]),
+                Step::Select(p, x, y) => Step::Select(new[*p], new[*x], new[*y]),
+                Step::Gather { access, row, rows, index } => Step::Gather { access: access.clone(), row: *row, rows: *rows, index: new[*index] },
+                Step::Load(_) | Step::Const(_) | Step::Index { .. } | Step::Reduce(..) => step.clone(),
+            };
+            steps.push((step, *elem));
+            new.push(steps.len() - 1);
+        }
+        (Dag { steps }, new)
+    }
+}
+
 /// A result and where it goes.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Store {
@@ -149,6 +174,22 @@ impl Spec {
         }
         out.extend(self.stores.iter_mut().map(|s| &mut s.access.strides));
         out
+    }
+
+    /// Puts the dims in another order.
+    pub fn reorder(&mut self, order: &[usize]) {
+        self.dims = order.iter().map(|d| self.dims[*d]).collect();
+        for s in self.strides_mut() {
+            *s = order.iter().map(|d| s[*d]).collect();
+        }
+    }
+
+    /// Appends a dim of size 1.
+    pub fn push_unit(&mut self) {
+        self.dims.push(1);
+        for s in self.strides_mut() {
+            s.push(0);
+        }
     }
 
     /// Removes dims of size 1 and merges neighbours of one class that every access steps over as one. Returns the classes left.

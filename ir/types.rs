@@ -128,11 +128,10 @@ pub enum DType {
 }
 
 impl DType {
-    /// Bytes an element takes in memory.
+    /// Bytes an element takes in memory. Truth takes a word, as GPUs have no smaller stores.
     pub fn bytes(self) -> usize {
         match self {
-            DType::F32 | DType::I32 | DType::U32 => 4,
-            DType::Bool => 1,
+            DType::F32 | DType::I32 | DType::U32 | DType::Bool => 4,
             DType::Tuple => 0,
         }
     }

@@ -4,7 +4,7 @@
 use crate::memory::Block;
 use crate::pool::Pool;
 use codegen::llvm::{Compiled, Entry, compile};
-use codegen::{Address, Program, Region, Target};
+use codegen::{Address, Cpu, Program, Region, Target};
 use ir::{DType, Graph};
 use std::sync::Arc;
 
@@ -51,8 +51,8 @@ impl Session {
     }
 
     /// As [`new`](Self::new), with kernels shaped for a target that may be smaller than this machine: what a test of another one needs.
-    pub fn for_target(graph: &Graph, pool: Arc<Pool>, target: &Target) -> Result<Session, String> {
-        let program = Program::new(graph, target);
+    pub fn for_target(graph: &Graph, pool: Arc<Pool>, target: &Cpu) -> Result<Session, String> {
+        let program = Program::new(graph, &Target::Cpu(*target));
         refuse_too_large(&program, pool.threads())?;
         let (entries, compiled) = compile(&program.kernels, pool.threads())?;
         let block = |ty: &ir::Type| Block::new(ty.bytes());
@@ -177,9 +177,10 @@ impl Session {
         Ok(())
     }
 
-    /// Sets a truth-valued input, a byte an element.
-    pub fn set_bool(&mut self, name: &str, values: &[u8]) -> Result<(), String> {
-        self.input(name, DType::Bool, values.len())?.bytes_mut().copy_from_slice(values);
+    /// Sets a truth-valued input, a word an element in memory.
+    pub fn set_bool(&mut self, name: &str, values: &[bool]) -> Result<(), String> {
+        let words: Vec<i32> = values.iter().map(|x| i32::from(*x)).collect();
+        self.input(name, DType::Bool, values.len())?.i32s_mut().copy_from_slice(&words);
         Ok(())
     }
 

@@ -1,5 +1,5 @@
 use crate::common::{bound, difference, environment, gpt, llama};
-use codegen::Target;
+use codegen::Cpu;
 use ir::{DType, Env, Graph, Value, eval};
 use passes::{Opt, optimize};
 use runtime::{Pool, Session};
@@ -12,7 +12,7 @@ pub fn run(graph: &Graph, env: &Env, threads: usize) -> HashMap<String, Value> {
 }
 
 /// The same with kernels shaped for a target.
-pub fn run_for(graph: &Graph, env: &Env, threads: usize, target: &Target) -> HashMap<String, Value> {
+pub fn run_for(graph: &Graph, env: &Env, threads: usize, target: &Cpu) -> HashMap<String, Value> {
     let mut s = Session::for_target(graph, Arc::new(Pool::new(threads)), target).unwrap();
     s.poison();
     for (name, ty) in graph.inputs.iter().zip(graph.main().inputs()) {
@@ -21,7 +21,7 @@ pub fn run_for(graph: &Graph, env: &Env, threads: usize, target: &Target) -> Has
             DType::F32 => s.set_f32(name, &data.iter().map(|x| *x as f32).collect::<Vec<_>>()).unwrap(),
             DType::I32 => s.set_i32(name, &data.iter().map(|x| *x as i32).collect::<Vec<_>>()).unwrap(),
             DType::U32 => s.set_u32(name, &data.iter().map(|x| *x as u32).collect::<Vec<_>>()).unwrap(),
-            DType::Bool => s.set_bool(name, &data.iter().map(|x| *x as u8).collect::<Vec<_>>()).unwrap(),
+            DType::Bool => s.set_bool(name, &data.iter().map(|x| *x != 0.0).collect::<Vec<_>>()).unwrap(),
             DType::Tuple => unreachable!(),
         }
     }
@@ -36,8 +36,9 @@ pub fn run_for(graph: &Graph, env: &Env, threads: usize, target: &Target) -> Has
         let block = s.output(name).unwrap();
         let data: Vec<f64> = match ty.dtype {
             DType::F32 => block.f32s()[..ty.count()].iter().map(|x| f64::from(*x)).collect(),
-            DType::Bool => block.bytes()[..ty.count()].iter().map(|x| f64::from(*x)).collect(),
-            DType::I32 => block.bytes().chunks(4).take(ty.count()).map(|c| f64::from(i32::from_le_bytes(c.try_into().unwrap()))).collect(),
+            DType::I32 | DType::Bool => {
+                block.bytes().chunks(4).take(ty.count()).map(|c| f64::from(i32::from_le_bytes(c.try_into().unwrap()))).collect()
+            }
             DType::U32 => block.bytes().chunks(4).take(ty.count()).map(|c| f64::from(u32::from_le_bytes(c.try_into().unwrap()))).collect(),
             DType::Tuple => unreachable!(),
         };
@@ -92,9 +93,9 @@ fn large_products_are_as_evaluated() {
         let env = environment(&graph, 1, 3);
         let want = eval(&graph, &env).unwrap();
         for target in [
-            Target { lanes: 16, registers: 32, cache: 1 << 16 },
-            Target { lanes: 8, registers: 16, cache: 1 << 20 },
-            Target { lanes: 4, registers: 16, cache: 1 << 14 },
+            Cpu { lanes: 16, registers: 32, cache: 1 << 16 },
+            Cpu { lanes: 8, registers: 16, cache: 1 << 20 },
+            Cpu { lanes: 4, registers: 16, cache: 1 << 14 },
         ] {
             if target.lanes > codegen::llvm::host().target.lanes {
                 continue;

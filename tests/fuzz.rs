@@ -3,8 +3,8 @@
 use crate::common::{Random, difference, environment};
 use crate::compiled::{run, run_for};
 use crate::random_graphs::{random_graph, with_loss};
-use codegen::kernel::{Elem, Kernel, Stmt};
-use codegen::{BufferKind, Memory, Program, Step, Target, interpret};
+use codegen::kernel::{Kernel, Stmt};
+use codegen::{BufferKind, Cpu, Gpu, Memory, Program, Step, Target, interpret};
 use ir::{Env, Graph, Value, eval, verify};
 use passes::{Opt, optimize};
 use proptest::prelude::*;
@@ -46,8 +46,9 @@ fn check_forward(seed: u32) {
     let env = environment(&graph, seed, 3);
     compare(&graph, &env, &format!("seed {seed}, as written"));
     // machines with shorter vectors, as far as this one can run their kernels
-    let other = &TARGETS[r.below(3)];
-    if other.lanes <= codegen::llvm::host().target.lanes {
+    if let Target::Cpu(other) = &TARGETS[r.below(3)]
+        && other.lanes <= codegen::llvm::host().target.lanes
+    {
         compare_with(&graph, &env, &format!("seed {seed}, for {other:?}"), &run_for(&graph, &env, 2, other));
     }
     let fused = optimize(&graph, None, Opt::Egg).unwrap().fused;
@@ -99,7 +100,7 @@ proptest! {
 }
 
 /// Interprets a program of one function, kernel by kernel, after `edit` has had its way with each.
-fn interpreted(graph: &Graph, env: &Env, target: &Target, edit: &dyn Fn(&mut Kernel)) -> Vec<Value> {
+pub fn interpreted(graph: &Graph, env: &Env, target: &Target, edit: &mut dyn FnMut(&mut Kernel)) -> Vec<Value> {
     let program = Program::new(graph, target);
     let routine = &program.routines[0];
     let mut memory: BTreeMap<(u8, usize), Memory> = BTreeMap::new();
@@ -122,15 +123,17 @@ fn interpreted(graph: &Graph, env: &Env, target: &Target, edit: &dyn Fn(&mut Ker
         edit(&mut k);
         let mut buffers: Vec<Memory> = vec![];
         for (arg, param) in args.iter().zip(&k.params) {
-            let elements = routine.buffers[*arg].bytes / if param.elem == Elem::Bool { 1 } else { 4 };
+            let elements = routine.buffers[*arg].bytes / param.elem.bytes();
             let mut m = memory.remove(&key(*arg)).unwrap_or_default();
             m.resize(elements.max(m.len()), f64::NAN);
             // one buffer may be several operands: each sees what is there
             memory.insert(key(*arg), m.clone());
             buffers.push(m);
         }
-        for unit in 0..k.units as i64 {
-            interpret(&k, &mut buffers, unit, unit + 1);
+        // cubes are watched together, for one must not touch what another does
+        let step = if k.cube.is_some() { k.units.max(1) } else { 1 };
+        for unit in (0..k.units).step_by(step) {
+            interpret(&k, &mut buffers, unit as i64, (unit + step) as i64);
         }
         for ((arg, param), m) in args.iter().zip(&k.params).zip(buffers) {
             if param.written {
@@ -142,10 +145,12 @@ fn interpreted(graph: &Graph, env: &Env, target: &Target, edit: &dyn Fn(&mut Ker
     routine.results.iter().zip(&program.outputs).map(|(r, o)| value(r, &o.1)).collect()
 }
 
-const TARGETS: [Target; 3] = [
-    Target { lanes: 16, registers: 32, cache: 1 << 20 },
-    Target { lanes: 8, registers: 16, cache: 1 << 14 },
-    Target { lanes: 4, registers: 32, cache: 1 << 12 },
+const TARGETS: [Target; 5] = [
+    Target::Cpu(Cpu { lanes: 16, registers: 32, cache: 1 << 20 }),
+    Target::Cpu(Cpu { lanes: 8, registers: 16, cache: 1 << 14 }),
+    Target::Cpu(Cpu { lanes: 4, registers: 32, cache: 1 << 12 }),
+    Target::Gpu(Gpu { processors: 1, shared: 16 << 10 }),
+    Target::Gpu(Gpu { processors: 100, shared: 16 << 10 }),
 ];
 
 proptest! {
@@ -158,7 +163,7 @@ proptest! {
         let graph = random_graph(&mut r, n, false, true, false);
         let env = environment(&graph, seed, 3);
         let want = eval(&graph, &env).unwrap();
-        for (name, have) in graph.outputs.iter().zip(interpreted(&graph, &env, &TARGETS[r.below(3)], &|_| {})) {
+        for (name, have) in graph.outputs.iter().zip(interpreted(&graph, &env, &TARGETS[r.below(5)], &mut |_| {})) {
             let w = &want[name];
             let scale = w.data.iter().fold(1.0f64, |m, x| m.max(x.abs()));
             let d = difference(&have, w) * w.data.iter().fold(1e-30f64, |m, x| m.max(x.abs()));
@@ -188,9 +193,9 @@ fn a_wrong_kernel_is_caught() {
     let graph: Graph = text.parse().unwrap();
     let env = environment(&graph, 1, 3);
     let want = &eval(&graph, &env).unwrap()["y"];
-    let right = interpreted(&graph, &env, &TARGETS[0], &|_| {});
+    let right = interpreted(&graph, &env, &TARGETS[0], &mut |_| {});
     assert!(difference(&right[0], want) < 1e-5);
-    let wrong = interpreted(&graph, &env, &TARGETS[0], &|k| assert!(shorten(&mut k.body)));
+    let wrong = interpreted(&graph, &env, &TARGETS[0], &mut |k| assert!(shorten(&mut k.body)));
     let off = difference(&wrong[0], want);
     assert!(off.is_nan() || off > 1e-3, "the comparison must see a kernel that stops early");
 }

@@ -10,6 +10,8 @@ mod compiled;
 mod docs;
 /// Random programs at every level, and a wrong kernel caught.
 mod fuzz;
+/// Kernels for graphics processors.
+mod gpu;
 /// Every pullback against differences, and a wrong one caught.
 mod grads;
 /// Errors of the vector functions.

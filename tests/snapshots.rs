@@ -1,6 +1,6 @@
 //! Snapshots: one block of each model at every stage, and each kernel template with the LLVM text LLVM's verifier has accepted.
 
-use codegen::{Program, Target, llvm};
+use codegen::{Cpu, Program, Target, llvm};
 use ir::Graph;
 use models::{Gpt, Llama, Model};
 use passes::{Opt, optimize};
@@ -36,12 +36,12 @@ fn llama_block() {
 }
 
 /// A machine with short vectors, so that texts can be read.
-const TARGET: Target = Target { lanes: 4, registers: 16, cache: 1 << 16 };
+const TARGET: Cpu = Cpu { lanes: 4, registers: 16, cache: 1 << 16 };
 
 #[track_caller]
 fn kernels(name: &str, text: &str) {
     let graph: Graph = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));
-    let program = Program::new(&graph, &TARGET);
+    let program = Program::new(&graph, &Target::Cpu(TARGET));
     let mut out = format!("----- IR\n{graph}");
     for (spec, kernel) in program.specs.iter().zip(&program.kernels) {
         let llvm = llvm::text(kernel, &TARGET).expect("LLVM's verifier accepts it");

@@ -1,6 +1,6 @@
 //! Training: resuming is as if nothing had happened, and nothing T×T is ever in memory.
 
-use codegen::{Program, Target};
+use codegen::{Cpu, Program, Target};
 use ir::{Graph, Op};
 use llm::{Config, DataConfig, Outcome, TrainConfig, Trainer};
 use models::{Gpt, Model};
@@ -124,7 +124,7 @@ fn nothing_quadratic_is_materialised() {
     }
     let count = |name: &str| joint.funcs.iter().flat_map(|f| &f.nodes).filter(|n| n.op.name() == name).count();
     assert_eq!((count("attention"), count("attention_bwd")), (1, 1), "one a block, forward and backward");
-    let program = Program::new(&joint, &Target { lanes: 16, registers: 32, cache: 1 << 20 });
+    let program = Program::new(&joint, &Target::Cpu(Cpu { lanes: 16, registers: 32, cache: 1 << 20 }));
     let (heads, vocab, width) = (12, 50257, 3072);
     let largest = batch * t * vocab.max(width) * 4 + 64;
     for r in &program.routines[..program.routines.len() - 1] {
@@ -146,7 +146,7 @@ fn depth_does_not_matter() {
         let stages = optimize(&graph, Some("loss"), Opt::Egg).unwrap();
         assert!(stages.reports.iter().all(|r| r.saturation.saturated && r.method == passes::Method::Exact), "no cap is hit, every plan is optimal");
         let joint = stages.joint.unwrap();
-        let program = Program::new(&joint, &Target { lanes: 16, registers: 32, cache: 1 << 20 });
+        let program = Program::new(&joint, &Target::Cpu(Cpu { lanes: 16, registers: 32, cache: 1 << 20 }));
         (joint.to_string().lines().count(), program.kernels.len(), program.calls().len())
     };
     let (twelve, many) = (lowered(12), lowered(48));

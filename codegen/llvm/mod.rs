@@ -6,7 +6,7 @@ mod math;
 mod print;
 
 use crate::kernel::Kernel;
-use crate::lower::Target;
+use crate::lower::Cpu;
 use inkwell::OptimizationLevel;
 use inkwell::context::Context;
 use inkwell::llvm_sys::error::{LLVMErrorRef, LLVMGetErrorMessage};
@@ -33,7 +33,7 @@ pub struct Host {
     /// LLVM's list of its features.
     pub features: String,
     /// What kernels need to know.
-    pub target: Target,
+    pub target: Cpu,
 }
 
 /// Probes this machine.
@@ -47,7 +47,7 @@ pub fn host() -> Host {
         (.., true) => (4, 32),
         _ => (4, 16),
     };
-    Host { cpu, features, target: Target { lanes, registers, cache: cache_bytes() } }
+    Host { cpu, features, target: Cpu { lanes, registers, cache: cache_bytes() } }
 }
 
 /// The second-level cache of one core; 1 MiB where the system does not tell.
@@ -75,7 +75,7 @@ fn machine() -> Result<TargetMachine, String> {
 }
 
 /// The LLVM text of a kernel before LLVM's passes, accepted by its verifier, without this machine's name and features.
-pub fn text(kernel: &Kernel, target: &Target) -> Result<String, String> {
+pub fn text(kernel: &Kernel, target: &Cpu) -> Result<String, String> {
     let context = Context::create();
     let module = context.create_module("kernel");
     print::print(&context, &module, kernel, &kernel.name, &machine()?, target.lanes);

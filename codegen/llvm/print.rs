@@ -156,6 +156,7 @@ impl<'c> Printer<'c, '_> {
             }
             Stmt::Store { buf, at, value, valid } => self.store(*buf, at, value, valid),
             Stmt::If { a, b, then, otherwise } => self.branch(a, b, then, otherwise),
+            Stmt::Barrier => unreachable!("a CPU's kernel has no barrier"),
             Stmt::Transpose { src, at, src_row, dst, to, dst_row } => self.transpose((*src, at, *src_row), (*dst, to, *dst_row)),
         }
     }
@@ -254,13 +255,14 @@ impl<'c> Printer<'c, '_> {
         let base = match buf {
             Buf::Arg(i) => self.args[i],
             Buf::Scratch(i) => self.scratch[i],
+            Buf::Shared(_) => unreachable!("a CPU's kernel shares no memory"),
         };
         self.offset(base, self.memory_type(self.elem_of(buf), 1), self.ix(at))
     }
 
-    /// Truth is a byte in memory.
+    /// Truth is a word in memory.
     fn memory_type(&self, elem: Elem, lanes: u32) -> BasicTypeEnum<'c> {
-        vector(if elem == Elem::Bool { self.context.i8_type().into() } else { self.lane_type(elem) }, lanes)
+        vector(if elem == Elem::Bool { self.context.i32_type().into() } else { self.lane_type(elem) }, lanes)
     }
 
     fn load(&self, buf: Buf, at: &Ix, lanes: u32, valid: &Option<Ix>) -> V<'c> {
@@ -412,6 +414,10 @@ impl<'c> Printer<'c, '_> {
                 }
                 let zero = self.context.i32_type().const_zero();
                 self.builder.build_extract_element(x.into_vector_value(), zero, "").expect(POSITIONED)
+            }
+            Expr::Lane(x, i) => {
+                let (x, i) = (self.expr(x), self.context.i32_type().const_int((*i).into(), false));
+                self.builder.build_extract_element(x.into_vector_value(), i, "").expect(POSITIONED)
             }
             Expr::Random { key, counter } => {
                 let (key, counter) = (self.expr(key), self.expr(counter));

@@ -3,7 +3,7 @@
 //! FlashAttention-2 (Dao 2023), with whole rows of a query block at a time, which a CPU's cache holds: the softmax needs no rescaling.
 //! Heads are independent; the backward of grouped heads goes through a group one head after the other.
 
-use super::Target;
+use super::Cpu;
 use super::point::access_at;
 use super::rows::split_index;
 use super::tile::{Acc, Panel};
@@ -17,7 +17,7 @@ const TILES: usize = 16;
 /// What is the same for every head.
 struct Shape<'a> {
     h: &'a Heads,
-    target: Target,
+    target: Cpu,
     /// Rows and vectors of the register tile.
     rows: usize,
     vectors: usize,
@@ -52,7 +52,7 @@ impl Matrix {
 }
 
 impl<'a> Shape<'a> {
-    fn new(h: &'a Heads, target: &Target, w: &mut Writer, scale: usize) -> Shape<'a> {
+    fn new(h: &'a Heads, target: &Cpu, w: &mut Writer, scale: usize) -> Shape<'a> {
         let (rows, vectors) = target.tile(h.keys.max(h.depth));
         let width = vectors * target.lanes as usize;
         let local = w.local("scale", Elem::F32, 1, 1);
@@ -148,7 +148,7 @@ impl<'a> Shape<'a> {
 }
 
 /// Operands: q, k, v, scale, o, lse.
-pub(crate) fn forward(spec: &Spec, h: &Heads, name: &str, target: &Target) -> Kernel {
+pub(crate) fn forward(spec: &Spec, h: &Heads, name: &str, target: &Cpu) -> Kernel {
     let mut w = Writer::new(name, spec.params.clone(), h.heads.iter().product());
     let s = Shape::new(h, target, &mut w, 3);
     let panels = w.scratch(s.pitch * h.depth);
@@ -224,7 +224,7 @@ fn reduce(red: Red, x: Expr, lanes: u32) -> Expr {
 }
 
 /// Operands: q, k, v, o, lse, do, scale, dq, dk, dv. A unit is a head of k and v with all query heads that read it.
-pub(crate) fn backward(spec: &Spec, h: &Heads, name: &str, target: &Target) -> Kernel {
+pub(crate) fn backward(spec: &Spec, h: &Heads, name: &str, target: &Cpu) -> Kernel {
     let group = h.labels.group as usize;
     let mut units = h.heads.clone();
     if let (Some(last), true) = (units.last_mut(), group > 1) {

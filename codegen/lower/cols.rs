@@ -1,6 +1,6 @@
 //! Reductions along leading dims: each unit keeps a block of columns in registers while rows stream by.
 
-use super::Target;
+use super::Cpu;
 use super::point::{Point, Values, access_at, per_row, vectorisable};
 use super::rows::{combine, identity, split_index};
 use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, LocalId, Writer};
@@ -10,25 +10,44 @@ use ir::Red;
 /// Vectors of columns a unit.
 const VECTORS: usize = 4;
 
-pub(crate) fn lower(mut spec: Spec, reduced: Vec<bool>, name: &str, target: &Target) -> Kernel {
+/// A reduction along leading dims with its dims in the order: kept ones, reduced ones, the column.
+pub(crate) struct Columns {
+    pub spec: Spec,
+    /// Kept dims before the reduced ones.
+    pub outer: usize,
+}
+
+/// What a reduction over some dims is.
+pub(crate) enum Reduction {
+    Columns(Columns),
+    /// Along the rows of so many last dims, when everything kept stands before what is reduced.
+    Rows(Spec, usize),
+}
+
+/// Orders the dims.
+pub(crate) fn arrange(mut spec: Spec, reduced: &[bool]) -> Reduction {
     let classes: Vec<u8> = reduced.iter().map(|r| u8::from(*r)).collect();
     let classes = spec.collapse(&classes);
     let kept = classes.iter().filter(|c| **c == 0).count();
     if classes[..kept].iter().all(|c| *c == 0) {
-        // what is reduced is a row after all
-        spec.template = Template::Rows { tail: classes.len() - kept };
-        return super::rows::lower(spec, classes.len() - kept, name, target);
+        let tail = classes.len() - kept;
+        spec.template = Template::Rows { tail };
+        return Reduction::Rows(spec, tail);
     }
-    // kept dims first, the column last: reduced dims, outer kept dims, column
     let column = classes.iter().rposition(|c| *c == 0).unwrap_or(0);
     let mut order: Vec<usize> = (0..classes.len()).filter(|d| classes[*d] == 0 && *d != column).collect();
     let outer = order.len();
     order.extend((0..classes.len()).filter(|d| classes[*d] == 1));
     order.push(column);
-    spec.dims = order.iter().map(|d| spec.dims[*d]).collect();
-    for s in spec.strides_mut() {
-        *s = order.iter().map(|d| s[*d]).collect();
-    }
+    spec.reorder(&order);
+    Reduction::Columns(Columns { spec, outer })
+}
+
+pub(crate) fn lower(spec: Spec, reduced: Vec<bool>, name: &str, target: &Cpu) -> Kernel {
+    let Columns { spec, outer } = match arrange(spec, &reduced) {
+        Reduction::Columns(columns) => columns,
+        Reduction::Rows(spec, tail) => return super::rows::lower(spec, tail, name, target),
+    };
     let lanes = if vectorisable(&spec, spec.dims.len() - 1) { target.lanes } else { 1 };
     let width = *spec.dims.last().expect("there is a column");
     let block = lanes as usize * VECTORS;

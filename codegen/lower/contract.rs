@@ -4,12 +4,12 @@
 //! not contiguous along k), C stays in registers and leaves through the epilogue. K blocks go in order whatever the partition, so bits
 //! do not depend on the number of threads.
 
-use super::Target;
+use super::Cpu;
 use super::point::{Point, Values, access_at, address, per_row, vectorisable};
 use super::rows::split_index;
 use super::tile::{Acc, Panel};
 use crate::kernel::{Buf, Elem, Ix, Kernel, Writer, load};
-use crate::spec::{Dag, Spec, Step, Store, Template};
+use crate::spec::{Spec, Step, Store, Template};
 use ir::{Bin, Red};
 
 /// Longest k block.
@@ -17,7 +17,7 @@ const DEPTH_MAX: usize = 1024;
 /// Products of at most this many rows read B where it is: packing would cost more than it saves.
 const DIRECT_ROWS: usize = 8;
 
-pub(crate) fn lower(spec: &Spec, name: &str, target: &Target) -> Kernel {
+pub(crate) fn lower(spec: &Spec, name: &str, target: &Cpu) -> Kernel {
     match Product::new(spec.clone(), target) {
         Some(product) => product.emit(name),
         None => {
@@ -29,33 +29,16 @@ pub(crate) fn lower(spec: &Spec, name: &str, target: &Target) -> Kernel {
 }
 
 /// The same sum of products as a reduction along rows: for shapes that are no matrix product.
-fn as_rows(spec: &Spec) -> Spec {
+pub(crate) fn as_rows(spec: &Spec) -> Spec {
     let Template::Contract { out, a, b } = &spec.template else { unreachable!("only contractions are lowered here") };
     let mut steps = vec![(Step::Load(a.clone()), Elem::F32), (Step::Load(b.clone()), Elem::F32), (Step::Bin(Bin::Mul, 0, 1), Elem::F32)];
     if *out < spec.dims.len() {
         steps.push((Step::Reduce(Red::Sum, 2), Elem::F32));
     }
     let product = steps.len() - 1;
-    let mut new = vec![];
-    for (step, elem) in &spec.dag.steps {
-        let step = match step {
-            Step::Product => {
-                new.push(product);
-                continue;
-            }
-            Step::Un(u, x) => Step::Un(*u, new[*x]),
-            Step::Cast(x) => Step::Cast(new[*x]),
-            Step::Bin(f, x, y) => Step::Bin(*f, new[*x], new[*y]),
-            Step::Random(x, y) => Step::Random(new[*x], new[*y]),
-            Step::Select(p, x, y) => Step::Select(new[*p], new[*x], new[*y]),
-            Step::Gather { access, row, rows, index } => Step::Gather { access: access.clone(), row: *row, rows: *rows, index: new[*index] },
-            Step::Load(_) | Step::Const(_) | Step::Index { .. } | Step::Reduce(..) => step.clone(),
-        };
-        steps.push((step, *elem));
-        new.push(steps.len() - 1);
-    }
+    let (dag, new) = spec.dag.after(steps, product);
     let stores = spec.stores.iter().map(|s| Store { step: new[s.step], access: s.access.clone() }).collect();
-    Spec { template: Template::Rows { tail: spec.dims.len() - out }, dag: Dag { steps }, stores, ..spec.clone() }
+    Spec { template: Template::Rows { tail: spec.dims.len() - out }, dag, stores, ..spec.clone() }
 }
 
 /// A contraction seen as matrix products: loops around, one row dim, one column dim, sums of which the last is blocked.
@@ -63,7 +46,7 @@ struct Product {
     /// Dims in the order: loops, row, sums, column.
     spec: Spec,
     loops: usize,
-    target: Target,
+    target: Cpu,
     rows: usize,
     vectors: usize,
     /// Length of a k block.
@@ -77,7 +60,7 @@ struct Product {
 }
 
 impl Product {
-    fn new(mut spec: Spec, target: &Target) -> Option<Product> {
+    fn new(mut spec: Spec, target: &Cpu) -> Option<Product> {
         let Template::Contract { out, a, b } = &spec.template else { unreachable!("only contractions are lowered here") };
         let class = |d: usize| match (d < *out, a.strides[d] != 0, b.strides[d] != 0) {
             (false, ..) => 3,
@@ -108,16 +91,10 @@ impl Product {
         let sums: Vec<usize> = (0..classes.len()).filter(|d| classes[*d] == 3).collect();
         let loops: Vec<usize> = (0..classes.len()).filter(|d| classes[*d] != 3 && *d != column && Some(*d) != row).collect();
         let one = spec.dims.len();
-        spec.dims.push(1);
-        for s in spec.strides_mut() {
-            s.push(0);
-        }
+        spec.push_unit();
         let order: Vec<usize> =
             loops.iter().copied().chain([row.unwrap_or(one)]).chain(if sums.is_empty() { vec![one] } else { sums }).chain([column]).collect();
-        spec.dims = order.iter().map(|d| spec.dims[*d]).collect();
-        for s in spec.strides_mut() {
-            *s = order.iter().map(|d| s[*d]).collect();
-        }
+        spec.reorder(&order);
         if target.lanes > 1 && !vectorisable(&spec, spec.dims.len() - 1) {
             return None;
         }

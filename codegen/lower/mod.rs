@@ -3,6 +3,7 @@
 mod attention;
 mod cols;
 mod contract;
+pub(crate) mod gpu;
 mod point;
 mod rows;
 mod scatter;
@@ -11,9 +12,18 @@ mod tile;
 use crate::kernel::Kernel;
 use crate::spec::{Spec, Template};
 
-/// What kernels need to know of a machine.
+/// What kernels are lowered for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Target {
+pub enum Target {
+    /// A processor: vectors, registers, a cache.
+    Cpu(Cpu),
+    /// A graphics processor: cubes of threads.
+    Gpu(Gpu),
+}
+
+/// What kernels need to know of a processor.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Cpu {
     /// `f32` lanes of a vector register.
     pub lanes: u32,
     /// Vector registers.
@@ -22,7 +32,16 @@ pub struct Target {
     pub cache: usize,
 }
 
-impl Target {
+/// What kernels need to know of a graphics processor.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Gpu {
+    /// Multiprocessors: how many cubes run at once, about.
+    pub processors: usize,
+    /// Bytes of memory a cube's threads may share.
+    pub shared: usize,
+}
+
+impl Cpu {
     /// Rows and vectors of the register tile of a product: as many accumulators as leave room for operands.
     pub(crate) fn tile(&self, columns: usize) -> (usize, usize) {
         let shapes: &[(usize, usize)] = if self.registers >= 32 { &[(6, 4), (8, 3), (12, 2), (14, 1)] } else { &[(6, 2), (10, 1)] };
@@ -33,8 +52,15 @@ impl Target {
     }
 }
 
-/// The kernel of a spec for a target.
-pub fn lower(spec: &Spec, name: &str, target: &Target) -> Kernel {
+/// The kernel of a spec for a target. `aligned` says of each operand whether it always begins at a whole vector.
+pub fn lower(spec: &Spec, name: &str, target: &Target, aligned: &[bool]) -> Kernel {
+    match target {
+        Target::Cpu(cpu) => lower_cpu(spec, name, cpu),
+        Target::Gpu(gpu) => gpu::lower(spec, name, gpu, aligned),
+    }
+}
+
+fn lower_cpu(spec: &Spec, name: &str, target: &Cpu) -> Kernel {
     match &spec.template {
         Template::Rows { tail } => rows::lower(spec.clone(), *tail, name, target),
         Template::Cols { reduced } => cols::lower(spec.clone(), reduced.clone(), name, target),

@@ -61,6 +61,8 @@ pub(crate) struct Values<'a> {
     constant: &'a [bool],
     /// Scalars of this row, once computed.
     pub rows: Vec<Option<Expr>>,
+    /// Vectors of this column, where they are known.
+    columns: Vec<Option<Expr>>,
     uses: Vec<usize>,
 }
 
@@ -72,7 +74,8 @@ impl<'a> Values<'a> {
                 uses[o] += 1;
             }
         }
-        Values { dag, constant, rows: vec![None; dag.steps.len()], uses }
+        let none = vec![None; dag.steps.len()];
+        Values { dag, constant, rows: none.clone(), columns: none, uses }
     }
 
     /// Computes a step that has one value a row, once.
@@ -96,13 +99,19 @@ impl<'a> Values<'a> {
         self.rows[step] = Some(e);
     }
 
+    /// Remembers the vector of a reduction over rows.
+    pub(crate) fn set_column(&mut self, step: usize, e: Expr) {
+        self.columns[step] = Some(e);
+    }
+
     /// Computes steps at a point. `product` is the value of `Step::Product`.
     pub(crate) fn at(&self, w: &mut Writer, wanted: &[usize], point: &Point, product: Option<Expr>) -> Vec<Expr> {
         let mut done: Vec<Option<Expr>> = vec![None; self.dag.steps.len()];
         for step in self.needed(wanted) {
-            let e = match &self.rows[step] {
-                Some(e) => e.clone().splat(point.lanes),
-                None => {
+            let e = match (&self.rows[step], &self.columns[step]) {
+                (Some(e), _) => e.clone().splat(point.lanes),
+                (_, Some(e)) => e.clone(),
+                _ => {
                     let get = |i: usize| done[i].clone().expect("operands come first");
                     let e = self.value(w, step, point, &get, product.clone());
                     if self.uses[step] > 1 || wanted.contains(&step) { self.keep(w, step, e, point.lanes) } else { e }
@@ -118,7 +127,7 @@ impl<'a> Values<'a> {
         for i in wanted {
             need[*i] = true;
         }
-        for i in (0..need.len()).rev().filter(|i| self.rows[*i].is_none()).collect::<Vec<_>>() {
+        for i in (0..need.len()).rev().filter(|i| self.rows[*i].is_none() && self.columns[*i].is_none()).collect::<Vec<_>>() {
             if need[i] {
                 for o in operands(&self.dag.steps[i].0) {
                     need[o] = true;
@@ -174,7 +183,7 @@ impl<'a> Values<'a> {
 
     /// The index is one scalar: a splat of it is taken apart again.
     fn gather(&self, w: &mut Writer, a: &Access, (row, rows): (i64, i64), index: Expr, p: &Point) -> Expr {
-        let scalar = if let Expr::Splat(x, _) = index { *x } else { index };
+        let scalar = if let Expr::Splat(x, _) = index { *x } else { index.lane(0, p.lanes) };
         let v = w.var("row");
         w.push(Stmt::LetValue(v, scalar));
         let (v, last) = (Ix::Var(v), Ix::from(rows - 1));

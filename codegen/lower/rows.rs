@@ -3,7 +3,7 @@
 //! A row is passed over once for each level of reductions, and a last time for what is computed from them; pointwise work is done again
 //! in each pass, because a row stays in cache and a buffer would not be faster.
 
-use super::Target;
+use super::Cpu;
 use super::point::{Point, Values, access_at, operands, per_row, vectorisable};
 use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, LocalId, Writer};
 use crate::spec::{Dag, Spec, Step};
@@ -14,7 +14,7 @@ const BLOCK: usize = 4096;
 /// Vectors a loop step: enough independent sums to hide an addition's latency.
 const UNROLL: usize = 4;
 
-pub(crate) fn lower(mut spec: Spec, tail: usize, name: &str, target: &Target) -> Kernel {
+pub(crate) fn lower(mut spec: Spec, tail: usize, name: &str, target: &Cpu) -> Kernel {
     let reduces = spec.dag.steps.iter().any(|s| matches!(s.0, Step::Reduce(..)));
     let rank = spec.dims.len();
     let classes: Vec<u8> = (0..rank).map(|d| u8::from(reduces && d >= rank - tail)).collect();
@@ -22,10 +22,7 @@ pub(crate) fn lower(mut spec: Spec, tail: usize, name: &str, target: &Target) ->
     let row = if reduces { classes.iter().filter(|c| **c == 0).count() } else { spec.dims.len().saturating_sub(1) };
     if row == spec.dims.len() {
         // a row of one element: an axis of size 1 makes the general case of it
-        spec.dims.push(1);
-        for s in spec.strides_mut() {
-            s.push(0);
-        }
+        spec.push_unit();
     }
     let lanes = if vectorisable(&spec, row) { target.lanes } else { 1 };
     let flat = !reduces && spec.dims.len() == 1;
@@ -72,7 +69,7 @@ struct Row<'a> {
 }
 
 /// After how many passes over the row each step is known.
-fn levels(dag: &Dag) -> Vec<usize> {
+pub(crate) fn levels(dag: &Dag) -> Vec<usize> {
     let mut out: Vec<usize> = vec![];
     for (step, _) in &dag.steps {
         let level = operands(step).into_iter().map(|o| out[o]).max().unwrap_or(0);

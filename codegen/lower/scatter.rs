@@ -1,13 +1,13 @@
 //! Adding rows of updates by index, in order, so that the sum has one order: each unit owns a block of columns.
 
-use super::Target;
+use super::Cpu;
 use crate::kernel::{Buf, Ix, Kernel, Stmt, Writer, load};
 use crate::spec::Spec;
 
 /// Vectors of columns a unit.
 const VECTORS: i64 = 2;
 
-pub(crate) fn lower(spec: &Spec, (tokens, rows, width): (usize, usize, usize), name: &str, target: &Target) -> Kernel {
+pub(crate) fn lower(spec: &Spec, (tokens, rows, width): (usize, usize, usize), name: &str, target: &Cpu) -> Kernel {
     let lanes = i64::from(target.lanes);
     let block = lanes * VECTORS;
     let mut w = Writer::new(name, spec.params.clone(), width.div_ceil(block as usize));
