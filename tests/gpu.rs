@@ -101,27 +101,19 @@ fn every_template_interpreted_is_as_evaluated() {
 
 /// Removes the n-th barrier.
 fn without_barrier(body: &mut Vec<Stmt>, n: &mut usize) -> bool {
-    for i in 0..body.len() {
-        match &mut body[i] {
-            Stmt::Barrier if *n == 0 => {
-                body.remove(i);
-                return true;
-            }
-            Stmt::Barrier => *n -= 1,
-            Stmt::For { body, .. } => {
-                if without_barrier(body, n) {
-                    return true;
-                }
-            }
-            Stmt::If { then, otherwise, .. } => {
-                if without_barrier(then, n) || without_barrier(otherwise, n) {
-                    return true;
-                }
-            }
-            _ => {}
+    let at = body.iter_mut().position(|s| match s {
+        Stmt::Barrier => {
+            *n = n.wrapping_sub(1);
+            *n == usize::MAX
         }
+        Stmt::For { body, .. } => without_barrier(body, n),
+        Stmt::If { then, otherwise, .. } => without_barrier(then, n) || without_barrier(otherwise, n),
+        _ => false,
+    });
+    if let Some(i) = at.filter(|i| body[*i] == Stmt::Barrier) {
+        body.remove(i);
     }
-    false
+    at.is_some()
 }
 
 /// Every barrier of every kernel is needed, and the interpreter sees it go.
