@@ -1,11 +1,10 @@
 //! `eggcorn bench`: speed and memory, with the ceiling measured beside.
 
-use crate::options::{ModelArgs, Sizes, mebibytes, threads};
+use crate::options::{DeviceArgs, ModelArgs, Sizes, mebibytes};
 use crate::say;
-use eggcorn::llm::{Config, DataConfig, Generator, Result, TrainConfig, initialise, random, step_program};
+use eggcorn::llm::{Config, DataConfig, Error, Generator, Result, TrainConfig, initialise, random, step_program};
 use eggcorn::passes::Opt;
-use eggcorn::runtime::{Pool, Session, fma_peak};
-use std::sync::Arc;
+use eggcorn::runtime::{Device, Fault, Session};
 use std::time::Instant;
 
 /// Measure speed and memory.
@@ -21,9 +20,8 @@ pub struct Args {
     model: ModelArgs,
     #[command(flatten)]
     sizes: Sizes,
-    /// Threads; one a core unless said.
-    #[arg(long)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Steps or tokens measured, after one that is not.
     #[arg(long, default_value_t = 5)]
     steps: usize,
@@ -53,9 +51,10 @@ pub fn run(args: &Args) -> Result<()> {
 /// Tokens one at a time: bound by the bytes of the weights, so what is read a second is the figure.
 fn generate(args: &Args) -> Result<()> {
     let model = args.model.model()?;
-    let threads = threads(args.threads)?;
-    let mut generator = Generator::new(&model, Arc::new(Pool::new(threads)))?;
-    initialise(generator.session_mut(), &model, 1);
+    let device = args.device.open()?;
+    let on = device.describe();
+    let mut generator = Generator::new(&model, device)?;
+    initialise(generator.session_mut(), &model, 1)?;
     let bytes = generator.session_mut().program().param_bytes();
     generator.read(0)?;
     let mut seconds = vec![];
@@ -67,13 +66,13 @@ fn generate(args: &Args) -> Result<()> {
     let (median, fastest, slowest) = spread(&mut seconds);
     if args.json {
         let line = serde_json::json!({
-            "model": args.model.model, "threads": threads, "tokens_per_second": 1.0 / median, "bytes": bytes, "bytes_per_second": bytes as f64 / median,
+            "model": args.model.model, "device": on, "tokens_per_second": 1.0 / median, "bytes": bytes, "bytes_per_second": bytes as f64 / median,
             "seconds": {"median": median, "min": fastest, "max": slowest, "steps": args.steps},
         });
         say!("{line}");
         return Ok(());
     }
-    say!("{} a token at a time, {threads} threads", args.model.model);
+    say!("{} a token at a time, {on}", args.model.model);
     say!("  token      {:.2} ms median of {}, {:.2} to {:.2}", 1e3 * median, args.steps, 1e3 * fastest, 1e3 * slowest);
     say!("  speed      {:.0} tokens/s; {} of weights, keys and values, {:.0} GB/s", 1.0 / median, mebibytes(bytes), bytes as f64 / median / 1e9);
     Ok(())
@@ -88,60 +87,68 @@ fn train(args: &Args) -> Result<()> {
     let (program, notices) = step_program(&model, &config, args.opt)?;
     notices.iter().for_each(|n| eprintln!("notice: {n}"));
     let optimised = start.elapsed();
-    let threads = threads(args.threads)?;
-    let mut session = Session::new(&program, Arc::new(Pool::new(threads)))?;
+    let device = args.device.open()?;
+    let mut session = Session::new(&program, device.clone())?;
     let compiled = start.elapsed();
     let planned = session.bytes();
-    initialise(&mut session, &model, 1);
+    initialise(&mut session, &model, 1)?;
     let token = |i: usize| (random(7, i as u64) % model.vocab_size() as u64) as i32;
     session.set_i32("input_ids", &(0..batch * seq).map(token).collect::<Vec<_>>())?;
     session.set_i32("labels", &(1..batch * seq + 1).map(token).collect::<Vec<_>>())?;
     session.set_f32("lr", &[1e-4])?;
     session.set_f32("step", &[1.0])?;
-    session.run();
-    let (mut seconds, mut peaks) = (vec![], vec![fma_peak(threads)]);
+    let fault = |e: Fault| Error(e.to_string());
+    session.run().map_err(fault)?;
+    let (mut seconds, mut peaks) = (vec![], vec![ceiling(&device)]);
     for step in 0..args.steps.max(1) {
         session.set_f32("step", &[(step + 2) as f32])?;
         let start = Instant::now();
-        session.run();
+        session.run().map_err(fault)?;
         seconds.push(start.elapsed().as_secs_f64());
-        peaks.push(fma_peak(threads));
+        peaks.push(ceiling(&device));
     }
     let added = resident_peak().saturating_sub(before);
     let (median, fastest, slowest) = spread(&mut seconds);
-    let (peak, ..) = spread(&mut peaks);
+    let mut peaks: Vec<f64> = peaks.into_iter().flatten().collect();
+    let peak = (!peaks.is_empty()).then(|| spread(&mut peaks).0);
     let tokens = (batch * seq) as f64;
     let flops = model.flops_a_token(seq) * tokens;
-    let share = flops / median / peak;
+    let share = peak.map(|p| flops / median / p);
     if args.json {
         let line = serde_json::json!({
-            "model": args.model.model, "batch": batch, "seq": seq, "threads": threads, "opt": args.opt.to_string(),
+            "model": args.model.model, "batch": batch, "seq": seq, "device": device.describe(), "opt": args.opt.to_string(),
             "tokens_per_second": tokens / median, "seconds": {"median": median, "min": fastest, "max": slowest, "steps": args.steps},
-            "gflops": flops / median / 1e9, "fma_peak_gflops": peak / 1e9, "share_of_peak": share,
+            "gflops": flops / median / 1e9, "fma_peak_gflops": peak.map(|p| p / 1e9), "share_of_peak": share,
             "planned_bytes": planned, "added_bytes": added, "optimise_seconds": optimised.as_secs_f64(),
-            "compile_seconds": (compiled - optimised).as_secs_f64(), "kernels": session.compiled.kernels, "kernels_cached": session.compiled.cached,
+            "compile_seconds": (compiled - optimised).as_secs_f64(), "kernels": session.program().kernels.len(), "kernels_cached": session.cached,
         });
         say!("{line}");
         return Ok(());
     }
-    say!("{} {batch} × {seq}, {threads} threads, --opt {}", args.model.model, args.opt);
+    say!("{} {batch} × {seq}, {}, --opt {}", args.model.model, device.describe(), args.opt);
     say!("  optimise   {:.3} s", optimised.as_secs_f64());
     say!(
         "  compile    {:.3} s, {} kernels, {} of them cached",
         (compiled - optimised).as_secs_f64(),
-        session.compiled.kernels,
-        session.compiled.cached
+        session.program().kernels.len(),
+        session.cached
     );
     say!("  step       {median:.3} s median of {}, {fastest:.3} to {slowest:.3}", args.steps);
-    say!(
-        "  speed      {:.0} tokens/s, {:.0} GFLOP/s, {:.0} % of {:.0} GFLOP/s measured between the steps",
-        tokens / median,
-        flops / median / 1e9,
-        100.0 * share,
-        peak / 1e9
-    );
+    let of_peak =
+        peak.map_or(String::new(), |p| format!(", {:.0} % of {:.0} GFLOP/s measured between the steps", 100.0 * flops / median / p, p / 1e9));
+    say!("  speed      {:.0} tokens/s, {:.0} GFLOP/s{of_peak}", tokens / median, flops / median / 1e9);
     say!("  memory     {} planned, {} added to the process", mebibytes(planned), mebibytes(added));
     Ok(())
+}
+
+/// What a processor's threads can do at best, measured now; devices have no such measure yet.
+fn ceiling(device: &Device) -> Option<f64> {
+    match device {
+        #[cfg(feature = "llvm")]
+        Device::Cpu(pool) => Some(eggcorn::runtime::fma_peak(pool.threads())),
+        #[allow(unreachable_patterns)]
+        _ => None,
+    }
 }
 
 /// Median, least and greatest.

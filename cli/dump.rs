@@ -3,7 +3,7 @@
 use crate::options::{ModelArgs, Sizes};
 use crate::say;
 use clap::ValueEnum;
-use eggcorn::codegen::{Program, llvm};
+use eggcorn::codegen::{Gpu, Kernel, Program, Target};
 use eggcorn::ir::Graph;
 use eggcorn::llm::{Error, Result, bound};
 use eggcorn::passes::{Opt, Optimizer, optimize, train_step};
@@ -39,6 +39,12 @@ pub enum Printed {
     Kernel,
     /// LLVM's text of each kernel.
     Llvm,
+    /// The kernels of a graphics processor, in the kernel language.
+    Gpu,
+    /// WebGPU's text of each kernel.
+    Wgsl,
+    /// CUDA C++ of each kernel.
+    Cuda,
 }
 
 /// Print a model at any stage of the compiler.
@@ -87,20 +93,58 @@ pub fn run(args: &Args) -> Result<()> {
         Stage::Grad => show(stages.grad.as_ref().expect("a loss was named"), args.format),
         Stage::Joint => show(stages.last(), args.format),
         Stage::Step => show(&whole, args.format),
-        Stage::Kernels | Stage::Plan => {
-            let target = llvm::host().target;
-            let program = Program::new(&whole, &codegen::Target::Cpu(target));
-            match (args.stage, args.target) {
-                (Stage::Plan, _) => say!("{}", program.plan_text()),
-                (_, Printed::Kernel) => say!("{program}"),
-                (_, Printed::Llvm) => {
-                    for (spec, kernel) in program.specs.iter().zip(&program.kernels) {
-                        let spec = spec.to_string().lines().map(|l| format!("; {l}\n")).collect::<String>();
-                        say!("{spec}{}", llvm::text(kernel, &target)?);
-                    }
-                }
-            }
+        Stage::Plan => {
+            say!("{}", Program::new(&whole, &target(args.target)?).plan_text());
             Ok(())
+        }
+        Stage::Kernels => kernels(&Program::new(&whole, &target(args.target)?), args.target),
+    }
+}
+
+/// A graphics processor for dumps: kernels are the same on every machine.
+const GPU: Gpu = Gpu { processors: 64, shared: 32 << 10 };
+
+/// What kernels are lowered for, where this build can.
+fn target(printed: Printed) -> Result<Target> {
+    match printed {
+        Printed::Gpu | Printed::Wgsl | Printed::Cuda => Ok(Target::Gpu(GPU)),
+        #[cfg(feature = "llvm")]
+        Printed::Kernel | Printed::Llvm => Ok(Target::Cpu(eggcorn::codegen::llvm::host().target)),
+        #[cfg(not(feature = "llvm"))]
+        Printed::Kernel | Printed::Llvm => Err(Error("this build knows no processor: build with --features llvm, or add --target gpu".into())),
+    }
+}
+
+fn kernels(program: &Program, printed: Printed) -> Result<()> {
+    if matches!(printed, Printed::Kernel | Printed::Gpu) {
+        say!("{program}");
+        return Ok(());
+    }
+    let offsets = program.aligned(256);
+    for ((spec, kernel), aligned) in program.specs.iter().zip(&program.kernels).zip(&offsets) {
+        let comment = if printed == Printed::Llvm { ";" } else { "//" };
+        let spec = spec.to_string().lines().map(|l| format!("{comment} {l}\n")).collect::<String>();
+        say!("{spec}{}", text(kernel, aligned, printed)?);
+    }
+    Ok(())
+}
+
+/// A kernel as its toolchain reads it.
+#[allow(unused_variables)]
+fn text(kernel: &Kernel, aligned: &[bool], printed: Printed) -> Result<String> {
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    let source = || eggcorn::codegen::gpu::Source::new(kernel, &aligned.iter().map(|a| !a).collect::<Vec<_>>());
+    match printed {
+        #[cfg(feature = "llvm")]
+        Printed::Llvm => Ok(eggcorn::codegen::llvm::text(kernel, &eggcorn::codegen::llvm::host().target)?),
+        #[cfg(feature = "wgpu")]
+        Printed::Wgsl => Ok(source().wgsl()?),
+        #[cfg(feature = "cuda")]
+        Printed::Cuda => Ok(source().cuda()?),
+        #[allow(unreachable_patterns)]
+        _ => {
+            let feature = if printed == Printed::Wgsl { "wgpu" } else { "cuda" };
+            Err(Error(format!("this build does not print that text: build with --features {feature}")))
         }
     }
 }

@@ -1,12 +1,11 @@
 //! `eggcorn generate`: text from a run.
 
-use crate::options::threads;
+use crate::options::DeviceArgs;
 use crate::say;
 use eggcorn::llm::{Config, Error, Generator, Result, Sampling, Tokenizer, read_manifest, restore};
-use eggcorn::runtime::Pool;
+use eggcorn::runtime::Device;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Write text with a trained model.
 #[derive(clap::Args)]
@@ -29,16 +28,15 @@ pub struct Args {
     /// The same seed writes the same text.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Threads; one a core unless said.
-    #[arg(long)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 pub fn run(args: &Args) -> Result<()> {
     if !args.temperature.is_finite() || args.temperature < 0.0 {
         return Err(Error(format!("--temperature is {}, expected at least 0", args.temperature)));
     }
-    let (mut generator, tokenizer) = open(&args.run, args.threads)?;
+    let (mut generator, tokenizer) = open(&args.run, args.device.open()?)?;
     let prompt = tokenizer.encode(&args.prompt)?;
     let sampling = Sampling { temperature: args.temperature, top_k: args.top_k, seed: args.seed };
     print_flush(&args.prompt);
@@ -65,7 +63,7 @@ fn print_flush(text: &str) {
 }
 
 /// The model of a run directory, its weights loaded, and its tokenizer.
-pub fn open(dir: &Path, asked: Option<usize>) -> Result<(Generator, Tokenizer)> {
+pub fn open(dir: &Path, device: Device) -> Result<(Generator, Tokenizer)> {
     let path = dir.join("config.toml");
     let text = std::fs::read_to_string(&path).map_err(|e| Error(format!("{}: this is not a run directory: {e}", path.display())))?;
     let config = Config::parse(&text, &path.display().to_string())?;
@@ -75,7 +73,7 @@ pub fn open(dir: &Path, asked: Option<usize>) -> Result<(Generator, Tokenizer)> 
         return Err(Error(format!("{}: the tokenizer has {} tokens, and the model {}", dir.display(), tokenizer.size(), config.model.vocab_size())));
     }
     let manifest = read_manifest(dir)?.ok_or_else(|| Error(format!("{}: there is no checkpoint yet; train first", dir.display())))?;
-    let mut generator = Generator::new(&config.model, Arc::new(Pool::new(threads(asked)?)))?;
+    let mut generator = Generator::new(&config.model, device)?;
     restore(dir, &manifest, generator.session_mut(), &|name| !name.starts_with("past."))?;
     Ok((generator, tokenizer))
 }

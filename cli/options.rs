@@ -2,6 +2,7 @@
 
 use eggcorn::llm::{Config, DataConfig, Error, Result, TrainConfig, nearest};
 use eggcorn::models::{Model, NAMES, by_name};
+use eggcorn::runtime::Device;
 
 /// A model by name with changed settings.
 #[derive(clap::Args)]
@@ -59,13 +60,43 @@ pub fn apply(config: Config, sets: &[String]) -> Result<Config> {
     sets.iter().try_fold(config, |c, s| c.set(s))
 }
 
-/// The number of threads: as asked, or one a core.
-pub fn threads(asked: Option<usize>) -> Result<usize> {
-    match asked {
-        Some(n) if (1..=1024).contains(&n) => Ok(n),
-        Some(n) => Err(Error(format!("--threads {n}: expected 1 to 1024"))),
-        None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
+/// What to run on.
+#[derive(clap::Args)]
+pub struct DeviceArgs {
+    /// What to run on: cpu, wgpu (Vulkan, Metal or Direct3D), wgpu:software, cuda or cuda:N.
+    #[arg(long, default_value = DEVICE)]
+    device: String,
+    /// Threads of a cpu; one a core unless said. The result does not depend on it.
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+/// The first device that this build knows.
+const DEVICE: &str = match (cfg!(feature = "llvm"), cfg!(feature = "wgpu")) {
+    (true, _) => "cpu",
+    (_, true) => "wgpu",
+    _ => "cuda",
+};
+
+impl DeviceArgs {
+    /// Opens the device.
+    pub fn open(&self) -> Result<Device> {
+        Ok(Device::open(&self.device, self.threads()?)?)
     }
+
+    /// The number of threads: as asked, or one a core.
+    pub fn threads(&self) -> Result<usize> {
+        match self.threads {
+            Some(n) if (1..=1024).contains(&n) => Ok(n),
+            Some(n) => Err(Error(format!("--threads {n}: expected 1 to 1024"))),
+            None => Ok(cores()),
+        }
+    }
+}
+
+/// Cores of this machine.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Bytes for people.

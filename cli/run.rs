@@ -1,12 +1,11 @@
 //! `eggcorn run`: a model on tensors from files.
 
-use crate::options::{ModelArgs, threads};
+use crate::options::{DeviceArgs, ModelArgs};
 use crate::say;
 use eggcorn::llm::{Error, Result, bound, load_weights, read_ids, serialize, write_file};
 use eggcorn::passes::{Opt, optimize};
-use eggcorn::runtime::{Pool, Session};
+use eggcorn::runtime::Session;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// Run a model on tensors from files and write its results.
 #[derive(clap::Args)]
@@ -31,9 +30,8 @@ pub struct Args {
     /// How much to rewrite: off, greedy or egg.
     #[arg(long, default_value = "egg")]
     opt: Opt,
-    /// Threads; one a core unless said.
-    #[arg(long)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 pub fn run(args: &Args) -> Result<()> {
@@ -54,11 +52,11 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Error(format!("{}: input_ids holds {bad}, and the vocabulary is 0..{}", args.input.display(), model.vocab_size())));
     }
     let stages = optimize(&bound(&model, batch, seq)?, args.grad.then_some("loss"), args.opt)?;
-    let mut session = Session::new(stages.last(), Arc::new(Pool::new(threads(args.threads)?)))?;
+    let mut session = Session::new(stages.last(), args.device.open()?)?;
     load_weights(&mut session, &read(&args.weights)?, &args.weights, &|_| true)?;
     session.set_i32("input_ids", &ids)?;
     session.set_i32("labels", &labels)?;
-    session.run();
+    session.run().map_err(|e| Error(e.to_string()))?;
     let mut tensors = vec![];
     for (name, ty) in &session.program().outputs {
         let block = session.output(name).expect("it is listed");

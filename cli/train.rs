@@ -1,12 +1,12 @@
 //! `eggcorn train`: a run from text to checkpoint.
 
-use crate::options::{apply, mebibytes, threads};
+use crate::options::{DeviceArgs, apply, mebibytes};
 use crate::plot::plot;
 use crate::say;
 use eggcorn::llm::{
     Config, Error, Event, OWN_TEXT, Outcome, Result, Sampling, Tokenizer, Trainer, read_manifest, read_text, recipe, with_vocabulary, write_file,
 };
-use eggcorn::runtime::Pool;
+use eggcorn::runtime::Device;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::OpenOptions;
 use std::io::{IsTerminal, Write};
@@ -38,9 +38,8 @@ pub struct Args {
     /// Change a setting, as in --set train.lr=3e-4.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Threads; one a core unless said. The result does not depend on it.
-    #[arg(long)]
-    threads: Option<usize>,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Look at every kernel's result and name the first that is not finite.
     #[arg(long)]
     check_finite: bool,
@@ -71,8 +70,8 @@ pub fn run(args: &Args) -> Result<()> {
     let config = Config { model: with_vocabulary(&config.model, &tokenizer), ..config };
     check_directory(&dir, &config, saved.as_ref(), args.resume)?;
     let tokens = tokenizer.encode(&text)?;
-    let pool = Arc::new(Pool::new(threads(args.threads)?));
-    let mut trainer = Trainer::new(config.clone(), tokens, pool)?;
+    let device = args.device.open()?;
+    let mut trainer = Trainer::new(config.clone(), tokens, device.clone())?;
     trainer.check_finite = args.check_finite;
     if args.resume {
         trainer.resume(&dir)?;
@@ -98,7 +97,7 @@ pub fn run(args: &Args) -> Result<()> {
             Err(Error(format!("stopped after step {step}, which is saved; go on with: eggcorn train --resume --out {}{data}", dir.display())))
         }
         Outcome::Finished(loss) => {
-            let sample = sample(&dir, &tokenizer)?;
+            let sample = sample(&dir, &tokenizer, device)?;
             plot(&dir)?;
             if !args.json {
                 say!("loss over all held-out text: {loss:.4}\n\n{sample}\n");
@@ -134,8 +133,8 @@ fn check_directory(dir: &Path, config: &Config, saved: Option<&Config>, resume: 
 }
 
 /// A short text, kept in the run directory.
-fn sample(dir: &Path, tokenizer: &Tokenizer) -> Result<String> {
-    let (mut generator, _) = crate::generate::open(dir, None)?;
+fn sample(dir: &Path, tokenizer: &Tokenizer, device: Device) -> Result<String> {
+    let (mut generator, _) = crate::generate::open(dir, device)?;
     let prompt = tokenizer.encode("\n").or_else(|_| tokenizer.encode(" ")).unwrap_or_else(|_| vec![0]);
     let sampling = Sampling { temperature: 0.8, top_k: 40, seed: 1 };
     let text = tokenizer.decode(&generator.generate(&prompt, 300, &sampling, &mut |_| {})?);

@@ -71,6 +71,21 @@ pub enum Ix {
 }
 
 impl Ix {
+    /// The value, where that of each variable is known.
+    pub fn value(&self, of: &dyn Fn(Var) -> Option<i64>) -> Option<i64> {
+        let two = |a: &Ix, b: &Ix| Some((a.value(of)?, b.value(of)?));
+        match self {
+            Ix::Const(n) => Some(*n),
+            Ix::Var(v) => of(*v),
+            Ix::Add(a, b) => two(a, b).map(|(a, b)| a + b),
+            Ix::Sub(a, b) => two(a, b).map(|(a, b)| a - b),
+            Ix::Mul(a, b) => two(a, b).map(|(a, b)| a * b),
+            Ix::Div(a, b) => two(a, b).map(|(a, b)| a / b),
+            Ix::Rem(a, b) => two(a, b).map(|(a, b)| a % b),
+            Ix::Min(a, b) => two(a, b).map(|(a, b)| a.min(b)),
+            Ix::Max(a, b) => two(a, b).map(|(a, b)| a.max(b)),
+        }
+    }
     /// The value where it is known.
     pub fn known(&self) -> Option<i64> {
         if let Ix::Const(n) = self { Some(*n) } else { None }
@@ -386,6 +401,11 @@ impl Kernel {
             Expr::Select(_, a, _) | Expr::Random { counter: a, .. } => self.lanes(a),
             _ => self.lanes(e.operands()[0]),
         }
+    }
+
+    /// Bytes of memory that the threads of a cube share.
+    pub fn shared_bytes(&self) -> usize {
+        self.shared.iter().map(|s| s.elem.bytes() * s.count).sum()
     }
 
     /// Floats of scratch memory a thread needs.

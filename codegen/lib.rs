@@ -7,6 +7,8 @@
 mod dag;
 mod emit;
 mod expand;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+pub mod gpu;
 mod group;
 mod heads;
 mod home;

@@ -27,12 +27,14 @@ pub struct Program {
     pub kernels: Vec<Kernel>,
 }
 
-/// An address of a program: a region and bytes from its start.
+/// A place in a program's memory: a region, bytes from its start, and how many there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Address {
     pub region: Region,
     pub offset: usize,
+    /// Of the buffer that begins there.
+    pub bytes: usize,
 }
 
 /// Memory a program runs in.
@@ -76,18 +78,18 @@ impl Program {
             specs: table.specs,
             kernels: vec![],
         };
-        let aligned = program.aligned();
+        let aligned = program.aligned(ALIGN);
         let lower = |(i, s): (usize, &Spec)| lower_kernel(s, &format!("{}_{i}", s.name()), target, &aligned[i]);
         program.kernels = program.specs.iter().enumerate().map(lower).collect();
         program
     }
 
-    /// For each kernel, whether each operand begins at a multiple of [`ALIGN`] bytes in every call.
-    fn aligned(&self) -> Vec<Vec<bool>> {
+    /// For each kernel, whether each operand begins at a multiple of so many bytes in every call.
+    pub fn aligned(&self, bytes: usize) -> Vec<Vec<bool>> {
         let mut out: Vec<Vec<bool>> = self.specs.iter().map(|s| vec![true; s.params.len()]).collect();
         for call in self.calls() {
             for (aligned, arg) in out[call.kernel].iter_mut().zip(&call.args) {
-                *aligned &= arg.offset.is_multiple_of(ALIGN);
+                *aligned &= arg.offset.is_multiple_of(bytes);
             }
         }
         out
@@ -135,15 +137,16 @@ impl Program {
     /// The flat list of calls: loops unrolled, addresses resolved.
     pub fn calls(&self) -> Vec<Call> {
         let main = self.main();
-        let resolve = |kind: &BufferKind| match kind {
-            BufferKind::Input(i) => Address { region: Region::Input(*i), offset: 0 },
-            BufferKind::Param(name) => {
-                Address { region: Region::Param(self.params.iter().position(|p| p.0 == *name).expect("main's parameters are listed")), offset: 0 }
-            }
-            BufferKind::Result(i) => Address { region: Region::Output(*i), offset: 0 },
-            BufferKind::Temp(offset) => Address { region: Region::Arena, offset: *offset },
+        let resolve = |b: &crate::routine::Buffer| {
+            let (region, offset) = match &b.kind {
+                BufferKind::Input(i) => (Region::Input(*i), 0),
+                BufferKind::Param(name) => (Region::Param(self.params.iter().position(|p| p.0 == *name).expect("main's parameters are listed")), 0),
+                BufferKind::Result(i) => (Region::Output(*i), 0),
+                BufferKind::Temp(offset) => (Region::Arena, *offset),
+            };
+            Address { region, offset, bytes: b.bytes }
         };
-        let addresses: Vec<Address> = main.buffers.iter().map(|b| resolve(&b.kind)).collect();
+        let addresses: Vec<Address> = main.buffers.iter().map(resolve).collect();
         let mut out = vec![];
         self.unroll(main, &addresses, &mut out);
         out
@@ -172,11 +175,14 @@ impl Program {
                         let inner: Vec<Address> = body
                             .buffers
                             .iter()
-                            .map(|b| match &b.kind {
-                                BufferKind::Input(j) => input(*j),
-                                BufferKind::Result(j) => result(*j),
-                                BufferKind::Temp(offset) => plus(at[l.arena], *offset),
-                                BufferKind::Param(_) => unreachable!("only main names parameters"),
+                            .map(|b| {
+                                let place = match &b.kind {
+                                    BufferKind::Input(j) => input(*j),
+                                    BufferKind::Result(j) => result(*j),
+                                    BufferKind::Temp(offset) => plus(at[l.arena], *offset),
+                                    BufferKind::Param(_) => unreachable!("only main names parameters"),
+                                };
+                                Address { bytes: b.bytes, ..place }
                             })
                             .collect();
                         self.unroll(body, &inner, out);

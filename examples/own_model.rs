@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut session = Session::new(&train_step(training.last(), &Optimizer::default())?, pool.clone())?;
     for name in ["embed", "hidden", "out"] {
-        Init::Normal(0.05).fill(1, name, session.param_mut(name).ok_or(name)?.f32s_mut());
+        session.fill_param(name, |values| Init::Normal(0.05).fill(1, name, values))?;
     }
     for step in 0..50 {
         let batch = data.batch(1, step, BATCH, CONTEXT);
@@ -42,20 +42,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         session.set_i32("labels", &batch.labels.chunks(CONTEXT).map(|row| row[CONTEXT - 1]).collect::<Vec<_>>())?;
         session.set_f32("lr", &[3e-3])?;
         session.set_f32("step", &[step as f32 + 1.0])?;
-        session.run();
+        session.run()?;
         if step % 10 == 9 {
             println!("step {}: loss {:.3}", step + 1, session.output("loss").ok_or("loss")?.f32s()[0]);
         }
     }
 
     let mut forward = Session::new(optimize(&graph.keep_outputs(&["logits"]), None, Opt::Egg)?.last(), pool)?;
-    forward.copy_params(&session);
+    forward.adopt_params(&session)?;
     let mut text = tokenizer.encode("fn main(")?;
     for i in 0..80 {
         let mut window = text[text.len() - CONTEXT..].to_vec();
         window.resize(BATCH * CONTEXT, 0); // the other rows are not read
         forward.set_i32("ids", &window)?;
-        forward.run();
+        forward.run()?;
         let logits = &forward.output("logits").ok_or("logits")?.f32s()[..tokenizer.size()];
         text.push(sample(logits, &Sampling { temperature: 0.7, top_k: 20, seed: 1 }, i));
     }

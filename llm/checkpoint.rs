@@ -4,7 +4,7 @@
 //! one. A run that dies between the two still has its last checkpoint.
 
 use crate::error::{Result, file_error};
-use crate::weights::{load, serialize, state, write_file};
+use crate::weights::{load, serialize, state, tensors, write_file};
 use runtime::Session;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -42,7 +42,7 @@ pub fn checksum(bytes: &[u8]) -> String {
 
 /// Saves a session's parameters and state.
 pub fn save(dir: &Path, session: &Session, step: u64, text: &str) -> Result<()> {
-    let content = serialize(&state(session), None)?;
+    let content = serialize(&tensors(&state(session)?), None)?;
     let tensors = format!("checkpoint-{step}.safetensors");
     write_file(&dir.join(&tensors), &content)?;
     let before = read(dir).ok().flatten();

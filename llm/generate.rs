@@ -4,8 +4,7 @@ use crate::data::random;
 use crate::error::{Error, Result};
 use models::Model;
 use passes::{Opt, optimize};
-use runtime::{Pool, Session};
-use std::sync::Arc;
+use runtime::{Device, Session};
 
 /// How the next token is chosen.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,9 +28,9 @@ pub struct Generator {
 
 impl Generator {
     /// Compiles the program for one token. Weights are still zero.
-    pub fn new(model: &Model, pool: Arc<Pool>) -> Result<Generator> {
+    pub fn new(model: &Model, device: impl Into<Device>) -> Result<Generator> {
         let graph = model.step_graph().map_err(|e| Error(e.to_string()))?.bind(&|s| (s == 'B').then_some(1))?;
-        let session = Session::new(optimize(&graph, None, Opt::Egg)?.last(), pool)?;
+        let session = Session::new(optimize(&graph, None, Opt::Egg)?.last(), device)?;
         Ok(Generator { session, context: model.context(), vocab: model.vocab_size(), seen: vec![] })
     }
 
@@ -56,7 +55,7 @@ impl Generator {
     fn push(&mut self, token: i32) -> Result<()> {
         self.session.set_i32("input_ids", &[token])?;
         self.session.set_i32("position", &[self.seen.len() as i32])?;
-        self.session.run();
+        self.session.run().map_err(|e| Error(e.to_string()))?;
         self.seen.push(token);
         Ok(())
     }

@@ -18,4 +18,4 @@ pub use generate::{Generator, Sampling, sample};
 pub use own_text::OWN_TEXT;
 pub use tokenizer::{Kind, Tokenizer};
 pub use train::{Event, Outcome, Trainer, bound, initialise, step_program, with_vocabulary};
-pub use weights::{load as load_weights, read_ids, serialize, state, write_file};
+pub use weights::{load as load_weights, read_ids, serialize, state, tensors, write_file};

@@ -7,9 +7,8 @@ use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 use models::Model;
 use passes::{Opt, Optimizer, optimize, train_step};
-use runtime::{Pool, Session};
+use runtime::{Device, Session};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -75,21 +74,21 @@ pub fn bound(model: &Model, batch: usize, context: usize) -> Result<ir::Graph> {
 
 impl Trainer {
     /// Compiles the programs and starts from the seed. The model's vocabulary is the tokenizer's.
-    pub fn new(config: Config, tokens: Vec<i32>, pool: Arc<Pool>) -> Result<Trainer> {
+    pub fn new(config: Config, tokens: Vec<i32>, device: impl Into<Device>) -> Result<Trainer> {
         config.check()?;
-        let start = Instant::now();
+        let (start, device) = (Instant::now(), device.into());
         let text = checkpoint::checksum(&tokens.iter().flat_map(|t| t.to_le_bytes()).collect::<Vec<u8>>());
         let data = Data::split(tokens, config.data.held_out, config.train.context)?;
         let (program, notices) = step_program(&config.model, &config, Opt::Egg)?;
-        let mut session = Session::new(&program, pool.clone())?;
+        let mut session = Session::new(&program, device.clone())?;
         // held-out text is evaluated without dropout
         let plain = match &config.model {
             Model::Gpt(g) => Model::Gpt(models::Gpt { dropout: 0.0, ..g.clone() }),
             other => other.clone(),
         };
         let forward = bound(&plain, config.train.batch, config.train.context)?.keep_outputs(&["loss"]);
-        let evaluation = Session::new(optimize(&forward, None, Opt::Egg)?.last(), pool)?;
-        initialise(&mut session, &config.model, config.train.seed);
+        let evaluation = Session::new(optimize(&forward, None, Opt::Egg)?.last(), device)?;
+        initialise(&mut session, &config.model, config.train.seed)?;
         Ok(Trainer { config, data, text, session, evaluation, step: 0, check_finite: false, compile_seconds: start.elapsed().as_secs_f64(), notices })
     }
 
@@ -130,7 +129,7 @@ impl Trainer {
             let lr = t.lr_at(self.step - 1);
             show(Event::Step { step: self.step, loss, grad_norm, lr, tokens_per_second: tokens / start.elapsed().as_secs_f64() })?;
             if self.step.is_multiple_of(t.eval_every) && self.step < t.steps {
-                let loss = self.evaluate(Some(t.eval_batches));
+                let loss = self.evaluate(Some(t.eval_batches))?;
                 show(Event::Evaluated { step: self.step, loss, whole: false })?;
             }
             if self.step.is_multiple_of(t.save_every) && self.step < t.steps {
@@ -138,7 +137,7 @@ impl Trainer {
             }
         }
         self.save(dir, show)?;
-        let loss = self.evaluate(None);
+        let loss = self.evaluate(None)?;
         show(Event::Evaluated { step: self.step, loss, whole: true })?;
         Ok(Outcome::Finished(loss))
     }
@@ -164,11 +163,9 @@ impl Trainer {
             self.session.set_u32("key", &keys)?;
         }
         if self.check_finite {
-            self.session
-                .run_checked()
-                .map_err(|e| Error(format!("step {}: kernel {} (call {}) wrote a value that is not finite", self.step + 1, e.kernel, e.call)))?;
+            self.session.run_checked().map_err(|e| Error(format!("step {}: {e}", self.step + 1)))?;
         } else {
-            self.session.run();
+            self.session.run().map_err(|e| Error(format!("step {}: {e}; the last checkpoint is untouched", self.step + 1)))?;
         }
         let read = |name: &str| f64::from(self.session.output(name).expect("a training step has it").f32s()[0]);
         let (loss, norm) = (read("loss"), read("grad_norm"));
@@ -183,27 +180,27 @@ impl Trainer {
     }
 
     /// The mean loss over held-out text: all of it, or `batches` spread evenly.
-    pub fn evaluate(&mut self, batches: Option<usize>) -> f64 {
+    pub fn evaluate(&mut self, batches: Option<usize>) -> Result<f64> {
         let t = &self.config.train;
-        self.evaluation.copy_params(&self.session);
+        self.evaluation.adopt_params(&self.session)?;
         let all = self.data.held_out_batches(t.batch, t.context);
         let n = batches.unwrap_or(all.len()).min(all.len());
         let (mut total, mut count) = (0.0, 0usize);
         for i in 0..n {
             let b = &all[i * all.len() / n];
             let asked = b.labels.iter().filter(|l| **l >= 0).count();
-            self.evaluation.set_i32("input_ids", &b.ids).expect("a batch fits its program");
-            self.evaluation.set_i32("labels", &b.labels).expect("a batch fits its program");
-            self.evaluation.run();
+            self.evaluation.set_i32("input_ids", &b.ids)?;
+            self.evaluation.set_i32("labels", &b.labels)?;
+            self.evaluation.run().map_err(|e| Error(e.to_string()))?;
             total += f64::from(self.evaluation.output("loss").expect("the program has a loss").f32s()[0]) * asked as f64;
             count += asked;
         }
-        total / count.max(1) as f64
+        Ok(total / count.max(1) as f64)
     }
 }
 
 /// Fills parameters as the model says, piece by piece, so that a layer's start does not depend on how many there are.
-pub fn initialise(session: &mut Session, model: &Model, seed: u64) {
+pub fn initialise(session: &mut Session, model: &Model, seed: u64) -> Result<()> {
     let all: Vec<(String, usize, usize)> = session
         .params()
         .filter(|p| !p.0.starts_with("adamw.") && !p.0.starts_with("past."))
@@ -211,12 +208,14 @@ pub fn initialise(session: &mut Session, model: &Model, seed: u64) {
         .collect();
     for (name, trip, count) in all {
         let pieces = if name.contains("{}") { trip } else { 1 };
-        let block = session.param_mut(&name).expect("the session named it").f32s_mut();
-        for (i, piece) in block[..count].chunks_mut(count / pieces).enumerate() {
-            let name = name.replacen("{}", &i.to_string(), 1);
-            model.init(&name).fill(seed, &name, piece);
-        }
+        session.fill_param(&name, |values| {
+            for (i, piece) in values.chunks_mut(count / pieces).enumerate() {
+                let name = name.replacen("{}", &i.to_string(), 1);
+                model.init(&name).fill(seed, &name, piece);
+            }
+        })?;
     }
+    Ok(())
 }
 
 /// Sets the model's vocabulary to the tokenizer's.

@@ -4,6 +4,7 @@ use crate::error::{Error, Result, file_error};
 use ir::Type;
 use runtime::Session;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
@@ -48,17 +49,24 @@ pub fn serialize(tensors: &[(String, Vec<usize>, &[u8])], metadata: Option<HashM
     safetensors::serialize(views, metadata).map_err(|e| Error(format!("tensors cannot be written: {e}")))
 }
 
-/// Every parameter and state tensor of a session, in pieces.
-pub fn state(session: &Session) -> Vec<(String, Vec<usize>, &[u8])> {
-    let mut out = vec![];
-    for (name, ty, block) in session.params() {
-        let pieces = pieces(name, ty);
-        let bytes = ty.bytes() / pieces.len();
-        for (i, (name, shape)) in pieces.into_iter().enumerate() {
-            out.push((name, shape, &block.bytes()[i * bytes..(i + 1) * bytes]));
-        }
-    }
-    out
+/// A parameter's or state tensor's pieces, and the bytes of all of them.
+pub struct Held<'a> {
+    pieces: Vec<(String, Vec<usize>)>,
+    bytes: Cow<'a, [u8]>,
+}
+
+/// Every parameter and state tensor of a session.
+pub fn state(session: &Session) -> Result<Vec<Held<'_>>> {
+    session.params().map(|(name, ty)| Ok(Held { pieces: pieces(name, ty), bytes: session.param(name)? })).collect()
+}
+
+/// Tensors by name and shape.
+pub fn tensors<'a>(held: &'a [Held<'a>]) -> Vec<(String, Vec<usize>, &'a [u8])> {
+    let each = |h: &'a Held<'a>| {
+        let n = h.bytes.len() / h.pieces.len();
+        h.pieces.iter().enumerate().map(move |(i, (name, shape))| (name.clone(), shape.clone(), &h.bytes[i * n..(i + 1) * n]))
+    };
+    held.iter().flat_map(each).collect()
 }
 
 /// Fills parameters from a safetensors file's content. `wanted` says which; each must be there with its shape.
@@ -73,13 +81,8 @@ pub fn load(session: &mut Session, content: &[u8], path: &Path, wanted: &dyn Fn(
         }
     }
     for (name, ty) in &all {
-        let pieces = pieces(name, ty);
-        let bytes = ty.bytes() / pieces.len();
-        for (i, (piece, shape)) in pieces.into_iter().enumerate() {
-            let data = find(&file, &piece, &shape, path)?;
-            let block = session.param_mut(name).expect("the session named it");
-            block.bytes_mut()[i * bytes..(i + 1) * bytes].copy_from_slice(data);
-        }
+        let pieces = pieces(name, ty).into_iter().map(|(piece, shape)| find(&file, &piece, &shape, path)).collect::<Result<Vec<_>>>()?;
+        session.set_param(name, &pieces.concat())?;
     }
     Ok(())
 }

@@ -22,8 +22,8 @@ pub struct Arena {
     pub bound: usize,
 }
 
-/// Alignment of every buffer: a cache line.
-pub const ALIGN: usize = 64;
+/// Alignment of every buffer: several cache lines, and where every device can bind one.
+pub const ALIGN: usize = 256;
 
 /// Largest buffers first, each in the tightest gap that is free for all of its life.
 pub fn plan(intervals: &[Interval]) -> Arena {

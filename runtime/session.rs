@@ -1,83 +1,43 @@
 //! A compiled program with its memory: set inputs, run, read results.
-#![allow(unsafe_code)]
 
+use crate::backend::{Backend, Fault};
+use crate::device::Device;
 use crate::memory::Block;
-use crate::pool::Pool;
-use codegen::llvm::{Compiled, Entry, compile};
-use codegen::{Address, Cpu, Program, Region, Target};
+use codegen::{Program, Target};
 use ir::{DType, Graph};
-use std::sync::Arc;
+use std::borrow::Cow;
 
 /// A program ready to run.
 pub struct Session {
     program: Program,
-    pool: Arc<Pool>,
-    calls: Vec<Prepared>,
-    inputs: Vec<Block>,
-    params: Vec<Block>,
-    outputs: Vec<Option<Block>>,
-    arena: Block,
-    scratch: Vec<Block>,
-    /// How compilation went.
-    pub compiled: Compiled,
-}
-
-/// A call with its pointers resolved.
-struct Prepared {
-    entry: Entry,
-    units: i64,
-    kernel: usize,
-    buffers: Vec<*mut u8>,
-}
-
-// SAFETY: the pointers are into blocks that the session owns and never moves or shrinks; `run` borrows the session exclusively.
-unsafe impl Send for Session {}
-// SAFETY: a shared session can only be looked at.
-unsafe impl Sync for Session {}
-
-/// The first kernel whose result was not finite.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotFinite {
-    /// The kernel.
-    pub kernel: String,
-    /// How many calls before it were finite.
-    pub call: usize,
+    backend: Box<dyn Backend>,
+    /// Of the distinct kernels, how many were found in the cache on disk.
+    pub cached: usize,
 }
 
 impl Session {
-    /// Compiles a graph whose dims are bound for this machine and allocates its memory.
-    pub fn new(graph: &Graph, pool: Arc<Pool>) -> Result<Session, String> {
-        Session::for_target(graph, pool, &codegen::llvm::host().target)
+    /// Compiles a graph whose dims are bound for a device and allocates its memory there.
+    pub fn new(graph: &Graph, device: impl Into<Device>) -> Result<Session, String> {
+        let device = device.into();
+        let target = device.target()?;
+        Session::for_target(graph, device, &target)
     }
 
-    /// As [`new`](Self::new), with kernels shaped for a target that may be smaller than this machine: what a test of another one needs.
-    pub fn for_target(graph: &Graph, pool: Arc<Pool>, target: &Cpu) -> Result<Session, String> {
-        let program = Program::new(graph, &Target::Cpu(*target));
-        refuse_too_large(&program, pool.threads())?;
-        let (entries, compiled) = compile(&program.kernels, pool.threads())?;
-        let block = |ty: &ir::Type| Block::new(ty.bytes());
-        let inputs = program.inputs.iter().map(|i| block(&i.1)).collect::<Result<Vec<_>, _>>()?;
-        let params = program.params.iter().map(|p| block(&p.1)).collect::<Result<Vec<_>, _>>()?;
-        let output = |(i, o): (usize, &(String, ir::Type))| program.output_state(i).is_none().then(|| block(&o.1)).transpose();
-        let outputs = program.outputs.iter().enumerate().map(output).collect::<Result<Vec<_>, _>>()?;
-        let arena = Block::new(program.arena_bytes())?;
-        let scratch = (0..pool.threads()).map(|_| Block::new(4 * program.scratch_floats())).collect::<Result<Vec<_>, _>>()?;
-        let mut session = Session { program, pool, calls: vec![], inputs, params, outputs, arena, scratch, compiled };
-        let resolve = |a: &Address| match a.region {
-            Region::Input(i) => session.inputs[i].at(a.offset),
-            Region::Param(i) => session.params[i].at(a.offset),
-            Region::Output(i) => session.outputs[i].as_ref().expect("the result has memory of its own").at(a.offset),
-            Region::Arena => session.arena.at(a.offset),
+    /// As [`new`](Self::new), with kernels shaped for a target that may be smaller than the device: what a test of another one needs.
+    pub fn for_target(graph: &Graph, device: impl Into<Device>, target: &Target) -> Result<Session, String> {
+        let program = Program::new(graph, target);
+        let (backend, cached): (Box<dyn Backend>, usize) = match device.into() {
+            #[cfg(feature = "llvm")]
+            Device::Cpu(pool) => {
+                let (host, compiled) = crate::host::Host::new(&program, pool)?;
+                (Box::new(host), compiled.cached)
+            }
+            #[cfg(not(feature = "llvm"))]
+            Device::Cpu(_) => unreachable!("such a device has no target"),
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            Device::Gpu(device) => (Box::new(crate::gpu::Gpu::new(&program, device)?), 0),
         };
-        let prepare = |call: codegen::Call| Prepared {
-            entry: entries[call.kernel],
-            units: session.program.kernels[call.kernel].units as i64,
-            kernel: call.kernel,
-            buffers: call.args.iter().map(resolve).collect(),
-        };
-        let calls = session.program.calls().into_iter().map(prepare).collect();
-        session.calls = calls;
-        Ok(session)
+        Ok(Session { program, backend, cached })
     }
 
     /// The program.
@@ -87,61 +47,25 @@ impl Session {
 
     /// Bytes the session allocated: inputs, parameters, results, arena and scratch. This is the predicted peak.
     pub fn bytes(&self) -> usize {
-        self.program.bytes() + self.scratch.iter().map(Block::len).sum::<usize>()
+        self.backend.bytes(&self.program)
     }
 
-    /// Runs the program once.
-    pub fn run(&mut self) {
-        let (calls, scratch, barrier, threads) = (&self.calls, &self.scratch, &self.pool.barrier, self.pool.threads() as i64);
-        let calls = Calls(calls);
-        self.pool.run(&|t| {
-            let (scratch, t) = (scratch[t].at(0).cast(), t as i64);
-            for call in calls.get() {
-                let (lo, hi) = (call.units * t / threads, call.units * (t + 1) / threads);
-                if lo < hi {
-                    // SAFETY: the kernel was compiled for these buffers, whose sizes its types fix; threads have disjoint units and
-                    // scratch of their own; the barrier orders kernels.
-                    unsafe { (call.entry)(call.buffers.as_ptr(), lo, hi, scratch) };
-                }
-                barrier.wait();
-            }
-        });
+    /// Runs the program once. On a processor this cannot fail.
+    pub fn run(&mut self) -> Result<(), Fault> {
+        self.backend.run(&self.program)
     }
 
-    /// Runs the program once, on one thread, and stops at the first kernel that writes a value that is not finite. Results of attention
-    /// and scatter kernels are seen by the kernels that read them.
-    pub fn run_checked(&mut self) -> Result<(), NotFinite> {
-        let scratch = self.scratch[0].at(0).cast();
-        for (n, call) in self.calls.iter().enumerate() {
-            // SAFETY: as in `run`, with one thread.
-            unsafe { (call.entry)(call.buffers.as_ptr(), 0, call.units, scratch) };
-            if self.wrote_infinite(call) {
-                return Err(NotFinite { kernel: self.program.kernels[call.kernel].name.clone(), call: n });
-            }
-        }
-        Ok(())
-    }
-
-    /// Looks at what a call's stores can have written: the dense span of each written `f32` operand.
-    fn wrote_infinite(&self, call: &Prepared) -> bool {
-        let spec = &self.program.specs[call.kernel];
-        spec.stores.iter().any(|s| {
-            let param = &spec.params[s.access.arg];
-            let span: i64 = 1 + s.access.strides.iter().zip(&spec.dims).map(|(s, n)| s * (*n as i64 - 1)).sum::<i64>();
-            // SAFETY: the store's own access stays inside its buffer, and so does the span it covers.
-            let written = unsafe {
-                std::slice::from_raw_parts(call.buffers[s.access.arg].cast::<f32>().offset(s.access.offset as isize), span.max(0) as usize)
-            };
-            param.elem == codegen::kernel::Elem::F32 && !spec.dims.contains(&0) && written.iter().any(|x| !x.is_finite())
-        })
+    /// Runs the program once, slowly, and stops at the first kernel that writes a value that is not finite.
+    pub fn run_checked(&mut self) -> Result<(), Fault> {
+        self.backend.run_checked(&self.program)
     }
 
     /// Fills the arena with NaN, so that a kernel that reads what nobody wrote shows.
-    pub fn poison(&mut self) {
-        self.arena.f32s_mut().fill(f32::NAN);
+    pub fn poison(&mut self) -> Result<(), String> {
+        self.backend.poison()
     }
 
-    /// Inputs' names, types and memory.
+    /// Names of the inputs.
     pub fn inputs(&self) -> impl Iterator<Item = &str> {
         self.program.inputs.iter().map(|i| i.0.as_str())
     }
@@ -155,7 +79,7 @@ impl Session {
         if ty.dtype != dtype || ty.count() != len {
             return Err(format!("input {name} is {ty}, not {len} elements of {dtype}"));
         }
-        Ok(&mut self.inputs[i])
+        Ok(self.backend.input(i))
     }
 
     /// Sets an `f32` input.
@@ -177,7 +101,7 @@ impl Session {
         Ok(())
     }
 
-    /// Sets a truth-valued input, a word an element in memory.
+    /// Sets a truth-valued input.
     pub fn set_bool(&mut self, name: &str, values: &[bool]) -> Result<(), String> {
         let words: Vec<i32> = values.iter().map(|x| i32::from(*x)).collect();
         self.input(name, DType::Bool, values.len())?.i32s_mut().copy_from_slice(&words);
@@ -189,56 +113,51 @@ impl Session {
         self.program.outputs.iter().map(|o| o.0.as_str())
     }
 
-    /// The memory of a result.
+    /// The memory of a result; one that is a new value of state is read as the parameter it is.
     pub fn output(&self, name: &str) -> Option<&Block> {
-        let i = self.program.outputs.iter().position(|o| o.0 == name)?;
-        match self.program.output_state(i) {
-            Some(p) => Some(&self.params[p]),
-            None => self.outputs[i].as_ref(),
+        self.backend.output(self.program.outputs.iter().position(|o| o.0 == name)?)
+    }
+
+    /// Paths and types of parameters and state.
+    pub fn params(&self) -> impl Iterator<Item = (&str, &ir::Type)> {
+        self.program.params.iter().map(|(n, t)| (n.as_ref(), t))
+    }
+
+    fn position(&self, name: &str) -> Result<usize, String> {
+        self.program.params.iter().position(|p| p.0.as_ref() == name).ok_or_else(|| format!("the program has no parameter {name}"))
+    }
+
+    /// A parameter's bytes, little-endian.
+    pub fn param(&self, name: &str) -> Result<Cow<'_, [u8]>, String> {
+        self.backend.param(self.position(name)?)
+    }
+
+    /// Writes a parameter; as many bytes as its type has.
+    pub fn set_param(&mut self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        let i = self.position(name)?;
+        let ty = &self.program.params[i].1;
+        if ty.bytes() != bytes.len() {
+            return Err(format!("parameter {name} is {ty}, not {} bytes", bytes.len()));
         }
+        self.backend.set_param(i, bytes)
     }
 
-    /// Parameters and state: path, type, memory.
-    pub fn params(&self) -> impl Iterator<Item = (&str, &ir::Type, &Block)> {
-        self.program.params.iter().zip(&self.params).map(|((n, t), b)| (n.as_ref(), t, b))
+    /// Writes a parameter of `f32` elements.
+    pub fn fill_param(&mut self, name: &str, fill: impl FnOnce(&mut [f32])) -> Result<(), String> {
+        let i = self.position(name)?;
+        let mut values = vec![0.0; self.program.params[i].1.count()];
+        fill(&mut values);
+        self.backend.set_param(i, &values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
     }
 
-    /// A parameter's memory, to write.
-    pub fn param_mut(&mut self, name: &str) -> Option<&mut Block> {
-        let i = self.program.params.iter().position(|p| p.0.as_ref() == name)?;
-        Some(&mut self.params[i])
-    }
-
-    /// Copies every parameter that another session has, too.
-    pub fn copy_params(&mut self, from: &Session) {
+    /// Takes over every parameter that another session has, too: copied on a processor; on one device the memory itself is shared, and
+    /// what either session writes the other sees.
+    pub fn adopt_params(&mut self, from: &Session) -> Result<(), String> {
         for (i, (name, _)) in self.program.params.iter().enumerate() {
             if let Some(j) = from.program.params.iter().position(|p| p.0 == *name) {
-                self.params[i].bytes_mut().copy_from_slice(from.params[j].bytes());
+                self.backend.adopt(i, &*from.backend, j)?;
             }
         }
-    }
-}
-
-/// Refuses, before anything is allocated, what the machine has no room for.
-fn refuse_too_large(program: &Program, threads: usize) -> Result<(), String> {
-    let need = program.bytes() + 4 * threads * program.scratch_floats();
-    match crate::memory::machine_memory() {
-        Some((_, have)) if need > have => {
-            let mib = |n: usize| n >> 20;
-            Err(format!("this program needs {} MiB, and {} MiB are available: use a smaller batch, context or model", mib(need), mib(have)))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Prepared calls shared among the threads of one run.
-struct Calls<'a>(&'a [Prepared]);
-
-// SAFETY: threads only read the list; what its pointers lead to is divided among them by units.
-unsafe impl Sync for Calls<'_> {}
-
-impl Calls<'_> {
-    fn get(&self) -> &[Prepared] {
-        self.0
+        Ok(())
     }
 }

@@ -1,8 +1,8 @@
 use crate::common::{bound, difference, environment, gpt, llama};
-use codegen::Cpu;
+use codegen::{Cpu, Target};
 use ir::{DType, Env, Graph, Value, eval};
 use passes::{Opt, optimize};
-use runtime::{Pool, Session};
+use runtime::{Device, Pool, Session};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -13,8 +13,13 @@ pub fn run(graph: &Graph, env: &Env, threads: usize) -> HashMap<String, Value> {
 
 /// The same with kernels shaped for a target.
 pub fn run_for(graph: &Graph, env: &Env, threads: usize, target: &Cpu) -> HashMap<String, Value> {
-    let mut s = Session::for_target(graph, Arc::new(Pool::new(threads)), target).unwrap();
-    s.poison();
+    run_on(graph, env, Arc::new(Pool::new(threads)), &Target::Cpu(*target))
+}
+
+/// The same on any device.
+pub fn run_on(graph: &Graph, env: &Env, device: impl Into<Device>, target: &Target) -> HashMap<String, Value> {
+    let mut s = Session::for_target(graph, device, target).unwrap();
+    s.poison().unwrap();
     for (name, ty) in graph.inputs.iter().zip(graph.main().inputs()) {
         let data = &env[name].data;
         match ty.dtype {
@@ -27,11 +32,9 @@ pub fn run_for(graph: &Graph, env: &Env, threads: usize, target: &Cpu) -> HashMa
     }
     for (name, _) in graph.params() {
         let data = &env[name.as_ref()].data;
-        for (to, from) in s.param_mut(&name).unwrap().f32s_mut().iter_mut().zip(data) {
-            *to = *from as f32;
-        }
+        s.fill_param(&name, |values| values.iter_mut().zip(data).for_each(|(to, from)| *to = *from as f32)).unwrap();
     }
-    s.run();
+    s.run().unwrap();
     let read = |name: &String, ty: &ir::Type| {
         let block = s.output(name).unwrap();
         let data: Vec<f64> = match ty.dtype {

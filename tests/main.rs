@@ -27,3 +27,6 @@ mod stages;
 mod text;
 /// Training, resuming, generating; what must not depend on depth or length.
 mod training;
+/// Programs on software Vulkan.
+#[cfg(feature = "wgpu")]
+mod vulkan;

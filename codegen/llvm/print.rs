@@ -200,21 +200,10 @@ impl<'c> Printer<'c, '_> {
 
     /// The value of an index whose variables are all unrolled.
     fn known(&self, ix: &Ix) -> Option<i64> {
-        let two = |a: &Ix, b: &Ix| Some((self.known(a)?, self.known(b)?));
-        match ix {
-            Ix::Const(n) => Some(*n),
-            Ix::Var(v) => match self.vars[v.0 as usize]? {
-                Known::Number(n) => Some(n),
-                Known::Value(_) => None,
-            },
-            Ix::Add(a, b) => two(a, b).map(|(a, b)| a + b),
-            Ix::Sub(a, b) => two(a, b).map(|(a, b)| a - b),
-            Ix::Mul(a, b) => two(a, b).map(|(a, b)| a * b),
-            Ix::Div(a, b) => two(a, b).map(|(a, b)| a / b),
-            Ix::Rem(a, b) => two(a, b).map(|(a, b)| a % b),
-            Ix::Min(a, b) => two(a, b).map(|(a, b)| a.min(b)),
-            Ix::Max(a, b) => two(a, b).map(|(a, b)| a.max(b)),
-        }
+        ix.value(&|v| match self.vars[v.0 as usize]? {
+            Known::Number(n) => Some(n),
+            Known::Value(_) => None,
+        })
     }
 
     fn ix(&self, ix: &Ix) -> IntValue<'c> {

@@ -72,10 +72,11 @@ struct Rows<'a> {
     together: usize,
 }
 
-/// A thread's place: the row's index, whether the row is one to store, its number in the row.
+/// A thread's place: the row's index, its number among all and among the cube's, the thread's number in the row.
 struct Seat {
     outer: Vec<Ix>,
     row: Ix,
+    among: Ix,
     t: Ix,
 }
 
@@ -92,13 +93,14 @@ impl<'a> Rows<'a> {
     fn emit(&self, name: &str) -> Kernel {
         let mut writer = Writer::cubes(name, self.spec.params.clone(), self.count.div_ceil(self.together), self.group * self.together);
         let w = &mut writer;
-        let row = w.cube() * self.together + w.thread().div(self.group);
+        let among = if self.together == 1 { Ix::Const(0) } else { w.thread().div(self.group) };
+        let row = w.cube() * self.together + among.clone();
         let row = w.name("row", row);
         // threads of a row that is not there do the last one's work and store nothing: every thread meets every barrier
         let real = if self.exact() { row.clone() } else { w.name("real", row.clone().min(self.count - 1)) };
         let outer = split_index(w, real, &self.spec.dims[..self.row]);
-        let t = w.thread().rem(self.group);
-        let seat = Seat { outer, row, t: w.name("t", t) };
+        let t = if self.together == 1 { w.thread() } else { w.thread().rem(self.group) };
+        let seat = Seat { outer, row, among, t: w.name("t", t) };
         self.row(w, &seat);
         writer.finish()
     }
@@ -178,8 +180,7 @@ impl<'a> Rows<'a> {
                 let shared = w.shared(Elem::F32, 1, self.group * self.together);
                 let slot = w.thread();
                 combine(w, (*red, 1), mine, self.group, 1, &seat.t, &slot, shared);
-                let first = w.thread().div(self.group) * self.group;
-                w.set(total, 0, load(shared, first, 1, None));
+                w.set(total, 0, load(shared, seat.among.clone() * self.group, 1, None));
             }
             values.set_row(*step, Writer::get(total, 0));
         }

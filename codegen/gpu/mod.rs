@@ -1,0 +1,98 @@
+//! Kernels to devices through CubeCL: the only module that names it.
+//!
+//! [`Source`] is a kernel with how its operands are bound; it prints as WGSL and as CUDA C++ with no device present, and [`Device`]
+//! compiles and launches it.
+
+mod build;
+mod device;
+mod math;
+mod print;
+
+pub use device::{Device, Entry, Memory};
+
+use crate::kernel::Kernel;
+use cubecl::Compiler;
+use cubecl::prelude::*;
+use std::sync::Arc;
+
+/// Bytes at whose multiples a buffer may be bound; what remains of an address travels as a number.
+pub const BINDING: usize = 256;
+/// The most cubes along one axis of a launch.
+const AXIS: usize = 65535;
+
+/// A kernel as CubeCL takes it.
+#[derive(Clone)]
+pub struct Source {
+    kernel: Arc<Kernel>,
+    /// Whether each operand may begin between places where a buffer can be bound.
+    offsets: Arc<[bool]>,
+    /// All that the code depends on.
+    key: Arc<str>,
+}
+
+impl Source {
+    /// Of a kernel for cubes.
+    pub fn new(kernel: &Kernel, offsets: &[bool]) -> Source {
+        let key = format!("{kernel}{offsets:?}").into();
+        Source { kernel: Arc::new(kernel.clone()), offsets: offsets.into(), key }
+    }
+
+    fn threads(&self) -> usize {
+        self.kernel.cube.expect("a kernel for cubes has threads")
+    }
+
+    fn settings(&self) -> KernelSettings {
+        let settings = KernelSettings::new((self.threads() as u32, 1, 1).into(), ExecutionMode::Unchecked, AddressType::U32);
+        settings.kernel_name(self.kernel.name.clone())
+    }
+
+    /// Cubes along two axes, and whether there are more than there is work for.
+    fn cubes(&self) -> (usize, usize, bool) {
+        let n = self.kernel.units;
+        let x = n.min(AXIS);
+        let y = n.div_ceil(x.max(1));
+        (x, y, x * y > n)
+    }
+
+    /// The text for WebGPU.
+    #[cfg(feature = "wgpu")]
+    pub fn wgsl(&self) -> Result<String, String> {
+        let options = cubecl::WgpuCompilationOptions::default();
+        self.text(|k| Compiler::compile(&mut cubecl_wgpu::WgslCompiler, k, &options).map(|t| t.to_string()))
+    }
+
+    /// The text for NVIDIA's compiler.
+    #[cfg(feature = "cuda")]
+    pub fn cuda(&self) -> Result<String, String> {
+        use cubecl_cpp::shared::{CompilationOptions, CppCompiler};
+        let mut options = CompilationOptions { warp_size: 32, ..Default::default() };
+        options.supports_features.grid_constants = true;
+        self.text(|k| CppCompiler::<cubecl_cpp::target::Cuda>::default().compile(k, &options).map(|t| t.to_string()))
+    }
+
+    /// Emission panics on what a language has no words for; here that is an error like any other.
+    fn text<E: std::fmt::Display>(&self, emit: impl FnOnce(KernelDefinition) -> Result<String, E>) -> Result<String, String> {
+        let name = &self.kernel.name;
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| emit(self.define())))
+            .map_err(|_| format!("{name}: it cannot be written in this language"))?
+            .map_err(|e| format!("{name}: {e}"))
+    }
+}
+
+impl KernelMetadata for Source {
+    fn name(&self) -> &'static str {
+        "eggcorn"
+    }
+    fn id(&self) -> KernelId {
+        KernelId::new::<Self>().info(self.key.clone()).cube_dim(self.settings().cube_dim)
+    }
+    fn address_type(&self) -> cubecl::ir::ElemType {
+        build::U32
+    }
+}
+
+impl CubeKernel for Source {
+    fn define(&self) -> KernelDefinition {
+        print::print(self)
+    }
+}

@@ -1,0 +1,65 @@
+//! What programs run on, by name.
+
+use crate::pool::Pool;
+use std::sync::Arc;
+
+/// What a program runs on.
+#[derive(Clone)]
+pub enum Device {
+    /// This machine's processors.
+    Cpu(Arc<Pool>),
+    /// A graphics processor.
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    Gpu(Arc<codegen::gpu::Device>),
+}
+
+impl Device {
+    /// By the name people give it: `cpu`, `wgpu`, `wgpu:software`, `cuda`, `cuda:1`. A processor's programs run on so many threads.
+    pub fn open(name: &str, threads: usize) -> Result<Device, String> {
+        let kind = name.split(':').next().unwrap_or_default();
+        let built = match kind {
+            "cpu" if name == kind => return Ok(Device::Cpu(Arc::new(Pool::new(threads)))),
+            "wgpu" => cfg!(feature = "wgpu"),
+            "cuda" => cfg!(feature = "cuda"),
+            _ => return Err(format!("there is no device {name}; there are cpu, wgpu, wgpu:software, cuda and cuda:N")),
+        };
+        if built { open(name) } else { Err(format!("device {name}: this build has no {kind}; build with --features {kind}")) }
+    }
+
+    /// What people see: the threads, or what the driver says.
+    pub fn describe(&self) -> String {
+        match self {
+            Device::Cpu(pool) => format!("cpu, {} threads", pool.threads()),
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            Device::Gpu(device) => device.name().to_string(),
+        }
+    }
+
+    /// What kernels are lowered for.
+    pub fn target(&self) -> Result<codegen::Target, String> {
+        match self {
+            #[cfg(feature = "llvm")]
+            Device::Cpu(_) => Ok(codegen::Target::Cpu(codegen::llvm::host().target)),
+            #[cfg(not(feature = "llvm"))]
+            Device::Cpu(_) => Err("this build cannot compile for processors; build with --features llvm, or name another --device".into()),
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            Device::Gpu(device) => Ok(codegen::Target::Gpu(device.target())),
+        }
+    }
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn open(name: &str) -> Result<Device, String> {
+    Ok(Device::Gpu(Arc::new(codegen::gpu::Device::open(name)?)))
+}
+
+#[cfg(not(any(feature = "wgpu", feature = "cuda")))]
+fn open(name: &str) -> Result<Device, String> {
+    unreachable!("a build without graphics processors opens none: {name}")
+}
+
+impl From<Arc<Pool>> for Device {
+    fn from(pool: Arc<Pool>) -> Device {
+        Device::Cpu(pool)
+    }
+}

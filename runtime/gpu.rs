@@ -1,0 +1,165 @@
+//! A program on a device: its state stays there, a step's launches follow one another without waiting.
+
+use crate::backend::{Backend, Fault};
+use crate::memory::Block;
+use codegen::gpu::{BINDING, Device, Entry, Memory};
+use codegen::{Address, Call, Program, Region};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+pub(crate) struct Gpu {
+    device: Arc<Device>,
+    calls: Vec<Call>,
+    /// One a call; made again when a parameter's memory is another.
+    entries: Option<Vec<Entry>>,
+    /// Whether each operand of each kernel needs its place told.
+    offsets: Vec<Vec<bool>>,
+    inputs: Vec<(Block, Memory)>,
+    params: Vec<Memory>,
+    outputs: Vec<Option<(Block, Memory)>>,
+    arena: Memory,
+}
+
+impl Gpu {
+    pub(crate) fn new(program: &Program, device: Arc<Device>) -> Result<Gpu, String> {
+        refuse_too_large(program, &device)?;
+        let offsets: Vec<Vec<bool>> = program.aligned(BINDING).into_iter().map(|k| k.into_iter().map(|aligned| !aligned).collect()).collect();
+        for (kernel, offsets) in program.kernels.iter().zip(&offsets) {
+            device.check(kernel, offsets)?;
+        }
+        let pair = |ty: &ir::Type| Ok::<_, String>((Block::new(ty.bytes())?, device.zeros(ty.bytes())?));
+        let inputs = program.inputs.iter().map(|i| pair(&i.1)).collect::<Result<Vec<_>, _>>()?;
+        let params = program.params.iter().map(|p| device.zeros(p.1.bytes())).collect::<Result<Vec<_>, _>>()?;
+        let output = |(i, o): (usize, &(String, ir::Type))| program.output_state(i).is_none().then(|| pair(&o.1)).transpose();
+        let outputs = program.outputs.iter().enumerate().map(output).collect::<Result<Vec<_>, _>>()?;
+        let arena = device.empty(program.arena_bytes())?;
+        Ok(Gpu { device, calls: program.calls(), entries: None, offsets, inputs, params, outputs, arena })
+    }
+
+    fn memory_of(&self, region: Region) -> &Memory {
+        match region {
+            Region::Input(i) => &self.inputs[i].1,
+            Region::Param(i) => &self.params[i],
+            Region::Output(i) => &self.outputs[i].as_ref().expect("the result has memory of its own").1,
+            Region::Arena => &self.arena,
+        }
+    }
+
+    fn prepare(&mut self, program: &Program) -> Result<(), String> {
+        if self.entries.is_none() {
+            let entry = |c: &Call| {
+                let operands: Vec<(&Memory, Address)> = c.args.iter().map(|a| (self.memory_of(a.region), *a)).collect();
+                self.device.entry(&program.kernels[c.kernel], &operands, &self.offsets[c.kernel])
+            };
+            self.entries = Some(self.calls.iter().map(entry).collect::<Result<_, _>>()?);
+        }
+        Ok(())
+    }
+
+    fn upload(&self) -> Result<(), String> {
+        self.inputs.iter().try_for_each(|(block, memory)| self.device.write(memory, block.bytes()))
+    }
+
+    fn download(&mut self) -> Result<(), String> {
+        for (block, memory) in self.outputs.iter_mut().flatten() {
+            block.bytes_mut().copy_from_slice(&self.device.read(memory)?);
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, program: &Program) -> Result<(), String> {
+        self.prepare(program)?;
+        self.upload()?;
+        self.entries.iter().flatten().for_each(|e| self.device.launch(e));
+        self.download()
+    }
+
+    /// The first call that writes a value that is not finite.
+    fn look(&mut self, program: &Program) -> Result<Option<usize>, String> {
+        self.prepare(program)?;
+        self.upload()?;
+        for (n, (entry, call)) in self.entries.iter().flatten().zip(&self.calls).enumerate() {
+            self.device.launch(entry);
+            let spec = &program.specs[call.kernel];
+            for store in spec.stores.iter().filter(|s| spec.params[s.access.arg].elem == codegen::kernel::Elem::F32 && !spec.dims.contains(&0)) {
+                let place = call.args[store.access.arg];
+                let span: i64 = 1 + store.access.strides.iter().zip(&spec.dims).map(|(s, n)| s * (*n as i64 - 1)).sum::<i64>();
+                let bytes = self.device.read(self.memory_of(place.region))?;
+                let from = place.offset + 4 * store.access.offset as usize;
+                let written = bytes[from..from + 4 * span as usize].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("four bytes")));
+                if written.into_iter().any(|x| !x.is_finite()) {
+                    return Ok(Some(n));
+                }
+            }
+        }
+        self.download()?;
+        Ok(None)
+    }
+}
+
+impl Backend for Gpu {
+    fn run(&mut self, program: &Program) -> Result<(), Fault> {
+        self.step(program).map_err(Fault::Device)
+    }
+
+    /// Reads back what each call wrote. Results of attention and scatter kernels are seen by the kernels that read them.
+    fn run_checked(&mut self, program: &Program) -> Result<(), Fault> {
+        match self.look(program).map_err(Fault::Device)? {
+            None => Ok(()),
+            Some(n) => Err(Fault::NotFinite { kernel: program.kernels[self.calls[n].kernel].name.clone(), call: n }),
+        }
+    }
+
+    fn input(&mut self, i: usize) -> &mut Block {
+        &mut self.inputs[i].0
+    }
+
+    fn output(&self, i: usize) -> Option<&Block> {
+        self.outputs[i].as_ref().map(|o| &o.0)
+    }
+
+    fn param(&self, i: usize) -> Result<Cow<'_, [u8]>, String> {
+        self.device.read(&self.params[i]).map(Cow::from)
+    }
+
+    fn set_param(&mut self, i: usize, bytes: &[u8]) -> Result<(), String> {
+        self.device.write(&self.params[i], bytes)
+    }
+
+    fn adopt(&mut self, i: usize, from: &dyn Backend, j: usize) -> Result<(), String> {
+        match from.memory(j) {
+            Some(memory) if memory.is(&self.params[i]) => Ok(()),
+            Some(memory) => {
+                self.params[i] = memory;
+                self.entries = None;
+                Ok(())
+            }
+            None => self.set_param(i, &from.param(j)?),
+        }
+    }
+
+    fn memory(&self, i: usize) -> Option<Memory> {
+        Some(self.params[i].clone())
+    }
+
+    fn poison(&mut self) -> Result<(), String> {
+        let nan: Vec<u8> = f32::NAN.to_le_bytes().repeat(self.arena.len() / 4);
+        self.device.write(&self.arena, &nan)
+    }
+
+    fn bytes(&self, program: &Program) -> usize {
+        program.bytes()
+    }
+}
+
+/// Refuses, before anything is allocated, what the device has no room for.
+fn refuse_too_large(program: &Program, device: &Device) -> Result<(), String> {
+    let (need, mib) = (program.bytes(), |n: usize| n >> 20);
+    match device.memory() {
+        Some(have) if need > have => {
+            let advice = "use a smaller batch, context or model";
+            Err(format!("this program needs {} MiB, and {} has {} MiB: {advice}", mib(need), device.name(), mib(have)))
+        }
+        _ => Ok(()),
+    }
+}
