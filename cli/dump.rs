@@ -132,20 +132,17 @@ fn kernels(program: &Program, printed: Printed) -> Result<()> {
 /// A kernel as its toolchain reads it.
 #[allow(unused_variables)]
 fn text(kernel: &Kernel, aligned: &[bool], printed: Printed) -> Result<String> {
-    #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    let source = || eggcorn::codegen::gpu::Source::new(kernel, &aligned.iter().map(|a| !a).collect::<Vec<_>>());
     match printed {
         #[cfg(feature = "llvm")]
         Printed::Llvm => Ok(eggcorn::codegen::llvm::text(kernel, &eggcorn::codegen::llvm::host().target)?),
-        #[cfg(feature = "wgpu")]
-        Printed::Wgsl => Ok(source().wgsl()?),
-        #[cfg(feature = "cuda")]
-        Printed::Cuda => Ok(source().cuda()?),
-        #[allow(unreachable_patterns)]
-        _ => {
-            let feature = if printed == Printed::Wgsl { "wgpu" } else { "cuda" };
-            Err(Error(format!("this build does not print that text: build with --features {feature}")))
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        Printed::Wgsl | Printed::Cuda => {
+            use eggcorn::codegen::gpu::{Dialect, Source};
+            let dialect = if printed == Printed::Wgsl { Dialect::Wgsl } else { Dialect::Cuda };
+            Ok(Source::new(kernel, &aligned.iter().map(|a| !a).collect::<Vec<_>>(), dialect).text()?)
         }
+        #[allow(unreachable_patterns)]
+        _ => Err(Error("this build does not print that text: build with --features llvm,wgpu,cuda".into())),
     }
 }
 

@@ -326,7 +326,7 @@ impl Emitter<'_> {
                     Pure::Load(o) | Pure::Gather { access: o, .. } => o.arg != a.arg || o == a,
                     _ => true,
                 });
-                if same && alone && spec.params[a.arg].elem.bytes() == spec.params[s.access.arg].elem.bytes() {
+                if same && alone && spec.params[a.arg].elem == spec.params[s.access.arg].elem {
                     self.in_place.push((self.routine.steps.len(), buffers[s.access.arg], buffers[a.arg]));
                 }
             }

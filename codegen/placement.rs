@@ -6,7 +6,7 @@ use passes::Interval;
 use std::collections::BTreeMap;
 
 /// Gives every temporary a place in the arena. `in_place` lists (step, output, input): buffers that may be one.
-pub(crate) fn place_buffers(r: &mut Routine, in_place: &[(usize, usize, usize)], table: &Table) {
+pub(crate) fn place_buffers(r: &mut Routine, in_place: &[(usize, usize, usize)], table: &mut Table) {
     let mut life: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
     for (s, step) in r.steps.iter().enumerate() {
         for b in touched(step) {
@@ -40,6 +40,31 @@ pub(crate) fn place_buffers(r: &mut Routine, in_place: &[(usize, usize, usize)],
         }
     }
     drop_self_copies(r, &same, table);
+    merge_operands(r, &same, table);
+}
+
+/// Operands of a kernel that have become one buffer become one operand: a kernel may take it that no two of its operands overlap.
+fn merge_operands(r: &mut Routine, same: &[usize], table: &mut Table) {
+    for step in &mut r.steps {
+        let Step::Kernel { kernel, args } = step else { continue };
+        // the others have their operands by number, and what they write they do not read
+        if !matches!(table.specs[*kernel].template, Template::Rows { .. } | Template::Cols { .. } | Template::Contract { .. }) {
+            continue;
+        }
+        let mut kept: Vec<usize> = vec![];
+        let mut new = vec![];
+        for a in args.iter() {
+            new.push(kept.iter().position(|k| same[*k] == same[*a]).unwrap_or(kept.len()));
+            if new.last() == Some(&kept.len()) {
+                kept.push(*a);
+            }
+        }
+        if kept.len() < args.len() {
+            let mut spec = table.specs[*kernel].clone();
+            spec.merge_params(&new);
+            (*kernel, *args) = (table.add(spec), kept);
+        }
+    }
 }
 
 /// A copy of a buffer onto itself, which sharing memory has made, is no work.

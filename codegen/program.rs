@@ -70,6 +70,7 @@ impl Program {
             routines.push(routine);
         }
         let main = graph.main();
+        table.sweep(&mut routines);
         let mut program = Program {
             inputs: graph.inputs.iter().cloned().zip(main.inputs()).collect(),
             params: graph.params(),

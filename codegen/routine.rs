@@ -105,6 +105,32 @@ pub struct Table {
 }
 
 impl Table {
+    /// Drops kernels that no step names, and renumbers the others.
+    pub(crate) fn sweep(&mut self, routines: &mut [Routine]) {
+        let mut new: Vec<Option<usize>> = vec![None; self.specs.len()];
+        for step in routines.iter().flat_map(|r| &r.steps) {
+            if let Step::Kernel { kernel, .. } = step {
+                new[*kernel] = Some(0);
+            }
+        }
+        let mut count = 0;
+        for n in new.iter_mut().flatten() {
+            *n = count;
+            count += 1;
+        }
+        let mut i = 0;
+        self.specs.retain(|_| {
+            i += 1;
+            new[i - 1].is_some()
+        });
+        for step in routines.iter_mut().flat_map(|r| &mut r.steps) {
+            if let Step::Kernel { kernel, .. } = step {
+                *kernel = new[*kernel].expect("a step names it");
+            }
+        }
+        self.index.clear();
+    }
+
     /// The number of a kernel, new or known.
     pub(crate) fn add(&mut self, spec: Spec) -> usize {
         let key = format!("{spec:?}");

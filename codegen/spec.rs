@@ -162,8 +162,7 @@ impl Spec {
     pub fn strides_mut(&mut self) -> Vec<&mut Vec<i64>> {
         let mut out: Vec<&mut Vec<i64>> = vec![];
         if let Template::Contract { a, b, .. } = &mut self.template {
-            out.push(&mut a.strides);
-            out.push(&mut b.strides);
+            out.extend([&mut a.strides, &mut b.strides]);
         }
         for (step, _) in &mut self.dag.steps {
             match step {
@@ -173,6 +172,38 @@ impl Spec {
             }
         }
         out.extend(self.stores.iter_mut().map(|s| &mut s.access.strides));
+        out
+    }
+
+    /// Renumbers operands, of which several may become one.
+    pub fn merge_params(&mut self, new: &[usize]) {
+        let mut params: Vec<Param> = vec![];
+        for (param, to) in self.params.iter().zip(new) {
+            match params.get_mut(*to) {
+                Some(p) => p.written |= param.written,
+                None => params.push(param.clone()),
+            }
+        }
+        self.params = params;
+        for a in self.accesses_mut() {
+            a.arg = new[a.arg];
+        }
+    }
+
+    /// Every access of a pointwise part, a product and the stores.
+    fn accesses_mut(&mut self) -> Vec<&mut Access> {
+        let mut out: Vec<&mut Access> = vec![];
+        match &mut self.template {
+            Template::Contract { a, b, .. } => out.extend([a, b]),
+            Template::Rows { .. } | Template::Cols { .. } => {}
+            Template::Attention(_) | Template::AttentionBwd(_) | Template::ScatterAdd { .. } => unreachable!("these have their operands by number"),
+        }
+        for (step, _) in &mut self.dag.steps {
+            if let Step::Load(access) | Step::Gather { access, .. } = step {
+                out.push(access);
+            }
+        }
+        out.extend(self.stores.iter_mut().map(|s| &mut s.access));
         out
     }
 

@@ -82,3 +82,10 @@ pub fn difference(have: &Value, want: &Value) -> f64 {
         .fold(0.0f64, |m, d| if d > m || d.is_nan() { d } else { m });
     worst / scale
 }
+
+/// A tool that is missing: its tests are skipped, loudly, or fail where `REQUIRE` names it.
+pub fn required(tool: &str, why: &str) {
+    let named = std::env::var("REQUIRE").is_ok_and(|r| r.split(',').any(|t| t.trim() == tool));
+    assert!(!named, "{tool} is required: {why}");
+    eprintln!("SKIPPED all that needs {tool}: {why}");
+}

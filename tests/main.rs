@@ -16,6 +16,9 @@ mod gpu;
 mod grads;
 /// Errors of the vector functions.
 mod maths;
+/// The compiler that NVIDIA's driver brings.
+#[cfg(feature = "cuda")]
+mod nvrtc;
 mod random_graphs;
 /// Every rule is an equation; every spelling is found; proofs replay.
 mod rules;
@@ -25,6 +28,9 @@ mod snapshots;
 mod stages;
 /// Text that is no program, models that are ill-typed.
 mod text;
+/// Kernels' texts as their toolchains read them.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod toolchains;
 /// Training, resuming, generating; what must not depend on depth or length.
 mod training;
 /// Programs on software Vulkan.

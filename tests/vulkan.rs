@@ -1,6 +1,6 @@
 //! Programs on software Vulkan: every template against evaluation, training against the processor.
 
-use crate::common::{difference, environment};
+use crate::common::{difference, environment, required};
 use crate::compiled::run_on;
 use crate::gpu::{TOLERANCE, programs, read};
 use ir::eval;
@@ -11,8 +11,7 @@ use std::sync::LazyLock;
 static DEVICE: LazyLock<Option<Device>> = LazyLock::new(|| match Device::open("wgpu:software", 1) {
     Ok(device) => Some(device),
     Err(e) => {
-        assert!(!std::env::var("REQUIRE").is_ok_and(|r| r.contains("vulkan")), "vulkan is required: {e}");
-        eprintln!("SKIPPED on software Vulkan: {e}");
+        required("vulkan", &e);
         None
     }
 });

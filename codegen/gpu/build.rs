@@ -4,8 +4,8 @@ use crate::kernel::Elem;
 use cubecl::ir::dialect::{bitwise::*, branch::*, cmp::*, general::*, math::*, memory::*, synchronization::*, vector::*};
 use cubecl::ir::pliron::builtin::op_interfaces::OneResultInterface;
 use cubecl::ir::pliron::{op::Op, r#type::TypeHandle, value::Value};
-use cubecl::ir::types::{ArrayType, VectorType};
-use cubecl::ir::{Builtin, ConstantValue, ElemType, FloatKind, IntKind, OpInserter, Scope, UIntKind};
+use cubecl::ir::types::{ArrayType, PointerType, VectorType};
+use cubecl::ir::{AddressSpace, Builtin, ConstantValue, ElemType, FloatKind, IntKind, OpInserter, Scope, UIntKind};
 
 pub const F32: ElemType = ElemType::Float(FloatKind::F32);
 pub const I32: ElemType = ElemType::Int(IntKind::I32);
@@ -123,6 +123,11 @@ impl Block<'_> {
     }
     pub fn shared(&self, ty: TypeHandle, n: usize) -> Value {
         self.scope.create_shared(self.array(ty, n), Some(16))
+    }
+    /// Shared memory from a place on, as an array of another type. CUDA alone can.
+    pub fn shared_as(&self, place: Value, ty: TypeHandle, n: usize) -> Value {
+        let ty = PointerType::get(self.scope.ctx(), self.array(ty, n), AddressSpace::Shared);
+        self.bits(place, ty.into())
     }
     pub fn get(&self, place: Value) -> Value {
         self.value(&LoadOp::new(self.scope.ctx_mut(), place))

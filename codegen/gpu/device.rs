@@ -1,7 +1,7 @@
 //! A device: its memory, its compiled kernels, its launches. Everything a driver may refuse is an error with its cause.
 #![allow(unsafe_code)]
 
-use super::{BINDING, Source};
+use super::{BINDING, Dialect, Source};
 use crate::kernel::Kernel;
 use crate::lower::Gpu;
 use crate::program::Address;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// What CubeCL calls a device, open for work.
 pub struct Device {
     client: Client,
-    cuda: bool,
+    dialect: Dialect,
 }
 
 /// A piece of a device's memory.
@@ -53,13 +53,13 @@ impl Device {
     /// Opens a device by the name people give it: `wgpu` (the best there is), `wgpu:software`, `cuda` or `cuda:1`.
     pub fn open(name: &str) -> Result<Device, String> {
         let (runtime, which) = name.split_once(':').unwrap_or((name, ""));
-        let (found, cuda) = match (runtime, which) {
-            ("wgpu", "") => (wgpu(cubecl::device::WgpuDeviceKind::DefaultDevice), false),
-            ("wgpu", "software") => (wgpu(cubecl::device::WgpuDeviceKind::Cpu), false),
+        let (found, dialect) = match (runtime, which) {
+            ("wgpu", "") => (wgpu(cubecl::device::WgpuDeviceKind::DefaultDevice), Dialect::Wgsl),
+            ("wgpu", "software") => (wgpu(cubecl::device::WgpuDeviceKind::Cpu), Dialect::Wgsl),
             ("cuda", _) => {
                 let index = if which.is_empty() { Ok(0) } else { which.parse() };
                 let index = index.map_err(|_| format!("device {name}: {which} is no number; try cuda:0"))?;
-                (cubecl::Device::cuda(index).map_err(|e| e.to_string()), true)
+                (cubecl::Device::cuda(index).map_err(|e| e.to_string()), Dialect::Cuda)
             }
             _ => return Err(format!("there is no device {name}; there are cpu, wgpu, wgpu:software, cuda and cuda:N")),
         };
@@ -69,7 +69,7 @@ impl Device {
         };
         let device = found.map_err(|e| format!("device {name}: {e}; {hint}"))?;
         let client = guarded(|| device.client()).map_err(|e| format!("device {name}: {e}; {hint}"))?;
-        Ok(Device { client, cuda })
+        Ok(Device { client, dialect })
     }
 
     /// The name that the driver gives the device.
@@ -152,7 +152,7 @@ impl Device {
             (handle.offset_end(rest), offsets[i].then_some(within as u32))
         };
         let operands: Vec<_> = (0..operands.len()).map(bind).collect();
-        Ok(Entry { source: Source::new(kernel, offsets), operands })
+        Ok(Entry { source: Source::new(kernel, offsets, self.dialect), operands })
     }
 
     /// Checks that a kernel can be written for this device and fits it.
@@ -171,8 +171,7 @@ impl Device {
         if kernel.shared_bytes() > hardware.max_shared_memory_size {
             return refuse("bytes of shared memory", kernel.shared_bytes(), hardware.max_shared_memory_size);
         }
-        let source = Source::new(kernel, offsets);
-        if self.cuda { source.cuda().map(drop) } else { source.wgsl().map(drop) }
+        Source::new(kernel, offsets, self.dialect).text().map(drop)
     }
 
     /// Launches a kernel; it runs after those launched before.

@@ -20,21 +20,38 @@ pub const BINDING: usize = 256;
 /// The most cubes along one axis of a launch.
 const AXIS: usize = 65535;
 
+/// The language a kernel becomes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Dialect {
+    /// WebGPU's.
+    Wgsl,
+    /// NVIDIA's C++.
+    Cuda,
+}
+
+impl Dialect {
+    /// The feature of this crate that brings its printer.
+    fn feature(self) -> &'static str {
+        if self == Dialect::Wgsl { "wgpu" } else { "cuda" }
+    }
+}
+
 /// A kernel as CubeCL takes it.
 #[derive(Clone)]
 pub struct Source {
     kernel: Arc<Kernel>,
     /// Whether each operand may begin between places where a buffer can be bound.
     offsets: Arc<[bool]>,
+    dialect: Dialect,
     /// All that the code depends on.
     key: Arc<str>,
 }
 
 impl Source {
     /// Of a kernel for cubes.
-    pub fn new(kernel: &Kernel, offsets: &[bool]) -> Source {
-        let key = format!("{kernel}{offsets:?}").into();
-        Source { kernel: Arc::new(kernel.clone()), offsets: offsets.into(), key }
+    pub fn new(kernel: &Kernel, offsets: &[bool], dialect: Dialect) -> Source {
+        let key = format!("{kernel}{offsets:?}{dialect:?}").into();
+        Source { kernel: Arc::new(kernel.clone()), offsets: offsets.into(), dialect, key }
     }
 
     fn threads(&self) -> usize {
@@ -54,24 +71,28 @@ impl Source {
         (x, y, x * y > n)
     }
 
-    /// The text for WebGPU.
-    #[cfg(feature = "wgpu")]
-    pub fn wgsl(&self) -> Result<String, String> {
-        let options = cubecl::WgpuCompilationOptions::default();
-        self.text(|k| Compiler::compile(&mut cubecl_wgpu::WgslCompiler, k, &options).map(|t| t.to_string()))
-    }
-
-    /// The text for NVIDIA's compiler.
-    #[cfg(feature = "cuda")]
-    pub fn cuda(&self) -> Result<String, String> {
-        use cubecl_cpp::shared::{CompilationOptions, CppCompiler};
-        let mut options = CompilationOptions { warp_size: 32, ..Default::default() };
-        options.supports_features.grid_constants = true;
-        self.text(|k| CppCompiler::<cubecl_cpp::target::Cuda>::default().compile(k, &options).map(|t| t.to_string()))
+    /// The text in the kernel's dialect, where this build has a printer for it.
+    pub fn text(&self) -> Result<String, String> {
+        match self.dialect {
+            #[cfg(feature = "wgpu")]
+            Dialect::Wgsl => {
+                let options = cubecl::WgpuCompilationOptions::default();
+                self.emit(|k| Compiler::compile(&mut cubecl_wgpu::WgslCompiler, k, &options).map(|t| t.to_string()))
+            }
+            #[cfg(feature = "cuda")]
+            Dialect::Cuda => {
+                use cubecl_cpp::shared::{CompilationOptions, CppCompiler};
+                let mut options = CompilationOptions { warp_size: 32, ..Default::default() };
+                options.supports_features.grid_constants = true;
+                self.emit(|k| CppCompiler::<cubecl_cpp::target::Cuda>::default().compile(k, &options).map(|t| t.to_string()))
+            }
+            #[allow(unreachable_patterns)]
+            missing => Err(format!("this build does not print {missing:?}; build with --features {}", missing.feature())),
+        }
     }
 
     /// Emission panics on what a language has no words for; here that is an error like any other.
-    fn text<E: std::fmt::Display>(&self, emit: impl FnOnce(KernelDefinition) -> Result<String, E>) -> Result<String, String> {
+    fn emit<E: std::fmt::Display>(&self, emit: impl FnOnce(KernelDefinition) -> Result<String, E>) -> Result<String, String> {
         let name = &self.kernel.name;
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| emit(self.define())))
             .map_err(|_| format!("{name}: it cannot be written in this language"))?

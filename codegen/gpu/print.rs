@@ -1,8 +1,8 @@
 //! The CubeCL printer: one arm a statement, one arm an expression.
 
-use super::Source;
-use super::build::{Block, U32, memory_elem};
-use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, Stmt};
+use super::build::{Block, F32, U32, memory_elem};
+use super::{Dialect, Source};
+use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, Shared, Stmt};
 use cubecl::ir::pliron::value::Value;
 use cubecl::prelude::*;
 use ir::{Bin, Red, Un};
@@ -36,8 +36,7 @@ pub(super) fn print(source: &Source) -> KernelDefinition {
     let ids: Vec<Option<usize>> = source.offsets.iter().map(|o| o.then(|| builder.scalar(U32))).collect();
     let b = Block { scope: &builder.scope };
     let offsets = ids.into_iter().map(|id| id.map(|id| b.scalar(id))).collect();
-    let region = |s: &crate::kernel::Shared| b.shared(b.vector(memory_elem(s.elem), s.lanes), s.count / s.lanes as usize);
-    let shared = kernel.shared.iter().map(region).collect();
+    let shared = regions(&b, kernel, source.dialect);
     let local = |l: &crate::kernel::Local| (0..l.count).map(|_| b.local(b.value_type(l.elem, l.lanes))).collect();
     let locals = kernel.locals.iter().map(local).collect();
     let mut p = Printer { kernel, args, offsets, shared, locals, vars: vec![None; kernel.vars.len()] };
@@ -49,6 +48,23 @@ pub(super) fn print(source: &Source) -> KernelDefinition {
         p.block(&b, &kernel.body);
     }
     builder.build()
+}
+
+/// Memory that a cube shares. Where pointers can be cast it is one array, so that where each region lies is ours to say.
+fn regions(b: &Block, kernel: &Kernel, dialect: Dialect) -> Vec<Value> {
+    let shape = |s: &Shared| (b.vector(memory_elem(s.elem), s.lanes), s.count / s.lanes as usize);
+    if dialect == Dialect::Wgsl || kernel.shared.len() < 2 {
+        return kernel.shared.iter().map(|s| b.shared(shape(s).0, shape(s).1)).collect();
+    }
+    let size = |s: &Shared| (s.elem.bytes() * s.count).div_ceil(16);
+    let all = b.shared(b.vector(F32, 4), kernel.shared.iter().map(size).sum());
+    let mut at = 0;
+    let mut region = |s: &Shared| {
+        let place = b.at(all, b.index(at as i64));
+        at += size(s);
+        b.shared_as(place, shape(s).0, shape(s).1)
+    };
+    kernel.shared.iter().map(&mut region).collect()
 }
 
 impl Printer<'_> {

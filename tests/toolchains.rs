@@ -1,0 +1,164 @@
+//! What each toolchain says of every kernel's text: naga of WGSL, NVRTC of CUDA C++. Only what they accept is kept as a snapshot.
+
+use crate::gpu::{TARGETS, programs, read};
+use codegen::gpu::{BINDING, Dialect, Source};
+use codegen::{Gpu, Program, Target};
+use ir::Graph;
+use models::Model;
+use passes::Opt;
+
+/// Every kernel of a program for a device.
+fn sources(graph: &Graph, target: &Target, dialect: Dialect) -> Vec<(String, Source)> {
+    let program = Program::new(graph, target);
+    let offsets = program.aligned(BINDING);
+    let each = |(i, k): (usize, &codegen::Kernel)| (k.name.clone(), Source::new(k, &offsets[i].iter().map(|a| !a).collect::<Vec<_>>(), dialect));
+    program.kernels.iter().enumerate().map(each).collect()
+}
+
+/// The training steps of both models, small but in every kind of kernel as the large ones.
+pub fn training_steps() -> Vec<(&'static str, Graph)> {
+    let gpt = Model::Gpt(models::Gpt { vocab_size: 512, n_positions: 64, n_layer: 2, n_head: 4, n_embd: 128, dropout: 0.1 });
+    let llama = Model::Llama(models::Llama {
+        vocab_size: 512,
+        max_position_embeddings: 64,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        hidden_size: 128,
+        intermediate_size: 344,
+        ..models::Llama::default()
+    });
+    let step = |model: &Model| {
+        let train = llm::TrainConfig { batch: 2, context: 64, ..llm::TrainConfig::default() };
+        let config = llm::Config { model: model.clone(), data: llm::DataConfig::default(), train };
+        llm::step_program(model, &config, Opt::Egg).unwrap().0
+    };
+    vec![("gpt", step(&gpt)), ("llama", step(&llama))]
+}
+
+fn all(dialect: Dialect) -> Vec<(String, Source)> {
+    let of = |(name, graph): (String, Graph)| {
+        let prefix = move |(k, s): (String, Source)| (format!("{name}: {k}"), s);
+        TARGETS.iter().flat_map(|t| sources(&graph, t, dialect)).map(prefix).collect::<Vec<_>>()
+    };
+    let templates = programs().into_iter().map(|(n, t)| (n, read(&t)));
+    let steps = training_steps().into_iter().map(|(n, g)| (n.to_string(), g));
+    templates.chain(steps).flat_map(of).collect()
+}
+
+#[cfg(feature = "wgpu")]
+fn naga(text: &str) -> Result<(), String> {
+    use naga::valid::{Capabilities, ValidationFlags, Validator};
+    let module = naga::front::wgsl::parse_str(text).map_err(|e| e.emit_to_string(text))?;
+    Validator::new(ValidationFlags::all(), Capabilities::default()).validate(&module).map(drop).map_err(|e| e.emit_to_string(text))
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn naga_accepts_every_kernel() {
+    for (name, source) in all(Dialect::Wgsl) {
+        let text = source.text().unwrap_or_else(|e| panic!("{name}: {e}"));
+        naga(&text).unwrap_or_else(|e| panic!("{name}: {e}\n{text}"));
+    }
+    assert!(naga("fn f() { let x = y; }").is_err(), "a text that is wrong is refused");
+}
+
+/// Compiled by threads as many as there are; equal texts once.
+#[cfg(feature = "cuda")]
+#[test]
+fn nvrtc_accepts_every_kernel() {
+    use std::collections::BTreeMap;
+    if !crate::nvrtc::present() {
+        return;
+    }
+    let steps = training_steps().into_iter().flat_map(|(n, g)| {
+        TARGETS.iter().flat_map(move |t| sources(&g, t, Dialect::Cuda)).map(move |(k, s)| (format!("{n}: {k}"), s)).collect::<Vec<_>>()
+    });
+    // of the templates' programs, one in each shape of tile
+    let templates = programs()
+        .into_iter()
+        .step_by(5)
+        .flat_map(|(n, t)| sources(&read(&t), &TARGETS[1], Dialect::Cuda).into_iter().map(move |(k, s)| (format!("{n}: {k}"), s)));
+    let texts: BTreeMap<String, String> =
+        steps.chain(templates).map(|(name, s)| (s.text().unwrap_or_else(|e| panic!("{name}: {e}")), name)).collect();
+    let texts: Vec<(&String, &String)> = texts.iter().collect();
+    std::thread::scope(|s| {
+        for half in 0..2 {
+            let texts = &texts;
+            s.spawn(move || {
+                for (text, name) in texts.iter().skip(half).step_by(2) {
+                    for architecture in ["sm_80", "sm_90a"] {
+                        let made = crate::nvrtc::compile(text, architecture).unwrap_or_else(|e| panic!("{name} for {architecture}: {e}\n{text}"));
+                        assert!(made.cubin.len() > 1000 && made.ptx.contains(".entry"), "{name}: machine code");
+                    }
+                }
+            });
+        }
+    });
+    assert!(crate::nvrtc::compile("__global__ void f() { x = 1; }", "sm_90a").is_err(), "a text that is wrong is refused");
+}
+
+const SNAPSHOT: Target = Target::Gpu(Gpu { processors: 100, shared: 16 << 10 });
+
+/// Graph, spec, kernel and both texts of each template in one file.
+#[cfg(all(feature = "wgpu", feature = "cuda"))]
+#[test]
+fn templates_as_text() {
+    let cases = [
+        ("map", "main(%0 x: f32[6,12], %1 b: f32[12]) {\n  %2 = add %0, %1 : f32[6,12]\n  %3 = gelu %2 : f32[6,12]\n  return y=%3\n}\n"),
+        ("rows", "main(%0 x: f32[6,12]) {\n  %1 = softmax %0 : f32[6,12]\n  return y=%1\n}\n"),
+        ("cols", "main(%0 x: f32[60,12]) {\n  %1 = sum[-2] %0 : f32[1,12]\n  return y=%1\n}\n"),
+        (
+            "contract",
+            "main(%0 a: f32[70,20], %1 b: f32[20,32], %2 c: f32[32]) {\n  %3 = contract[ac,cb->ab] %0, %1 : f32[70,32]\n  %4 = add %3, %2 : f32[70,32]\n  return y=%4\n}\n",
+        ),
+        (
+            "attention",
+            "main(%0 q: f32[1,5,2,4], %1 k: f32[1,5,1,4], %2 v: f32[1,5,1,4]) {\n  %3 = attention[acbe,adbe,adbf->acbf|4|causal|bx2] %0, %1, %2, 0.5 : (f32[1,5,2,4],f32[1,2,5])\n  %4 = get[0] %3 : f32[1,5,2,4]\n  return y=%4\n}\n",
+        ),
+        (
+            "attention_bwd",
+            "main(%0 q: f32[1,3,1,4], %1 k: f32[1,3,1,4], %2 v: f32[1,3,1,4], %3 o: f32[1,3,1,4], %4 l: f32[1,1,3], %5 g: f32[1,3,1,4]) {\n  %6 = attention_bwd[acbe,adbe,adbf->acbf|4|causal] %0, %1, %2, %3, %4, %5, 0.5 : (f32[1,3,1,4],f32[1,3,1,4],f32[1,3,1,4])\n  %7 = get[0] %6 : f32[1,3,1,4]\n  %8 = get[1] %6 : f32[1,3,1,4]\n  %9 = get[2] %6 : f32[1,3,1,4]\n  return dq=%7, dk=%8, dv=%9\n}\n",
+        ),
+        (
+            "gather_scatter",
+            "main(%0 table: f32[9,6], %1 index: i32[4]) {\n  %2 = gather %0, %1 : f32[4,6]\n  %3 = scatter_add %0, %1, %2 : f32[9,6]\n  return y=%2, z=%3\n}\n",
+        ),
+    ];
+    for (name, text) in cases {
+        let graph = read(text);
+        let program = Program::new(&graph, &SNAPSHOT);
+        let mut out = format!("----- IR\n{graph}");
+        let [wgsl, cuda] = [Dialect::Wgsl, Dialect::Cuda].map(|d| sources(&graph, &SNAPSHOT, d));
+        for (i, (spec, kernel)) in program.specs.iter().zip(&program.kernels).enumerate() {
+            let (wgsl, cuda) = (wgsl[i].1.text().unwrap(), cuda[i].1.text().unwrap());
+            naga(&wgsl).unwrap_or_else(|e| panic!("{name}: {e}\n{wgsl}"));
+            if crate::nvrtc::present() {
+                crate::nvrtc::compile(&cuda, "sm_90a").unwrap_or_else(|e| panic!("{name}: {e}\n{cuda}"));
+            }
+            out += &format!("\n----- spec\n{spec}\n----- kernel\n{kernel}\n----- WGSL\n{wgsl}\n----- CUDA\n{cuda}\n");
+        }
+        insta::assert_snapshot!(format!("gpu.{name}"), out);
+    }
+}
+
+/// No kernel is given one place as two operands of which it writes one: compilers take it that operands do not overlap.
+#[test]
+fn operands_do_not_overlap() {
+    for (name, graph) in training_steps() {
+        let program = Program::new(&graph, &SNAPSHOT);
+        for call in program.calls() {
+            let params = &program.specs[call.kernel].params;
+            if program.specs[call.kernel].name().starts_with("attention") {
+                // heads of one buffer lie between one another
+                continue;
+            }
+            for (i, a) in call.args.iter().enumerate() {
+                for (j, b) in call.args.iter().enumerate().filter(|(j, _)| *j != i && params[*j].written) {
+                    let apart = a.region != b.region || a.offset + a.bytes <= b.offset || b.offset + b.bytes <= a.offset;
+                    assert!(apart, "{name}: {} has operands {i} and {j} in one place", program.kernels[call.kernel].name);
+                }
+            }
+        }
+    }
+}
