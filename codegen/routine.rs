@@ -113,10 +113,8 @@ impl Table {
                 new[*kernel] = Some(0);
             }
         }
-        let mut count = 0;
-        for n in new.iter_mut().flatten() {
+        for (count, n) in new.iter_mut().flatten().enumerate() {
             *n = count;
-            count += 1;
         }
         let mut i = 0;
         self.specs.retain(|_| {

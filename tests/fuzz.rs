@@ -13,9 +13,14 @@ use std::collections::{BTreeMap, HashMap};
 
 /// How many cases, and which: few and always the same in the ordinary run, thousands of new ones with `./x fuzz`.
 fn config(ordinary: u32, heavy: u32) -> ProptestConfig {
-    let all = std::env::var("EGGCORN_FUZZ").is_ok_and(|v| v == "heavy");
-    let (cases, rng_seed) = if all { (heavy, RngSeed::Random) } else { (ordinary, RngSeed::Fixed(1)) };
+    let cases = cases(ordinary, heavy);
+    let rng_seed = if cases == heavy { RngSeed::Random } else { RngSeed::Fixed(1) };
     ProptestConfig { cases, rng_seed, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// How many cases.
+pub fn cases(ordinary: u32, heavy: u32) -> u32 {
+    if std::env::var("EGGCORN_FUZZ").is_ok_and(|v| v == "heavy") { heavy } else { ordinary }
 }
 
 /// Bound on the error of a program of tamed ops in `f32`: each op adds a few ulps of values of size about 1.
@@ -25,7 +30,7 @@ fn compare(graph: &Graph, env: &Env, what: &str) {
     compare_with(graph, env, what, &run(graph, env, 2));
 }
 
-fn compare_with(graph: &Graph, env: &Env, what: &str, have: &HashMap<String, Value>) {
+pub fn compare_with(graph: &Graph, env: &Env, what: &str, have: &HashMap<String, Value>) {
     let want = eval(graph, env).unwrap();
     for (name, w) in &want {
         let finite = w.data.iter().all(|x| x.is_finite() && x.abs() < 1e6);

@@ -1,10 +1,15 @@
 //! Programs on software Vulkan: every template against evaluation, training against the processor.
 
-use crate::common::{difference, environment, required};
+use crate::common::{Random, bound, difference, environment, gpt, llama, required};
 use crate::compiled::run_on;
+use crate::fuzz::{cases, compare_with};
 use crate::gpu::{TOLERANCE, programs, read};
+use crate::random_graphs::random_graph;
 use ir::eval;
-use runtime::Device;
+use llm::{Config, DataConfig, Generator, Kind, OWN_TEXT, Sampling, Tokenizer, TrainConfig, Trainer};
+use models::Model;
+use passes::{Opt, optimize};
+use runtime::{Device, Session};
 use std::sync::LazyLock;
 
 /// The device, or why there is none: then tests are skipped loudly, or fail where `REQUIRE` names vulkan.
@@ -28,5 +33,148 @@ fn every_template_on_vulkan_is_as_evaluated() {
             let d = if output == "z" && name == "contract" { 0.0 } else { difference(&have[output], &want[output]) };
             assert!(d < TOLERANCE, "{name}: {output} differs by {d}\n{text}");
         }
+    }
+}
+
+/// Gradients of both models, in one program with the loss.
+#[test]
+fn models_on_vulkan_are_as_evaluated() {
+    let Some(device) = DEVICE.as_ref() else { return };
+    for (model, t) in [(gpt(), 5), (llama(true), 5), (llama(false), 7)] {
+        let built = bound(&model, 2, t);
+        let env = environment(&built, 3, 9);
+        let joint = optimize(&built, Some("loss"), Opt::Egg).unwrap().joint.unwrap();
+        let (want, have) = (eval(&joint, &env).unwrap(), run_on(&joint, &env, device.clone(), &device.target().unwrap()));
+        for (name, w) in &want {
+            let d = difference(&have[name], w);
+            assert!(d < 3e-5, "{name} differs by {d}");
+        }
+    }
+}
+
+#[test]
+fn random_programs_on_vulkan_are_as_evaluated() {
+    let Some(device) = DEVICE.as_ref() else { return };
+    for seed in 0..cases(12, 1000) {
+        let mut r = Random(seed ^ 0x1234);
+        let n = 3 + r.below(15);
+        let graph = random_graph(&mut r, n, false, true, true);
+        let env = environment(&graph, seed, 3);
+        compare_with(&graph, &env, &format!("seed {seed}, on Vulkan"), &run_on(&graph, &env, device.clone(), &device.target().unwrap()));
+    }
+}
+
+/// A small GPT of awkward sizes, or a Llama, trained on this project's own text.
+fn trainer(model: &Model, device: &Device, steps: u64) -> Trainer {
+    let tokenizer = Tokenizer::of(Kind::Char, OWN_TEXT);
+    let train = TrainConfig { steps, batch: 4, context: 32, warmup: 20, lr: 3e-3, eval_every: 10_000, save_every: 10_000, ..TrainConfig::default() };
+    let config = Config { model: llm::with_vocabulary(model, &tokenizer), data: DataConfig::default(), train };
+    Trainer::new(config, tokenizer.encode(OWN_TEXT).unwrap(), device.clone()).unwrap()
+}
+
+fn small_gpt() -> Model {
+    Model::Gpt(models::Gpt { vocab_size: 0, n_positions: 32, n_layer: 2, n_head: 2, n_embd: 36, dropout: 0.1 })
+}
+
+fn small_llama() -> Model {
+    let llama = models::Llama {
+        vocab_size: 0,
+        max_position_embeddings: 32,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        hidden_size: 32,
+        intermediate_size: 60,
+        ..models::Llama::default()
+    };
+    Model::Llama(llama)
+}
+
+/// Whole training steps, with dropout, clipping and AdamW: the loss, the norm and the moments after a few of them. A parameter moves by
+/// the learning rate times a quotient of moments, which magnifies the rounding of a gradient near 0; so parameters may differ by a part of
+/// what they moved.
+#[test]
+fn training_steps_on_vulkan_are_the_processors() {
+    let Some(device) = DEVICE.as_ref() else { return };
+    let cpu = Device::open("cpu", 2).unwrap();
+    for model in [small_gpt(), small_llama()] {
+        let (mut here, mut there) = (trainer(&model, &cpu, 5), trainer(&model, device, 5));
+        for step in 0..3 {
+            let ((a, an), (b, bn)) = (here.one_step().unwrap(), there.one_step().unwrap());
+            assert!((a - b).abs() < 2e-6 * a && (an - bn).abs() < 2e-5 * an, "step {step}: {a} {b}, {an} {bn}");
+        }
+        let names: Vec<String> = here.session().params().map(|p| p.0.to_string()).collect();
+        for name in names {
+            let read = |t: &Trainer| -> Vec<f32> {
+                t.session().param(&name).unwrap().chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+            };
+            let (a, b) = (read(&here), read(&there));
+            let scale = a.iter().fold(1e-30f32, |m, x| m.max(x.abs()));
+            let moved = if name.starts_with("adamw.") { 1e-4 * scale } else { 3e-4 };
+            let worst = a.iter().zip(&b).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
+            assert!(worst <= moved, "{name} differs by {worst}, its largest is {scale}");
+        }
+    }
+}
+
+/// Two hundred steps: rounding differs, and grows as training goes, but the curves stay together.
+#[test]
+fn two_hundred_steps_on_vulkan_have_the_processors_curve() {
+    let Some(device) = DEVICE.as_ref() else { return };
+    let cpu = Device::open("cpu", 2).unwrap();
+    let (mut here, mut there) = (trainer(&small_gpt(), &cpu, 200), trainer(&small_gpt(), device, 200));
+    let (mut first, mut last, mut worst) = (0.0, 0.0, 0.0f64);
+    for step in 0..200 {
+        let (a, b) = (here.one_step().unwrap().0, there.one_step().unwrap().0);
+        worst = worst.max((a - b).abs());
+        if step == 0 {
+            first = b;
+        }
+        last = b;
+    }
+    assert!(worst < 0.02, "the curves part by {worst}");
+    assert!(last < first - 1.0, "it learns: from {first} to {last}");
+    let (a, b) = (here.evaluate(Some(4)).unwrap(), there.evaluate(Some(4)).unwrap());
+    assert!((a - b).abs() < 0.02, "held out: {a} and {b}");
+}
+
+/// The same input gives the same bytes, and a token at a time is as on the processor.
+#[test]
+fn runs_on_vulkan_repeat_to_the_bit() {
+    let Some(device) = DEVICE.as_ref() else { return };
+    let state = || {
+        let mut t = trainer(&small_llama(), device, 5);
+        (0..2).for_each(|_| drop(t.one_step().unwrap()));
+        t.session().params().map(|(n, _)| t.session().param(n).unwrap().to_vec()).collect::<Vec<_>>()
+    };
+    assert!(state() == state(), "two runs differ");
+}
+
+#[test]
+fn generation_on_vulkan_is_the_processors() {
+    let Some(device) = DEVICE.as_ref() else { return };
+    let model = llm::with_vocabulary(&small_llama(), &Tokenizer::of(Kind::Char, OWN_TEXT));
+    let write = |device: &Device| {
+        let mut g = Generator::new(&model, device.clone()).unwrap();
+        llm::initialise(g.session_mut(), &model, 5).unwrap();
+        g.generate(&[3, 1, 4], 40, &Sampling { temperature: 0.0, top_k: 0, seed: 1 }, &mut |_| {}).unwrap()
+    };
+    assert_eq!(write(&Device::open("cpu", 2).unwrap()), write(device));
+}
+
+/// What is too large for the device is refused with the number, before anything runs.
+#[test]
+fn too_large_is_refused() {
+    let Some(device) = DEVICE.as_ref() else { return };
+    let graph = read("main(%0 x: f32[40000,1000]) {\n  %1 = exp %0 : f32[40000,1000]\n  return y=%1\n}\n");
+    let e = Session::new(&graph, device.clone()).err().expect("160 MB do not fit a binding of 128 MiB");
+    assert!(e.contains("153 MiB") && e.contains("128 MiB"), "{e}");
+}
+
+#[test]
+fn devices_that_are_not_there() {
+    for (name, says) in [("tpu", "there is no device tpu"), ("cpu:1", "there is no device"), ("wgpu:9", "there is no device")] {
+        let e = Device::open(name, 1).err().expect("there is no such device");
+        assert!(e.contains(says) && e.contains("cuda:N"), "{e}");
     }
 }
