@@ -1,8 +1,9 @@
 use crate::common::{bound, difference, environment, gpt, llama};
+use crate::running::run_on;
 use codegen::{Cpu, Target};
-use ir::{DType, Env, Graph, Value, eval};
+use ir::{Env, Graph, Value, eval};
 use passes::{Opt, optimize};
-use runtime::{Device, Pool, Session};
+use runtime::Pool;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -14,40 +15,6 @@ pub fn run(graph: &Graph, env: &Env, threads: usize) -> HashMap<String, Value> {
 /// The same with kernels shaped for a target.
 pub fn run_for(graph: &Graph, env: &Env, threads: usize, target: &Cpu) -> HashMap<String, Value> {
     run_on(graph, env, Arc::new(Pool::new(threads)), &Target::Cpu(*target))
-}
-
-/// The same on any device.
-pub fn run_on(graph: &Graph, env: &Env, device: impl Into<Device>, target: &Target) -> HashMap<String, Value> {
-    let mut s = Session::for_target(graph, device, target).unwrap();
-    s.poison().unwrap();
-    for (name, ty) in graph.inputs.iter().zip(graph.main().inputs()) {
-        let data = &env[name].data;
-        match ty.dtype {
-            DType::F32 => s.set_f32(name, &data.iter().map(|x| *x as f32).collect::<Vec<_>>()).unwrap(),
-            DType::I32 => s.set_i32(name, &data.iter().map(|x| *x as i32).collect::<Vec<_>>()).unwrap(),
-            DType::U32 => s.set_u32(name, &data.iter().map(|x| *x as u32).collect::<Vec<_>>()).unwrap(),
-            DType::Bool => s.set_bool(name, &data.iter().map(|x| *x != 0.0).collect::<Vec<_>>()).unwrap(),
-            DType::Tuple => unreachable!(),
-        }
-    }
-    for (name, _) in graph.params() {
-        let data = &env[name.as_ref()].data;
-        s.fill_param(&name, |values| values.iter_mut().zip(data).for_each(|(to, from)| *to = *from as f32)).unwrap();
-    }
-    s.run().unwrap();
-    let read = |name: &String, ty: &ir::Type| {
-        let block = s.output(name).unwrap();
-        let data: Vec<f64> = match ty.dtype {
-            DType::F32 => block.f32s()[..ty.count()].iter().map(|x| f64::from(*x)).collect(),
-            DType::I32 | DType::Bool => {
-                block.bytes().chunks(4).take(ty.count()).map(|c| f64::from(i32::from_le_bytes(c.try_into().unwrap()))).collect()
-            }
-            DType::U32 => block.bytes().chunks(4).take(ty.count()).map(|c| f64::from(u32::from_le_bytes(c.try_into().unwrap()))).collect(),
-            DType::Tuple => unreachable!(),
-        };
-        (name.clone(), Value::new(ty.sizes(), data))
-    };
-    graph.outputs.iter().zip(graph.main().outputs()).map(|(n, t)| read(n, &t)).collect()
 }
 
 fn check(graph: &Graph, env: &Env, tolerance: f64, what: &str) {

@@ -3,13 +3,13 @@
 use crate::common::{Random, difference, environment};
 use crate::compiled::{run, run_for};
 use crate::random_graphs::{random_graph, with_loss};
-use codegen::kernel::{Kernel, Stmt};
-use codegen::{BufferKind, Cpu, Gpu, Memory, Program, Step, Target, interpret};
-use ir::{Env, Graph, Value, eval, verify};
+use crate::running::{TOLERANCE, cases, compare_with, interpreted};
+use codegen::kernel::Stmt;
+use codegen::{Cpu, Gpu, Target};
+use ir::{Env, Graph, eval, verify};
 use passes::{Opt, optimize};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use std::collections::{BTreeMap, HashMap};
 
 /// How many cases, and which: few and always the same in the ordinary run, thousands of new ones with `./x fuzz`.
 fn config(ordinary: u32, heavy: u32) -> ProptestConfig {
@@ -18,26 +18,8 @@ fn config(ordinary: u32, heavy: u32) -> ProptestConfig {
     ProptestConfig { cases, rng_seed, failure_persistence: None, ..ProptestConfig::default() }
 }
 
-/// How many cases.
-pub fn cases(ordinary: u32, heavy: u32) -> u32 {
-    if std::env::var("EGGCORN_FUZZ").is_ok_and(|v| v == "heavy") { heavy } else { ordinary }
-}
-
-/// Bound on the error of a program of tamed ops in `f32`: each op adds a few ulps of values of size about 1.
-const TOLERANCE: f64 = 3e-4;
-
 fn compare(graph: &Graph, env: &Env, what: &str) {
     compare_with(graph, env, what, &run(graph, env, 2));
-}
-
-pub fn compare_with(graph: &Graph, env: &Env, what: &str, have: &HashMap<String, Value>) {
-    let want = eval(graph, env).unwrap();
-    for (name, w) in &want {
-        let finite = w.data.iter().all(|x| x.is_finite() && x.abs() < 1e6);
-        let scale = w.data.iter().fold(1.0f64, |m, x| m.max(x.abs()));
-        let d = difference(&have[name], w) * w.data.iter().fold(1e-30f64, |m, x| m.max(x.abs()));
-        assert!(!finite || d <= TOLERANCE * scale, "{what}: {name} differs by {d} at scale {scale}\n{graph}");
-    }
 }
 
 fn check_forward(seed: u32) {
@@ -102,52 +84,6 @@ proptest! {
     fn fuzz_backward(seed in any::<u32>()) {
         check_backward(seed);
     }
-}
-
-/// Interprets a program of one function, kernel by kernel, after `edit` has had its way with each.
-pub fn interpreted(graph: &Graph, env: &Env, target: &Target, edit: &mut dyn FnMut(&mut Kernel)) -> Vec<Value> {
-    let program = Program::new(graph, target);
-    let routine = &program.routines[0];
-    let mut memory: BTreeMap<(u8, usize), Memory> = BTreeMap::new();
-    let key = |b: usize| match &routine.buffers[b].kind {
-        BufferKind::Input(i) => (0, *i),
-        BufferKind::Param(name) => (1, program.params.iter().position(|p| p.0 == *name).unwrap()),
-        BufferKind::Result(i) => (2, *i),
-        // buffers that share memory begin at one place; others there are dead
-        BufferKind::Temp(offset) => (3, *offset),
-    };
-    for (i, (name, _)) in program.inputs.iter().enumerate() {
-        memory.insert((0, i), env[name].data.clone());
-    }
-    for (i, (name, _)) in program.params.iter().enumerate() {
-        memory.insert((1, i), env[name.as_ref()].data.clone());
-    }
-    for step in &routine.steps {
-        let Step::Kernel { kernel, args } = step else { panic!("this program has no loops") };
-        let mut k = program.kernels[*kernel].clone();
-        edit(&mut k);
-        let mut buffers: Vec<Memory> = vec![];
-        for (arg, param) in args.iter().zip(&k.params) {
-            let elements = routine.buffers[*arg].bytes / param.elem.bytes();
-            let mut m = memory.remove(&key(*arg)).unwrap_or_default();
-            m.resize(elements.max(m.len()), f64::NAN);
-            // one buffer may be several operands: each sees what is there
-            memory.insert(key(*arg), m.clone());
-            buffers.push(m);
-        }
-        // cubes are watched together, for one must not touch what another does
-        let step = if k.cube.is_some() { k.units.max(1) } else { 1 };
-        for unit in (0..k.units).step_by(step) {
-            interpret(&k, &mut buffers, unit as i64, (unit + step) as i64);
-        }
-        for ((arg, param), m) in args.iter().zip(&k.params).zip(buffers) {
-            if param.written {
-                memory.insert(key(*arg), m);
-            }
-        }
-    }
-    let value = |r: &Result<usize, usize>, ty: &ir::Type| Value::new(ty.sizes(), memory[&key(r.unwrap())][..ty.count()].to_vec());
-    routine.results.iter().zip(&program.outputs).map(|(r, o)| value(r, &o.1)).collect()
 }
 
 const TARGETS: [Target; 5] = [

@@ -1,7 +1,7 @@
 //! Kernels for graphics processors, by the interpreter: every template, each way a tile is read, sizes that divide nothing.
 
 use crate::common::{difference, environment};
-use crate::fuzz::interpreted;
+use crate::running::interpreted;
 use codegen::kernel::{Kernel, Stmt};
 use codegen::{Gpu, Target};
 use ir::{Graph, eval};

@@ -1,20 +1,27 @@
 //! What only makes sense across crates.
 #![allow(clippy::iter_over_hash_type)]
+// a build without some backend uses less of what tests share
+#![cfg_attr(not(all(feature = "llvm", feature = "wgpu", feature = "cuda")), allow(dead_code, unused_imports))]
 
 /// The command line as a person uses it.
+#[cfg(feature = "llvm")]
 mod cli;
 mod common;
 /// Compiled programs against evaluation.
+#[cfg(feature = "llvm")]
 mod compiled;
 /// What the documents say is so.
+#[cfg(feature = "llvm")]
 mod docs;
 /// Random programs at every level, and a wrong kernel caught.
+#[cfg(feature = "llvm")]
 mod fuzz;
 /// Kernels for graphics processors.
 mod gpu;
 /// Every pullback against differences, and a wrong one caught.
 mod grads;
 /// Errors of the vector functions.
+#[cfg(feature = "llvm")]
 mod maths;
 /// The compiler that NVIDIA's driver brings.
 #[cfg(feature = "cuda")]
@@ -22,7 +29,10 @@ mod nvrtc;
 mod random_graphs;
 /// Every rule is an equation; every spelling is found; proofs replay.
 mod rules;
+/// Programs run and compared.
+mod running;
 /// Dumps and kernels as text.
+#[cfg(feature = "llvm")]
 mod snapshots;
 /// Gradients against finite differences; every stage of both models means the same.
 mod stages;
@@ -32,6 +42,7 @@ mod text;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod toolchains;
 /// Training, resuming, generating; what must not depend on depth or length.
+#[cfg(feature = "llvm")]
 mod training;
 /// Programs on software Vulkan.
 #[cfg(feature = "wgpu")]

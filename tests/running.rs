@@ -1,0 +1,106 @@
+//! Programs run: on a device, or by the interpreter kernel by kernel; and what they give against evaluation.
+
+use crate::common::difference;
+use codegen::kernel::Kernel;
+use codegen::{BufferKind, Memory, Program, Step, Target, interpret};
+use ir::{DType, Env, Graph, Value, eval};
+use runtime::{Device, Session};
+use std::collections::{BTreeMap, HashMap};
+
+/// How many cases.
+pub fn cases(ordinary: u32, heavy: u32) -> u32 {
+    if std::env::var("EGGCORN_FUZZ").is_ok_and(|v| v == "heavy") { heavy } else { ordinary }
+}
+
+/// Bound on the error of a program of tamed ops in `f32`: each op adds a few ulps of values of size about 1.
+pub const TOLERANCE: f64 = 3e-4;
+
+pub fn compare_with(graph: &Graph, env: &Env, what: &str, have: &HashMap<String, Value>) {
+    let want = eval(graph, env).unwrap();
+    for (name, w) in &want {
+        let finite = w.data.iter().all(|x| x.is_finite() && x.abs() < 1e6);
+        let scale = w.data.iter().fold(1.0f64, |m, x| m.max(x.abs()));
+        let d = difference(&have[name], w) * w.data.iter().fold(1e-30f64, |m, x| m.max(x.abs()));
+        assert!(!finite || d <= TOLERANCE * scale, "{what}: {name} differs by {d} at scale {scale}\n{graph}");
+    }
+}
+
+/// Runs a graph on a device, for values from an environment.
+pub fn run_on(graph: &Graph, env: &Env, device: impl Into<Device>, target: &Target) -> HashMap<String, Value> {
+    let mut s = Session::for_target(graph, device, target).unwrap();
+    s.poison().unwrap();
+    for (name, ty) in graph.inputs.iter().zip(graph.main().inputs()) {
+        let data = &env[name].data;
+        match ty.dtype {
+            DType::F32 => s.set_f32(name, &data.iter().map(|x| *x as f32).collect::<Vec<_>>()).unwrap(),
+            DType::I32 => s.set_i32(name, &data.iter().map(|x| *x as i32).collect::<Vec<_>>()).unwrap(),
+            DType::U32 => s.set_u32(name, &data.iter().map(|x| *x as u32).collect::<Vec<_>>()).unwrap(),
+            DType::Bool => s.set_bool(name, &data.iter().map(|x| *x != 0.0).collect::<Vec<_>>()).unwrap(),
+            DType::Tuple => unreachable!(),
+        }
+    }
+    for (name, _) in graph.params() {
+        let data = &env[name.as_ref()].data;
+        s.fill_param(&name, |values| values.iter_mut().zip(data).for_each(|(to, from)| *to = *from as f32)).unwrap();
+    }
+    s.run().unwrap();
+    let read = |name: &String, ty: &ir::Type| {
+        let block = s.output(name).unwrap();
+        let data: Vec<f64> = match ty.dtype {
+            DType::F32 => block.f32s()[..ty.count()].iter().map(|x| f64::from(*x)).collect(),
+            DType::I32 | DType::Bool => {
+                block.bytes().chunks(4).take(ty.count()).map(|c| f64::from(i32::from_le_bytes(c.try_into().unwrap()))).collect()
+            }
+            DType::U32 => block.bytes().chunks(4).take(ty.count()).map(|c| f64::from(u32::from_le_bytes(c.try_into().unwrap()))).collect(),
+            DType::Tuple => unreachable!(),
+        };
+        (name.clone(), Value::new(ty.sizes(), data))
+    };
+    graph.outputs.iter().zip(graph.main().outputs()).map(|(n, t)| read(n, &t)).collect()
+}
+
+/// Interprets a program of one function, kernel by kernel, after `edit` has had its way with each.
+pub fn interpreted(graph: &Graph, env: &Env, target: &Target, edit: &mut dyn FnMut(&mut Kernel)) -> Vec<Value> {
+    let program = Program::new(graph, target);
+    let routine = &program.routines[0];
+    let mut memory: BTreeMap<(u8, usize), Memory> = BTreeMap::new();
+    let key = |b: usize| match &routine.buffers[b].kind {
+        BufferKind::Input(i) => (0, *i),
+        BufferKind::Param(name) => (1, program.params.iter().position(|p| p.0 == *name).unwrap()),
+        BufferKind::Result(i) => (2, *i),
+        // buffers that share memory begin at one place; others there are dead
+        BufferKind::Temp(offset) => (3, *offset),
+    };
+    for (i, (name, _)) in program.inputs.iter().enumerate() {
+        memory.insert((0, i), env[name].data.clone());
+    }
+    for (i, (name, _)) in program.params.iter().enumerate() {
+        memory.insert((1, i), env[name.as_ref()].data.clone());
+    }
+    for step in &routine.steps {
+        let Step::Kernel { kernel, args } = step else { panic!("this program has no loops") };
+        let mut k = program.kernels[*kernel].clone();
+        edit(&mut k);
+        let mut buffers: Vec<Memory> = vec![];
+        for (arg, param) in args.iter().zip(&k.params) {
+            let elements = routine.buffers[*arg].bytes / param.elem.bytes();
+            let mut m = memory.remove(&key(*arg)).unwrap_or_default();
+            m.resize(elements.max(m.len()), f64::NAN);
+            // one buffer may be several operands: each sees what is there
+            memory.insert(key(*arg), m.clone());
+            buffers.push(m);
+        }
+        // cubes are watched together, for one must not touch what another does
+        let step = if k.cube.is_some() { k.units.max(1) } else { 1 };
+        for unit in (0..k.units).step_by(step) {
+            interpret(&k, &mut buffers, unit as i64, (unit + step) as i64);
+        }
+        for ((arg, param), m) in args.iter().zip(&k.params).zip(buffers) {
+            if param.written {
+                memory.insert(key(*arg), m);
+            }
+        }
+    }
+    let value = |r: &Result<usize, usize>, ty: &ir::Type| Value::new(ty.sizes(), memory[&key(r.unwrap())][..ty.count()].to_vec());
+    routine.results.iter().zip(&program.outputs).map(|(r, o)| value(r, &o.1)).collect()
+}
