@@ -2,7 +2,7 @@
 
 use crate::options::{DeviceArgs, ModelArgs, Sizes, mebibytes};
 use crate::say;
-use eggcorn::llm::{Config, DataConfig, Error, Generator, Result, TrainConfig, initialise, random, step_program};
+use eggcorn::llm::{Config, DataConfig, Error, Generator, Precision, Result, TrainConfig, initialise, random, step_program};
 use eggcorn::passes::Opt;
 use eggcorn::runtime::{Device, Fault, Session};
 use std::time::Instant;
@@ -28,6 +28,9 @@ pub struct Args {
     /// How much to rewrite: off, greedy or egg.
     #[arg(long, default_value = "egg")]
     opt: Opt,
+    /// What a training step's products are computed in: f32 or bf16.
+    #[arg(long, default_value = "f32")]
+    precision: Precision,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -81,7 +84,11 @@ fn generate(args: &Args) -> Result<()> {
 fn train(args: &Args) -> Result<()> {
     let model = args.model.model()?;
     let (batch, seq) = args.sizes.of(&model)?;
-    let config = Config { model: model.clone(), data: DataConfig::default(), train: TrainConfig { batch, context: seq, ..TrainConfig::default() } };
+    let config = Config {
+        model: model.clone(),
+        data: DataConfig::default(),
+        train: TrainConfig { batch, context: seq, precision: args.precision, ..TrainConfig::default() },
+    };
     let before = resident();
     let start = Instant::now();
     let (program, notices) = step_program(&model, &config, args.opt)?;

@@ -5,8 +5,8 @@ use crate::say;
 use clap::ValueEnum;
 use eggcorn::codegen::{Gpu, Kernel, Program, Target};
 use eggcorn::ir::Graph;
-use eggcorn::llm::{Error, Result, bound};
-use eggcorn::passes::{Opt, Optimizer, optimize, train_step};
+use eggcorn::llm::{Error, Precision, Result, bound};
+use eggcorn::passes::{Opt, Optimizer, lower_precision, optimize, train_step};
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Stage {
@@ -66,6 +66,9 @@ pub struct Args {
     /// What kernels are printed as.
     #[arg(long, value_enum, default_value = "kernel")]
     target: Printed,
+    /// What a training step's products are computed in, from stage joint on: f32 or bf16.
+    #[arg(long, default_value = "f32")]
+    precision: Precision,
     /// How much to rewrite: off, greedy or egg.
     #[arg(long, default_value = "egg")]
     opt: Opt,
@@ -87,11 +90,12 @@ pub fn run(args: &Args) -> Result<()> {
     let training = graph.keep_outputs(&["loss"]);
     let stages = optimize(&training, Some("loss"), args.opt)?;
     header(&stages.reports, if matches!(args.stage, Stage::Kernels | Stage::Plan) { Format::Json } else { args.format });
-    let whole = train_step(stages.last(), &Optimizer::default())?;
+    let joint = lower_precision(stages.last(), args.precision.dtype());
+    let whole = train_step(&joint, &Optimizer::default())?;
     match args.stage {
         Stage::Built | Stage::Fused => unreachable!("shown above"),
         Stage::Grad => show(stages.grad.as_ref().expect("a loss was named"), args.format),
-        Stage::Joint => show(stages.last(), args.format),
+        Stage::Joint => show(&joint, args.format),
         Stage::Step => show(&whole, args.format),
         Stage::Plan => {
             say!("{}", Program::new(&whole, &target(args.target)?).plan_text());

@@ -338,6 +338,7 @@ impl Emitter<'_> {
         let Op::Contract(ein) = self.func.node(product).op.clone() else { unreachable!("a contraction leads its group") };
         let args = self.func.node(product).args.clone();
         let homes = [self.home(args[0]), self.home(args[1])];
+        let elem = Elem::of(self.func.ty(args[0]).dtype);
         let labels = [&ein.a, &ein.b];
         let mut all: Vec<usize> = dims.to_vec();
         for l in ein.contracted() {
@@ -350,7 +351,7 @@ impl Emitter<'_> {
         let mut operands = vec![];
         for (home, labels) in homes.iter().zip(labels) {
             let stride = |l: &u8| labels.iter().position(|x| x == l).map_or(0, |i| if home.dims[i] == 1 { 0 } else { home.strides[i] });
-            let arg = d.args.arg(home.buffer, Elem::F32, false);
+            let arg = d.args.arg(home.buffer, elem, false);
             operands.push(Access { arg, offset: home.offset, strides: order.iter().map(stride).collect() });
         }
         let outputs = self.outputs(group);
@@ -370,20 +371,22 @@ impl Emitter<'_> {
         let mut homes: Vec<Home> = node.args.iter().map(|x| self.home(*x)).collect();
         let scale = homes.len() - 1;
         for (i, labels) in [&a.q, &a.k, &a.v, &a.o, &a.rows(), &a.o].into_iter().enumerate().take(scale) {
-            homes[i] = self.with_unit_depth(&homes[i], labels, a.scores);
+            let dtype = self.func.ty(node.args[i]).dtype;
+            homes[i] = self.with_unit_depth(&homes[i], dtype, labels, a.scores);
         }
         if homes[scale].offset != 0 {
             homes[scale] = self.dense(&homes[scale].clone(), self.func.ty(node.args[scale]));
         }
         let results: Vec<Home> = (0..node.ty.parts.len() as u32).map(|i| self.member_home(id, i)).collect();
         let mut k = KernelArgs::default();
-        let operand = |k: &mut KernelArgs, h: &Home, written| Operand {
-            arg: k.push(h.buffer, Elem::F32, written),
+        let operand = |k: &mut KernelArgs, h: &Home, dtype, written| Operand {
+            arg: k.push(h.buffer, Elem::of(dtype), written),
             offset: h.offset,
             strides: h.strides.clone(),
         };
-        let reads: Vec<Operand> = homes.iter().map(|h| operand(&mut k, h, false)).collect();
-        let writes: Vec<Operand> = results.iter().map(|h| operand(&mut k, h, true)).collect();
+        let types: Vec<DType> = node.args.iter().map(|x| self.func.ty(*x).dtype).collect();
+        let reads: Vec<Operand> = homes.iter().zip(types).map(|(h, t)| operand(&mut k, h, t, false)).collect();
+        let writes: Vec<Operand> = results.iter().zip(&node.ty.parts).map(|(h, t)| operand(&mut k, h, t.dtype, true)).collect();
         let matrices: Vec<Operand> = reads.into_iter().take(scale).chain(writes).collect();
         let h = Box::new(heads(a, [0, 1, 2].map(|i| self.func.ty(node.args[i])), &matrices));
         let template = if forward { Template::Attention(h) } else { Template::AttentionBwd(h) };
@@ -391,11 +394,11 @@ impl Emitter<'_> {
     }
 
     /// An operand of attention whose depth steps by single elements, as its vectors are read: copied where it does not.
-    fn with_unit_depth(&mut self, home: &Home, labels: &[u8], scores: u8) -> Home {
+    fn with_unit_depth(&mut self, home: &Home, dtype: DType, labels: &[u8], scores: u8) -> Home {
         let Some(depth) = labels.iter().position(|l| *l >= scores).filter(|d| home.strides[*d] != 1) else { return home.clone() };
         let order: Vec<u8> = (0..labels.len() as u8).filter(|j| usize::from(*j) != depth).chain([depth as u8]).collect();
         let turned = home.transpose(&order);
-        let dense = self.dense(&turned, &Type::f32(turned.dims.iter().copied()));
+        let dense = self.dense(&turned, &Type::of(dtype, turned.dims.iter().copied()));
         let mut back = vec![0u8; order.len()];
         for (to, from) in order.iter().enumerate() {
             back[usize::from(*from)] = to as u8;

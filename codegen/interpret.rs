@@ -110,8 +110,9 @@ impl<'a> Machine<'a> {
                 let at = m.ix(at);
                 m.aligned(*buf, at, value.len());
                 let n = m.lanes_valid(value.len(), valid);
+                let elem = m.memory_elem(*buf);
                 for (i, x) in value.into_iter().enumerate().take(n) {
-                    *m.cell(*buf, at + i as i64, true) = x;
+                    *m.cell(*buf, at + i as i64, true) = elem.dtype().round(x);
                 }
             }),
             Stmt::If { a, b, then, otherwise } => {
@@ -137,6 +138,14 @@ impl<'a> Machine<'a> {
                 assert_eq!(who.len(), all, "{}: {} of {all} threads reach a barrier", self.kernel.name, who.len());
                 self.barriers += 1;
             }
+        }
+    }
+
+    fn memory_elem(&self, buf: Buf) -> crate::kernel::Elem {
+        match buf {
+            Buf::Arg(i) => self.kernel.params[i].elem,
+            Buf::Shared(i) => self.kernel.shared[i].elem,
+            Buf::Scratch(_) => Elem::F32,
         }
     }
 
@@ -342,7 +351,7 @@ fn binary(bin: Bin, elem: Elem, x: f64, y: f64) -> f64 {
 
 fn cast(to: Elem, x: f64) -> f64 {
     match to {
-        Elem::F32 => f64::from(x as f32),
+        Elem::F32 | Elem::BF16 | Elem::F16 => to.dtype().round(x),
         Elem::I32 => f64::from(x as i32),
         Elem::U32 => f64::from(x as u32),
         Elem::Bool => f64::from(u8::from(x != 0.0)),

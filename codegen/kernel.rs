@@ -9,11 +9,13 @@ use ir::{Bin, Red, Un};
 use std::fmt::{self, Display};
 use std::ops::{Add, Mul, Sub};
 
-/// The type of a lane.
+/// The type of an element in memory. A value is computed in 32 bits: reading a shorter float widens it, writing it rounds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[allow(missing_docs)]
 pub enum Elem {
     F32,
+    BF16,
+    F16,
     I32,
     U32,
     Bool,
@@ -24,6 +26,8 @@ impl Elem {
     pub fn of(dtype: ir::DType) -> Elem {
         match dtype {
             ir::DType::F32 => Elem::F32,
+            ir::DType::BF16 => Elem::BF16,
+            ir::DType::F16 => Elem::F16,
             ir::DType::I32 => Elem::I32,
             ir::DType::U32 => Elem::U32,
             ir::DType::Bool => Elem::Bool,
@@ -32,18 +36,32 @@ impl Elem {
     }
     /// Bytes in memory. Truth is a whole word there: GPUs have no smaller stores.
     pub fn bytes(self) -> usize {
-        4
+        if self.is_half() { 2 } else { 4 }
+    }
+    /// Whether it is a float of 16 bits.
+    pub fn is_half(self) -> bool {
+        matches!(self, Elem::BF16 | Elem::F16)
+    }
+    /// The type of a value read from such memory.
+    pub fn value(self) -> Elem {
+        if self.is_half() { Elem::F32 } else { self }
+    }
+    /// The IR's type.
+    pub fn dtype(self) -> ir::DType {
+        match self {
+            Elem::F32 => ir::DType::F32,
+            Elem::BF16 => ir::DType::BF16,
+            Elem::F16 => ir::DType::F16,
+            Elem::I32 => ir::DType::I32,
+            Elem::U32 => ir::DType::U32,
+            Elem::Bool => ir::DType::Bool,
+        }
     }
 }
 
 impl Display for Elem {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Elem::F32 => "f32",
-            Elem::I32 => "i32",
-            Elem::U32 => "u32",
-            Elem::Bool => "bool",
-        })
+        self.dtype().fmt(f)
     }
 }
 
@@ -225,6 +243,7 @@ pub enum Expr {
     /// a b + c with one rounding.
     Fma(Box<Expr>, Box<Expr>, Box<Expr>),
     Select(Box<Expr>, Box<Expr>, Box<Expr>),
+    /// To another type; to a float of 16 bits, the nearest of them, held in 32.
     Cast(Elem, Box<Expr>),
     /// Lanes before `valid` of a, the rest of b.
     Keep {
@@ -378,10 +397,10 @@ impl Kernel {
     /// The element type of an expression of this kernel.
     pub fn elem(&self, e: &Expr) -> Elem {
         match e {
-            Expr::Const(_, t) | Expr::Cast(t, _) => *t,
+            Expr::Const(_, t) | Expr::Cast(t, _) => t.value(),
             Expr::Local(l, _) => self.locals[l.0 as usize].elem,
-            Expr::Load { buf: Buf::Arg(i), .. } => self.params[*i].elem,
-            Expr::Load { buf: Buf::Shared(i), .. } => self.shared[*i].elem,
+            Expr::Load { buf: Buf::Arg(i), .. } => self.params[*i].elem.value(),
+            Expr::Load { buf: Buf::Shared(i), .. } => self.shared[*i].elem.value(),
             Expr::Load { .. } | Expr::Fma(..) | Expr::Lanes(..) | Expr::Un(..) => Elem::F32,
             Expr::Splat(x, _) | Expr::Lane(x, _) => self.elem(x),
             Expr::Index(_) | Expr::Ramp { .. } => Elem::I32,
@@ -629,7 +648,7 @@ impl Kernel {
 
     fn expr(&self, e: &Expr) -> String {
         match e {
-            Expr::Const(x, Elem::F32) => format!("{x:?}"),
+            Expr::Const(x, Elem::F32 | Elem::BF16 | Elem::F16) => format!("{x:?}"),
             Expr::Const(x, Elem::Bool) => (*x != 0.0).to_string(),
             Expr::Const(x, Elem::I32 | Elem::U32) => format!("{x}"),
             Expr::Local(l, at) => format!("{}{}[{}]", self.locals[l.0 as usize].name, l.0, self.ix(at)),

@@ -13,8 +13,14 @@ pub fn definition(op: &Op, types: &[&Type]) -> Option<Func> {
     let args: Vec<Tensor> = types.iter().enumerate().map(|(i, t)| s.input(&i.to_string(), t.dtype, t.dims.clone())).collect();
     let results = match op {
         Op::Row(row) => vec![define_row(*row, &s, &args)],
-        Op::Attention(a) => attention(a, &s, &args),
-        Op::AttentionBwd(a) => attention_bwd(a, &s, &args),
+        Op::Attention(a) => {
+            let mut results = attention(a, &s, &args.iter().map(whole).collect::<Vec<_>>());
+            if types[0].dtype.is_half() {
+                results[0] = results[0].cast(types[0].dtype);
+            }
+            results
+        }
+        Op::AttentionBwd(a) => attention_bwd(a, &s, &args.iter().map(whole).collect::<Vec<_>>()),
         Op::AdamW(a) => adamw(*a, &args),
         _ => return None,
     };
@@ -23,6 +29,11 @@ pub fn definition(op: &Op, types: &[&Type]) -> Option<Func> {
     }
     let mut graph = b.finish().unwrap_or_else(|errors| panic!("the definition of {op} is ill-typed: {errors}"));
     graph.funcs.pop()
+}
+
+/// In 32 bits, as arithmetic is.
+fn whole<'g>(x: &Tensor<'g>) -> Tensor<'g> {
+    if x.ty().dtype.is_half() { x.cast(DType::F32) } else { *x }
 }
 
 /// Each row composite. x̂ is the normalised x.

@@ -257,7 +257,7 @@ fn round_int(dtype: DType, x: f64) -> f64 {
     match dtype {
         DType::I32 => f64::from(x as i64 as i32),
         DType::U32 => f64::from(x as i64 as u32),
-        DType::F32 | DType::Bool | DType::Tuple => x,
+        DType::F32 | DType::BF16 | DType::F16 | DType::Bool | DType::Tuple => x,
     }
 }
 
@@ -266,6 +266,7 @@ fn cast(to: DType, x: f64) -> f64 {
         DType::I32 => f64::from(x as i32),
         DType::U32 => f64::from(x as u32),
         DType::Bool => f64::from(u8::from(x != 0.0)),
+        DType::BF16 | DType::F16 => to.round(x),
         DType::F32 | DType::Tuple => x,
     }
 }

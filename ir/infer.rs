@@ -25,6 +25,7 @@ fn rule(op: &Op, t: &[&Type]) -> Result<Type, String> {
     let same = |dims: Dims| Ok(Type { dtype: t[0].dtype, dims, parts: vec![] });
     match op {
         Op::Param(_, ty) | Op::Input(_, ty) => Ok(ty.clone()),
+        Op::Const(_, dtype) if dtype.is_half() => Err(format!("a number is f32; cast it to {dtype}")),
         Op::Const(_, dtype) => Ok(Type::scalar(*dtype)),
         Op::Iota(axis, dim) => {
             let mut dims: Dims = std::iter::repeat_n(Dim::ONE, usize::from(axis.unsigned_abs())).collect();
@@ -49,7 +50,7 @@ fn rule(op: &Op, t: &[&Type]) -> Result<Type, String> {
             }
             float(t, dims)
         }
-        Op::Contract(ein) => float(t, contract(ein, t)?),
+        Op::Contract(ein) => product(t, contract(ein, t)?),
         Op::Reshape(dims) => {
             let (from, to) = (t[0].checked_count()?, Type::of(DType::F32, dims.iter().copied()).checked_count()?);
             if from != to {
@@ -118,7 +119,7 @@ fn rule(op: &Op, t: &[&Type]) -> Result<Type, String> {
             if *t[3] != forward.parts[0] || *t[4] != forward.parts[1] || *t[5] != forward.parts[0] {
                 return Err(format!("o, lse and do must be as attention gives them: {forward}"));
             }
-            Ok(Type::tuple(vec![t[0].clone(), t[1].clone(), t[2].clone()]))
+            Ok(Type::tuple(t[..3].iter().map(|x| Type { dtype: DType::F32, ..(*x).clone() }).collect()))
         }
         Op::AdamW(_) => {
             if t[1..4].iter().any(|x| *x != t[0]) || t[4..].iter().any(|x| !x.is_scalar()) {
@@ -133,6 +134,7 @@ fn binary(bin: Bin, t: &[&Type]) -> Result<Type, String> {
     same_dtype(t[0], t[1])?;
     let dims = broadcast(t)?;
     match bin {
+        _ if t[0].dtype.is_half() => Err(format!("{} has no arithmetic; cast to f32", t[0].dtype)),
         Bin::Lt | Bin::Le | Bin::Eq => Ok(Type { dtype: DType::Bool, dims, parts: vec![] }),
         Bin::Pow | Bin::Div => float(t, dims),
         Bin::Add | Bin::Sub | Bin::Mul | Bin::Maximum | Bin::Minimum if t[0].dtype == DType::Bool => Err("truth values have no arithmetic".into()),
@@ -234,7 +236,8 @@ fn attention(a: &Attn, q: &Type, k: &Type, v: &Type, scale: &Type) -> Result<Typ
     let o = a.o.iter().map(dim).collect::<Result<Dims, _>>()?;
     let rows = a.rows().iter().map(dim).collect::<Result<Dims, _>>()?;
     dim(&(a.scores - 1))?;
-    Ok(Type::tuple(vec![float(&[q], o)?, float(&[q], rows)?]))
+    let lse = product(&[q, k], rows)?;
+    Ok(Type::tuple(vec![Type { dtype: q.dtype, dims: o, parts: vec![] }, lse]))
 }
 
 fn concat(a: i8, t: &[&Type]) -> Result<Type, String> {
@@ -288,6 +291,15 @@ fn float(t: &[&Type], dims: Dims) -> Result<Type, String> {
         Some(other) => Err(format!("{other} is not f32")),
         None => Ok(Type { dtype: DType::F32, dims, parts: vec![] }),
     }
+}
+
+/// The type of sums of products: in 32 bits, of operands that are both so, or both of one type of 16.
+fn product(t: &[&Type], dims: Dims) -> Result<Type, String> {
+    if t[0].dtype.is_half() {
+        same_dtype(t[0], t[1])?;
+        return Ok(Type { dtype: DType::F32, dims, parts: vec![] });
+    }
+    float(t, dims)
 }
 
 fn expect(ty: &Type, dtype: DType, what: &str) -> Result<(), String> {

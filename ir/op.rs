@@ -458,7 +458,7 @@ impl Display for Op {
                     DType::I32 => write!(f, "{}", x as i64),
                     DType::U32 => write!(f, "{}u", x as u64),
                     DType::Bool => write!(f, "{}", x != 0.0),
-                    DType::F32 | DType::Tuple => write!(f, "{x:?}"),
+                    DType::F32 | DType::BF16 | DType::F16 | DType::Tuple => write!(f, "{x:?}"),
                 }
             }
             Op::Iota(axis, dim) => write!(f, "iota[{axis},{dim}]"),

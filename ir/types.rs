@@ -117,6 +117,10 @@ impl FromStr for Dim {
 pub enum DType {
     /// 32-bit float.
     F32,
+    /// The upper half of a 32-bit float: what products read and memory holds; arithmetic is in 32 bits.
+    BF16,
+    /// 16-bit float, likewise.
+    F16,
     /// 32-bit signed integer: token ids, labels, positions.
     I32,
     /// 32-bit unsigned integer: random bits.
@@ -132,7 +136,25 @@ impl DType {
     pub fn bytes(self) -> usize {
         match self {
             DType::F32 | DType::I32 | DType::U32 | DType::Bool => 4,
+            DType::BF16 | DType::F16 => 2,
             DType::Tuple => 0,
+        }
+    }
+}
+
+impl DType {
+    /// Whether it is a float of 16 bits.
+    pub fn is_half(self) -> bool {
+        matches!(self, DType::BF16 | DType::F16)
+    }
+
+    /// The nearest number of this type, as memory would hold it.
+    pub fn round(self, x: f64) -> f64 {
+        match self {
+            DType::F32 => f64::from(x as f32),
+            DType::BF16 => half::bf16::from_f32(x as f32).to_f64(),
+            DType::F16 => half::f16::from_f32(x as f32).to_f64(),
+            _ => x,
         }
     }
 }
@@ -141,6 +163,8 @@ impl Display for DType {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
             DType::F32 => "f32",
+            DType::BF16 => "bf16",
+            DType::F16 => "f16",
             DType::I32 => "i32",
             DType::U32 => "u32",
             DType::Bool => "bool",
@@ -154,10 +178,12 @@ impl FromStr for DType {
     fn from_str(text: &str) -> Result<DType, String> {
         Ok(match text {
             "f32" => DType::F32,
+            "bf16" => DType::BF16,
+            "f16" => DType::F16,
             "i32" => DType::I32,
             "u32" => DType::U32,
             "bool" => DType::Bool,
-            _ => return Err(format!("'{text}' is not an element type: expected f32, i32, u32 or bool")),
+            _ => return Err(format!("'{text}' is not an element type: expected f32, bf16, f16, i32, u32 or bool")),
         })
     }
 }

@@ -35,6 +35,35 @@ impl Default for DataConfig {
     }
 }
 
+/// What products are computed in; all else is `f32`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// Operands rounded to bfloat16, sums in 32 bits.
+    Bf16,
+}
+
+impl Precision {
+    /// The type of products' operands.
+    pub fn dtype(self) -> ir::DType {
+        if self == Precision::Bf16 { ir::DType::BF16 } else { ir::DType::F32 }
+    }
+}
+
+impl std::str::FromStr for Precision {
+    type Err = String;
+    fn from_str(text: &str) -> std::result::Result<Precision, String> {
+        match text {
+            "f32" => Ok(Precision::F32),
+            "bf16" => Ok(Precision::Bf16),
+            _ => Err(format!("'{text}' is no precision: expected f32 or bf16")),
+        }
+    }
+}
+
 /// How a model is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -47,6 +76,8 @@ pub struct TrainConfig {
     pub context: usize,
     /// Micro-batches a step.
     pub accumulate: u32,
+    /// What products are computed in: f32 or bf16.
+    pub precision: Precision,
     /// Highest learning rate.
     pub lr: f64,
     /// Learning rate at the end.
@@ -78,6 +109,7 @@ impl Default for TrainConfig {
             batch: 12,
             context: 64,
             accumulate: 1,
+            precision: Precision::F32,
             lr: 1e-3,
             min_lr: 1e-4,
             warmup: 100,

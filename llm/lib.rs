@@ -11,7 +11,7 @@ mod train;
 mod weights;
 
 pub use checkpoint::{Manifest, checksum, read as read_manifest, restore, save};
-pub use config::{Config, DataConfig, RECIPES, TrainConfig, recipe, set_path};
+pub use config::{Config, DataConfig, Precision, RECIPES, TrainConfig, recipe, set_path};
 pub use data::{Batch, Data, random, read_text};
 pub use error::{Error, Result, nearest};
 pub use generate::{Generator, Sampling, sample};

@@ -6,7 +6,7 @@ use crate::data::{Batch, Data, random};
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 use models::Model;
-use passes::{Opt, Optimizer, optimize, train_step};
+use passes::{Opt, Optimizer, lower_precision, optimize, train_step};
 use runtime::{Device, Session};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,7 +59,8 @@ pub fn step_program(model: &Model, config: &Config, opt: Opt) -> Result<(ir::Gra
     let stages = optimize(&graph, Some("loss"), opt)?;
     let optimizer =
         Optimizer { beta1: t.beta1, beta2: t.beta2, eps: 1e-8, weight_decay: t.weight_decay, grad_clip: t.grad_clip, accumulate: t.accumulate };
-    Ok((train_step(stages.last(), &optimizer)?, stages.notices()))
+    let graph = lower_precision(stages.last(), t.precision.dtype());
+    Ok((train_step(&graph, &optimizer)?, stages.notices()))
 }
 
 /// A model's program for a batch of windows.
@@ -87,7 +88,8 @@ impl Trainer {
             other => other.clone(),
         };
         let forward = bound(&plain, config.train.batch, config.train.context)?.keep_outputs(&["loss"]);
-        let evaluation = Session::new(optimize(&forward, None, Opt::Egg)?.last(), device)?;
+        let forward = lower_precision(optimize(&forward, None, Opt::Egg)?.last(), config.train.precision.dtype());
+        let evaluation = Session::new(&forward, device)?;
         initialise(&mut session, &config.model, config.train.seed)?;
         Ok(Trainer { config, data, text, session, evaluation, step: 0, check_finite: false, compile_seconds: start.elapsed().as_secs_f64(), notices })
     }

@@ -48,6 +48,7 @@ impl Random {
         let one = |r: &mut Random| match ty.dtype {
             DType::I32 | DType::U32 => r.below(classes) as f64,
             DType::Bool => r.below(2) as f64,
+            DType::BF16 | DType::F16 => ty.dtype.round(r.unit()),
             DType::F32 | DType::Tuple => r.unit(),
         };
         Value::new(ty.sizes(), (0..ty.count()).map(|_| one(self)).collect())

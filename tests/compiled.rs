@@ -81,3 +81,38 @@ fn large_products_are_as_evaluated() {
         }
     }
 }
+
+/// Every template, in 32 and 16 bits.
+#[test]
+fn every_template_compiled_is_as_evaluated() {
+    for (i, (name, text)) in crate::gpu::programs().into_iter().enumerate() {
+        let graph = crate::gpu::read(&text);
+        let env = environment(&graph, i as u32, 3);
+        let (want, have) = (eval(&graph, &env).unwrap(), run(&graph, &env, 2));
+        for output in &graph.outputs {
+            let d = if output == "z" && name == "contract" { 0.0 } else { crate::gpu::error(&have[output], &want[output]) };
+            assert!(d < crate::gpu::tolerance(&text), "{name}: {output} differs by {d}\n{text}");
+        }
+    }
+}
+
+/// Products in bfloat16: the compiled program is the evaluated one but for numbers that lie between two of 16 bits, and near the one in
+/// 32 bits, whose products it rounds by a part in 256.
+#[test]
+fn models_in_bfloat16() {
+    for model in [gpt(), llama(true)] {
+        let built = bound(&model, 2, 5);
+        let env = environment(&built, 3, 9);
+        let whole = optimize(&built, Some("loss"), Opt::Egg).unwrap().joint.unwrap();
+        let short = passes::lower_precision(&whole, ir::DType::BF16);
+        ir::verify(&short).unwrap();
+        let again: Graph = short.to_string().parse().unwrap();
+        assert!(again.to_string() == short.to_string(), "the text reads back");
+        let (exact, want, have) = (eval(&whole, &env).unwrap(), eval(&short, &env).unwrap(), run(&short, &env, 2));
+        for (name, w) in &want {
+            let (rounding, d) = (difference(w, &exact[name]), difference(&have[name], w));
+            assert!(d < 0.01 && rounding < 0.05, "{name}: {d} from evaluation, {rounding} from 32 bits");
+        }
+        assert!(difference(&want["loss"], &exact["loss"]) > 0.0, "something was rounded");
+    }
+}

@@ -62,9 +62,9 @@ impl Block<'_> {
     }
     pub fn constant(&self, x: f64, elem: Elem) -> Value {
         match elem {
-            Elem::F32 if x.is_finite() => F32.constant(ConstantValue::Float(f64::from(x as f32))).value(self.scope),
+            Elem::F32 | Elem::BF16 | Elem::F16 if x.is_finite() => F32.constant(ConstantValue::Float(f64::from(x as f32))).value(self.scope),
             // WebGPU's language has no words for these
-            Elem::F32 => self.bits(self.word((x as f32).to_bits()), F32.to_type(self.scope.ctx())),
+            Elem::F32 | Elem::BF16 | Elem::F16 => self.bits(self.word((x as f32).to_bits()), F32.to_type(self.scope.ctx())),
             Elem::I32 => I32.constant(ConstantValue::Int(x as i64)).value(self.scope),
             Elem::U32 => self.word(x as i64 as u32),
             Elem::Bool => self.scope.const_bool(x != 0.0),
@@ -76,11 +76,10 @@ impl Block<'_> {
     pub fn splat(&self, x: Value, elem: Elem, lanes: u32) -> Value {
         if lanes == 1 { x } else { self.value(&VectorBroadcastOp::new(self.scope.ctx_mut(), self.value_type(elem, lanes), x)) }
     }
-    pub fn pack(&self, elem: Elem, lanes: Vec<Value>) -> Value {
+    pub fn pack(&self, ty: TypeHandle, lanes: Vec<Value>) -> Value {
         if lanes.len() == 1 {
             return lanes[0];
         }
-        let ty = self.value_type(elem, lanes.len() as u32);
         self.value(&CompositeConstructOp::new(self.scope.ctx_mut(), ty, lanes))
     }
     pub fn lane(&self, x: Value, i: u32) -> Value {
@@ -166,6 +165,8 @@ impl Block<'_> {
 pub fn memory_elem(elem: Elem) -> ElemType {
     match elem {
         Elem::F32 => F32,
+        Elem::BF16 => ElemType::Float(FloatKind::BF16),
+        Elem::F16 => ElemType::Float(FloatKind::F16),
         Elem::I32 => I32,
         Elem::U32 | Elem::Bool => U32,
     }

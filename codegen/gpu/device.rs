@@ -171,6 +171,10 @@ impl Device {
         if kernel.shared_bytes() > hardware.max_shared_memory_size {
             return refuse("bytes of shared memory", kernel.shared_bytes(), hardware.max_shared_memory_size);
         }
+        let missing = |e: &crate::kernel::Elem| !self.client.properties().supports_type(super::build::memory_elem(*e));
+        if let Some(elem) = kernel.params.iter().map(|p| p.elem).chain(kernel.shared.iter().map(|s| s.elem)).find(missing) {
+            return Err(format!("{} has no {elem}, which kernel {} needs: use another precision, or another --device", self.name(), kernel.name));
+        }
         Source::new(kernel, offsets, self.dialect).text().map(drop)
     }
 

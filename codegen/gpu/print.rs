@@ -173,12 +173,15 @@ impl Printer<'_> {
         let value = if width == lanes {
             b.get(self.place(b, buf, at))
         } else {
-            b.pack(
-                if elem == Elem::Bool { Elem::U32 } else { elem },
-                (0..lanes).map(|i| b.get(self.place(b, buf, &(at.clone() + i64::from(i))))).collect(),
-            )
+            let lane = |i: u32| b.get(self.place(b, buf, &(at.clone() + i64::from(i))));
+            b.pack(b.vector(memory_elem(elem), lanes), (0..lanes).map(lane).collect())
         };
-        if elem == Elem::Bool { b.ine(value, b.splat(b.word(0), Elem::U32, lanes)) } else { value }
+        match elem {
+            Elem::Bool => b.ine(value, b.splat(b.word(0), Elem::U32, lanes)),
+            // arithmetic is in 32 bits, which has to be said
+            Elem::BF16 | Elem::F16 => b.cast(value, b.value_type(Elem::F32, lanes)),
+            _ => value,
+        }
     }
 
     fn store(&self, b: &Block, buf: Buf, at: &Ix, value: &Expr) {
@@ -188,6 +191,9 @@ impl Printer<'_> {
         if elem == Elem::Bool {
             let word = |x| b.splat(b.word(x), Elem::U32, lanes);
             value = b.select(value, word(1), word(0));
+        }
+        if elem.is_half() {
+            value = b.cast(value, b.vector(memory_elem(elem), lanes));
         }
         if width == lanes {
             return b.set(self.place(b, buf, at), value);
@@ -209,7 +215,7 @@ impl Printer<'_> {
             Expr::Index(i) => b.cast(self.ix(b, i), b.value_type(Elem::I32, 1)),
             Expr::Ramp { base, step, lanes } => {
                 let lane = |i: u32| b.cast(self.ix(b, &(base.clone() + step * i64::from(i))), b.value_type(Elem::I32, 1));
-                b.pack(Elem::I32, (0..*lanes).map(lane).collect())
+                b.pack(b.value_type(Elem::I32, *lanes), (0..*lanes).map(lane).collect())
             }
             Expr::Un(un, x) => self.unary(b, *un, self.expr(b, x), self.kernel.lanes(x)),
             Expr::Bin(bin, x, y) => self.binary(b, *bin, (self.kernel.elem(x), self.kernel.lanes(x)), self.expr(b, x), self.expr(b, y)),
@@ -260,7 +266,7 @@ impl Printer<'_> {
             return self.binary(b, bin, (Elem::U32, lanes), x, y);
         }
         let less = |x, y| match elem {
-            Elem::F32 => b.flt(x, y),
+            Elem::F32 | Elem::BF16 | Elem::F16 => b.flt(x, y),
             Elem::I32 => b.slt(x, y),
             Elem::U32 | Elem::Bool => b.ult(x, y),
         };
@@ -288,6 +294,7 @@ impl Printer<'_> {
         let number = |n: f64, elem| b.splat(b.constant(n, elem), elem, lanes);
         match (from, to) {
             _ if from == to => x,
+            (_, Elem::BF16 | Elem::F16) => b.cast(b.cast(x, b.vector(memory_elem(to), lanes)), b.value_type(Elem::F32, lanes)),
             (Elem::Bool, _) => b.select(x, number(1.0, to), number(0.0, to)),
             (Elem::F32, Elem::Bool) => b.fne(x, number(0.0, from)),
             (_, Elem::Bool) => b.ine(x, number(0.0, from)),

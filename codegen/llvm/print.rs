@@ -109,7 +109,7 @@ impl<'c> Printer<'c, '_> {
 
     fn lane_type(&self, elem: Elem) -> BasicTypeEnum<'c> {
         match elem {
-            Elem::F32 => self.context.f32_type().into(),
+            Elem::F32 | Elem::BF16 | Elem::F16 => self.context.f32_type().into(),
             Elem::I32 | Elem::U32 => self.context.i32_type().into(),
             Elem::Bool => self.context.bool_type().into(),
         }
@@ -249,9 +249,56 @@ impl<'c> Printer<'c, '_> {
         self.offset(base, self.memory_type(self.elem_of(buf), 1), self.ix(at))
     }
 
-    /// Truth is a word in memory.
+    /// Truth is a word in memory, and a float may be shorter there.
     fn memory_type(&self, elem: Elem, lanes: u32) -> BasicTypeEnum<'c> {
-        vector(if elem == Elem::Bool { self.context.i32_type().into() } else { self.lane_type(elem) }, lanes)
+        let one = match elem {
+            Elem::Bool => self.context.i32_type().into(),
+            Elem::BF16 => self.context.i16_type().into(),
+            Elem::F16 => self.context.f16_type().into(),
+            _ => self.lane_type(elem),
+        };
+        vector(one, lanes)
+    }
+
+    /// A value as it is computed with, from what memory holds.
+    fn widen(&self, x: V<'c>, elem: Elem) -> V<'c> {
+        match elem {
+            Elem::Bool => self.int_compare(IntPredicate::NE, x, x.get_type().const_zero()),
+            Elem::BF16 => self.bits_to_float(self.shift_left(self.zero_extend(x, self.value_type(Elem::I32, lanes_of(x))), 16)),
+            Elem::F16 => match x {
+                V::VectorValue(v) => {
+                    self.builder.build_float_ext(v, self.value_type(elem, lanes_of(x)).into_vector_type(), "").expect(POSITIONED).into()
+                }
+                x => self.builder.build_float_ext(x.into_float_value(), self.context.f32_type(), "").expect(POSITIONED).into(),
+            },
+            _ => x,
+        }
+    }
+
+    /// A value as memory holds it.
+    fn narrow(&self, x: V<'c>, elem: Elem) -> V<'c> {
+        let ty = self.memory_type(elem, lanes_of(x));
+        match elem {
+            Elem::Bool => self.zero_extend(x, ty),
+            Elem::BF16 => {
+                // to the nearest, ties to even; NaN stays NaN
+                let bits = self.float_to_bits(x);
+                let odd = self.shift_right(self.shift_left(bits, 15), 31);
+                let rounded = self.int_add(self.int_add(bits, self.int_like(bits, 0x7FFF)), odd);
+                let quiet = self.int_like(bits, 0x7FC0_0000);
+                let kept = self.select(self.compare(FloatPredicate::UNO, x, x), quiet, rounded);
+                let high = self.shift_right(kept, 16);
+                match (high, ty) {
+                    (V::VectorValue(h), ty) => self.builder.build_int_truncate(h, ty.into_vector_type(), "").expect(POSITIONED).into(),
+                    (h, ty) => self.builder.build_int_truncate(h.into_int_value(), ty.into_int_type(), "").expect(POSITIONED).into(),
+                }
+            }
+            Elem::F16 => match x {
+                V::VectorValue(v) => self.builder.build_float_trunc(v, ty.into_vector_type(), "").expect(POSITIONED).into(),
+                x => self.builder.build_float_trunc(x.into_float_value(), ty.into_float_type(), "").expect(POSITIONED).into(),
+            },
+            _ => x,
+        }
     }
 
     fn load(&self, buf: Buf, at: &Ix, lanes: u32, valid: &Option<Ix>) -> V<'c> {
@@ -269,19 +316,14 @@ impl<'c> Printer<'c, '_> {
                 self.call("llvm.masked.load", &[ty, p.get_type().into()], &args).expect("a load has a value")
             }
         };
-        if elem != Elem::Bool {
-            return loaded;
-        }
-        self.int_compare(IntPredicate::NE, loaded, ty.const_zero())
+        self.widen(loaded, elem)
     }
 
     fn store(&mut self, buf: Buf, at: &Ix, value: &Expr, valid: &Option<Ix>) {
-        let mut value = self.expr(value);
         let elem = self.elem_of(buf);
+        let value = self.expr(value);
         let lanes = lanes_of(value);
-        if elem == Elem::Bool {
-            value = self.zero_extend(value, self.memory_type(elem, lanes));
-        }
+        let value = self.narrow(value, elem);
         let p = self.address(buf, at);
         match valid.as_ref().filter(|_| lanes > 1) {
             None => align(self.builder.build_store(p, value).expect(POSITIONED), elem),
@@ -346,7 +388,7 @@ impl<'c> Printer<'c, '_> {
     fn expr(&mut self, e: &Expr) -> V<'c> {
         match e {
             Expr::Const(x, elem) => match elem {
-                Elem::F32 => self.context.f32_type().const_float(f64::from(*x as f32)).into(),
+                Elem::F32 | Elem::BF16 | Elem::F16 => self.context.f32_type().const_float(f64::from(*x as f32)).into(),
                 Elem::I32 | Elem::U32 => self.context.i32_type().const_int(*x as i64 as u64, true).into(),
                 Elem::Bool => self.context.bool_type().const_int(u64::from(*x != 0.0), false).into(),
             },
@@ -471,6 +513,8 @@ impl<'c> Printer<'c, '_> {
     fn cast(&self, from: Elem, to: Elem, x: V<'c>) -> V<'c> {
         let ty = self.value_type(to, lanes_of(x));
         match (from, to) {
+            (_, Elem::BF16 | Elem::F16) => self.widen(self.narrow(x, to), to),
+            (Elem::BF16 | Elem::F16, _) => unreachable!("a value is computed in 32 bits"),
             (Elem::F32, Elem::F32) | (Elem::I32 | Elem::U32, Elem::I32 | Elem::U32) | (Elem::Bool, Elem::Bool) => x,
             (Elem::F32, Elem::I32) => self.call("llvm.fptosi.sat", &[ty, x.get_type()], &[x.into()]).expect("a cast has a value"),
             (Elem::F32, Elem::U32) => self.call("llvm.fptoui.sat", &[ty, x.get_type()], &[x.into()]).expect("a cast has a value"),

@@ -142,7 +142,7 @@ impl<'a> Values<'a> {
         if matches!(e, Expr::Const(..) | Expr::Local(..)) || matches!(&e, Expr::Splat(x, _) if matches!(**x, Expr::Const(..) | Expr::Local(..))) {
             return e;
         }
-        let local = w.local("t", self.dag.steps[step].1, lanes, 1);
+        let local = w.local("t", self.dag.steps[step].1.value(), lanes, 1);
         w.set(local, 0, e);
         Writer::get(local, 0)
     }
@@ -151,7 +151,7 @@ impl<'a> Values<'a> {
         let (node, elem) = &self.dag.steps[step];
         let b = |i: &usize| Box::new(get(*i));
         match node {
-            Step::Const(x) => Expr::Const(*x, *elem).splat(p.lanes),
+            Step::Const(x) => Expr::Const(*x, elem.value()).splat(p.lanes),
             Step::Load(a) => self.load(a, p),
             Step::Index { offset, strides } => {
                 let base = address(*offset, strides, &p.index);

@@ -1,0 +1,86 @@
+//! Products in 16 bits: the operands of contractions and attention are rounded where they are read, sums and all else stay in 32 bits.
+//!
+//! Parameters, moments and gradients keep 32 bits, so that small updates are not lost (Micikevicius et al. 2018); bfloat16 has the range
+//! of a 32-bit float, so that no loss is scaled.
+
+use ir::{DType, Func, Graph, Node, NodeId, Op};
+use std::collections::HashMap;
+
+/// The graph with its products in a float of 16 bits; unchanged for `f32`.
+pub fn lower_precision(graph: &Graph, dtype: DType) -> Graph {
+    if !dtype.is_half() {
+        return graph.clone();
+    }
+    let funcs = graph.funcs.iter().map(|f| Lowering::new(f, dtype).run()).collect();
+    Graph { funcs, ..graph.clone() }.sweep()
+}
+
+struct Lowering<'a> {
+    from: &'a Func,
+    to: Func,
+    dtype: DType,
+    /// Where each value went: in 32 bits.
+    new: Vec<NodeId>,
+    /// Values rounded to 16 bits, by where they are in 32.
+    rounded: HashMap<NodeId, NodeId>,
+}
+
+impl<'a> Lowering<'a> {
+    fn new(from: &'a Func, dtype: DType) -> Lowering<'a> {
+        Lowering { from, to: Func::new(&from.name), dtype, new: vec![], rounded: HashMap::new() }
+    }
+
+    fn run(mut self) -> Func {
+        for node in &self.from.nodes {
+            let id = self.node(node);
+            self.new.push(id);
+        }
+        self.to.results = self.from.results.iter().map(|r| self.new[r.index()]).collect();
+        self.to
+    }
+
+    fn node(&mut self, node: &Node) -> NodeId {
+        let args: Vec<NodeId> = node.args.iter().map(|a| self.new[a.index()]).collect();
+        // how many operands are rounded
+        let products = match &node.op {
+            Op::Contract(_) => 2,
+            Op::Attention(_) => 3,
+            Op::AttentionBwd(_) => 6,
+            Op::Get(0) if matches!(self.from.node(node.args[0]).op, Op::Attention(_)) => {
+                let half = self.to.add(Op::Get(0), &args);
+                let whole = self.to.add(Op::Cast(DType::F32), &[half]);
+                self.rounded.insert(whole, half);
+                return whole;
+            }
+            _ => 0,
+        };
+        if products == 0 {
+            return self.to.push(Node { args, ..node.clone() });
+        }
+        // the log of the sum of exponentials, the backward's fifth operand, keeps its bits
+        let lse = matches!(node.op, Op::AttentionBwd(_)).then_some(4);
+        let rounded = |(i, a): (usize, &NodeId)| if i < products && Some(i) != lse { self.round(*a) } else { *a };
+        let args: Vec<NodeId> = args.iter().enumerate().map(rounded).collect();
+        self.to.add(node.op.clone(), &args)
+    }
+
+    /// The value in 16 bits: a view of one is a view of the rounded whole, which is rounded once, where it is computed.
+    fn round(&mut self, x: NodeId) -> NodeId {
+        if self.to.ty(x).dtype != DType::F32 {
+            return x;
+        }
+        if let Some(known) = self.rounded.get(&x) {
+            return *known;
+        }
+        let node = self.to.node(x).clone();
+        let rounded = match node.op {
+            Op::Reshape(_) | Op::Transpose(_) | Op::Slice(..) => {
+                let whole = self.round(node.args[0]);
+                self.to.add(node.op, &[whole])
+            }
+            _ => self.to.add(Op::Cast(self.dtype), &[x]),
+        };
+        self.rounded.insert(x, rounded);
+        rounded
+    }
+}
