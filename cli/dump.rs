@@ -105,13 +105,15 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// A graphics processor for dumps: kernels are the same on every machine.
-const GPU: Gpu = Gpu { processors: 64, shared: 32 << 10 };
+/// Graphics processors for dumps: kernels are the same on every machine.
+const GPU: Gpu = Gpu { processors: 64, shared: 32 << 10, tensor: false };
+const NVIDIA: Gpu = Gpu { processors: 132, shared: 227 << 10, tensor: true };
 
 /// What kernels are lowered for, where this build can.
 fn target(printed: Printed) -> Result<Target> {
     match printed {
-        Printed::Gpu | Printed::Wgsl | Printed::Cuda => Ok(Target::Gpu(GPU)),
+        Printed::Gpu | Printed::Wgsl => Ok(Target::Gpu(GPU)),
+        Printed::Cuda => Ok(Target::Gpu(NVIDIA)),
         #[cfg(feature = "llvm")]
         Printed::Kernel | Printed::Llvm => Ok(Target::Cpu(eggcorn::codegen::llvm::host().target)),
         #[cfg(not(feature = "llvm"))]

@@ -1,6 +1,6 @@
 //! Runs a kernel as it will be printed, on the host, slowly: what printers are checked against.
 
-use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, Stmt};
+use crate::kernel::{Buf, Elem, Expr, Fragment, Ix, Kernel, PLANE, Stmt};
 use ir::{Bin, Red, Un};
 
 /// A buffer of an interpreted kernel: one number an element, whatever its type.
@@ -22,12 +22,24 @@ pub fn interpret(kernel: &Kernel, buffers: &mut [Memory], lo: i64, hi: i64) {
 struct Access {
     write: Option<(i64, usize, usize)>,
     read: Option<(i64, Option<usize>, usize)>,
+    /// A copy to it has started and not landed.
+    under_way: bool,
 }
 
-/// A thread's index variables and local arrays.
+/// A thread's index variables, local arrays and copies under way.
 struct Thread {
     vars: Vec<i64>,
     locals: Vec<Vec<Vec<f64>>>,
+    /// Copies that no group has yet, and groups that have not landed, oldest first.
+    open: Vec<Copy>,
+    groups: Vec<Vec<Copy>>,
+}
+
+/// Elements on their way to a region of shared memory.
+struct Copy {
+    region: usize,
+    to: i64,
+    values: Vec<f64>,
 }
 
 struct Machine<'a> {
@@ -55,7 +67,8 @@ impl<'a> Machine<'a> {
         let thread = |t: usize| {
             let mut vars = vec![0; kernel.vars.len()];
             (vars[0], vars[1]) = (first, hi.unwrap_or(t as i64));
-            Thread { vars, locals: kernel.locals.iter().map(|l| vec![vec![f64::NAN; l.lanes as usize]; l.count]).collect() }
+            let locals = kernel.locals.iter().map(|l| vec![vec![f64::NAN; l.lanes as usize]; l.count]).collect();
+            Thread { vars, locals, open: vec![], groups: vec![] }
         };
         let scratch = kernel.scratch.iter().map(|n| vec![0.0; *n]).collect();
         let shared = kernel.shared.iter().map(|s| vec![f64::NAN; s.count]).collect();
@@ -133,6 +146,14 @@ impl<'a> Machine<'a> {
                     }
                 }
             }
+            Stmt::CopyAsync { src, from, dst, to, valid } => self.each(who, |m| m.copy(*src, from, *dst, to, valid)),
+            Stmt::Commit => self.each(who, |m| {
+                let group = std::mem::take(&mut m.threads[m.now].open);
+                m.threads[m.now].groups.push(group);
+            }),
+            Stmt::Wait(n) => self.each(who, |m| m.land(*n)),
+            Stmt::LoadMatrix { to, src, row, transposed } => self.planes(who, |m, plane| m.load_matrix(plane, *to, *src, row, *transposed)),
+            Stmt::Mma { acc, a, b, half } => self.planes(who, |m, plane| m.mma(plane, *acc, *a, *b, *half as usize)),
             Stmt::Barrier => {
                 let all = self.threads.len();
                 assert_eq!(who.len(), all, "{}: {} of {all} threads reach a barrier", self.kernel.name, who.len());
@@ -158,6 +179,85 @@ impl<'a> Machine<'a> {
         valid.as_ref().map_or(lanes, |v| self.ix(v).clamp(0, lanes as i64) as usize)
     }
 
+    /// Calls `f` with the first thread of each plane, all of whose threads must be there.
+    fn planes(&mut self, who: &[usize], mut f: impl FnMut(&mut Self, usize)) {
+        for plane in who.chunks(PLANE) {
+            let whole = plane.len() == PLANE && plane[0].is_multiple_of(PLANE) && plane[PLANE - 1] == plane[0] + PLANE - 1;
+            assert!(whole, "{}: a plane's product without all of its threads", self.kernel.name);
+            f(self, plane[0]);
+        }
+    }
+
+    fn copy(&mut self, src: usize, from: &Ix, dst: Buf, to: &Ix, valid: &Ix) {
+        let (from, to, valid) = (self.ix(from), self.ix(to), self.ix(valid));
+        let Buf::Shared(region) = dst else { panic!("{}: copies go to shared memory", self.kernel.name) };
+        self.aligned(Buf::Arg(src), from, 8);
+        self.aligned(dst, to, 8);
+        assert!((0..=8).contains(&valid), "{}: {valid} of eight elements", self.kernel.name);
+        let values = (0..8).map(|i| if i < valid { *self.cell(Buf::Arg(src), from + i, false) } else { 0.0 }).collect();
+        for i in 0..8 {
+            // from now on nobody may read it, and nobody may be reading it
+            self.cell(dst, to + i, true);
+            self.seen_shared[region][(to + i) as usize].under_way = true;
+        }
+        self.threads[self.now].open.push(Copy { region, to, values });
+    }
+
+    fn land(&mut self, but: usize) {
+        let groups = &mut self.threads[self.now].groups;
+        let landed: Vec<Copy> = groups.drain(..groups.len().saturating_sub(but)).flatten().collect();
+        for c in landed {
+            for (i, x) in c.values.into_iter().enumerate() {
+                let at = c.to + i as i64;
+                self.seen_shared[c.region][at as usize].under_way = false;
+                *self.cell(Buf::Shared(c.region), at, true) = x;
+            }
+        }
+    }
+
+    fn load_matrix(&mut self, first: usize, to: Fragment, src: Buf, row: &Ix, transposed: bool) {
+        let rows: Vec<i64> = (0..PLANE).map(|l| self.of(first + l, row)).collect();
+        for l in 0..PLANE {
+            self.now = first + l;
+            let mut value = vec![];
+            for matrix in 0..4 {
+                for e in 0..2 {
+                    let (r, c) = (l / 4, 2 * (l % 4) + e);
+                    let (r, c) = if transposed { (c, r) } else { (r, c) };
+                    value.push(*self.cell(src, rows[8 * matrix + r] + c as i64, false));
+                }
+            }
+            self.threads[first + l].locals[to.0.0 as usize][to.1] = value;
+        }
+        for l in 0..PLANE {
+            self.aligned(src, rows[l], 8);
+        }
+    }
+
+    fn mma(&mut self, first: usize, acc: Fragment, a: Fragment, b: Fragment, half: usize) {
+        let get = |m: &Self, l: usize, f: Fragment, i: usize| m.threads[first + l].locals[f.0.0 as usize][f.1][i];
+        let (mut left, mut right) = ([[0.0; 16]; 16], [[0.0; 8]; 16]);
+        for l in 0..PLANE {
+            for e in 0..2 {
+                let (g, q) = (l / 4, 2 * (l % 4) + e);
+                for (register, (row, k)) in [(g, q), (g + 8, q), (g, q + 8), (g + 8, q + 8)].into_iter().enumerate() {
+                    left[row][k] = get(self, l, a, 2 * register + e);
+                }
+                for (register, k) in [q, q + 8].into_iter().enumerate() {
+                    right[k][g] = get(self, l, b, 4 * half + 2 * register + e);
+                }
+            }
+        }
+        for l in 0..PLANE {
+            for i in 0..4 {
+                let (row, col) = (l / 4 + 8 * (i / 2), 2 * (l % 4) + i % 2);
+                let sum: f64 = (0..16).map(|k| left[row][k] * right[k][col]).sum();
+                let x = &mut self.threads[first + l].locals[acc.0.0 as usize][acc.1][i];
+                *x = f64::from((*x + sum) as f32);
+            }
+        }
+    }
+
     /// A buffer that is addressed in vectors is so everywhere.
     fn aligned(&self, buf: Buf, at: i64, lanes: usize) {
         let width = match buf {
@@ -179,6 +279,7 @@ impl<'a> Machine<'a> {
         let Some(cell) = memory.get_mut(place) else { panic!("{name}: {buf:?}[{at}] of {len}") };
         if let Some(seen) = seen.filter(|_| self.kernel.cube.is_some()) {
             let clash = seen[place].touch((self.cube, self.now, self.barriers), write);
+            assert!(!seen[place].under_way, "{name}: thread {} of cube {} touches {buf:?}[{at}] before its copy has landed", self.now, self.cube);
             assert!(!clash, "{name}: thread {} of cube {} meets another at {buf:?}[{at}] with no barrier between them", self.now, self.cube);
         }
         cell
@@ -213,6 +314,10 @@ impl<'a> Machine<'a> {
             Ix::Min(a, b) => {
                 let (a, b) = two(a, b);
                 a.min(b)
+            }
+            Ix::Xor(a, b) => {
+                let (a, b) = two(a, b);
+                a ^ b
             }
             Ix::Max(a, b) => {
                 let (a, b) = two(a, b);
@@ -262,6 +367,7 @@ impl<'a> Machine<'a> {
             }
             Expr::Lanes(red, x) => vec![halve(*red, self.expr(x))],
             Expr::Lane(x, i) => vec![self.expr(x)[*i as usize]],
+            Expr::Pair(x, i) => self.expr(x)[*i as usize..*i as usize + 2].to_vec(),
             Expr::Random { key, counter } => {
                 let (k, c) = (self.expr(key), self.expr(counter));
                 (0..c.len()).map(|i| f64::from(ir::random_bits(k[i.min(k.len() - 1)] as i64 as u32, c[i] as i64 as u32))).collect()

@@ -86,6 +86,8 @@ pub enum Ix {
     Rem(Box<Ix>, Box<Ix>),
     Min(Box<Ix>, Box<Ix>),
     Max(Box<Ix>, Box<Ix>),
+    /// Bits that differ.
+    Xor(Box<Ix>, Box<Ix>),
 }
 
 impl Ix {
@@ -102,6 +104,7 @@ impl Ix {
             Ix::Rem(a, b) => two(a, b).map(|(a, b)| a % b),
             Ix::Min(a, b) => two(a, b).map(|(a, b)| a.min(b)),
             Ix::Max(a, b) => two(a, b).map(|(a, b)| a.max(b)),
+            Ix::Xor(a, b) => two(a, b).map(|(a, b)| a ^ b),
         }
     }
     /// The value where it is known.
@@ -138,6 +141,18 @@ impl Ix {
             (Ix::Const(a), Ix::Const(b)) => Ix::Const(a.max(b)),
             (a, b) => Ix::Max(Box::new(a), Box::new(b)),
         }
+    }
+    /// The bits that differ.
+    pub fn xor(self, n: impl Into<Ix>) -> Ix {
+        match (self, n.into()) {
+            (Ix::Const(a), Ix::Const(b)) => Ix::Const(a ^ b),
+            (a, Ix::Const(0)) => a,
+            (a, b) => Ix::Xor(Box::new(a), Box::new(b)),
+        }
+    }
+    /// 1 where the index is below `n`, else 0.
+    pub fn below(self, n: usize) -> Ix {
+        (Ix::from(n) - self.min(n)).min(1i64)
     }
     /// The largest multiple of `n` that is not greater.
     pub fn down_to(self, n: i64) -> Ix {
@@ -255,6 +270,8 @@ pub enum Expr {
     Lanes(Red, Box<Expr>),
     /// One lane of a vector.
     Lane(Box<Expr>, u32),
+    /// Two consecutive lanes of a vector, from this one on.
+    Pair(Box<Expr>, u32),
     /// The random bits of a counter under a key.
     Random {
         key: Box<Expr>,
@@ -306,7 +323,7 @@ impl Expr {
     pub fn operands(&self) -> Vec<&Expr> {
         match self {
             Expr::Const(..) | Expr::Local(..) | Expr::Load { .. } | Expr::Index(_) | Expr::Ramp { .. } => vec![],
-            Expr::Splat(x, _) | Expr::Un(_, x) | Expr::Cast(_, x) | Expr::Lanes(_, x) | Expr::Lane(x, _) => vec![x],
+            Expr::Splat(x, _) | Expr::Un(_, x) | Expr::Cast(_, x) | Expr::Lanes(_, x) | Expr::Lane(x, _) | Expr::Pair(x, _) => vec![x],
             Expr::Bin(_, a, b) | Expr::Keep { a, b, .. } | Expr::Random { key: a, counter: b } => vec![a, b],
             Expr::Fma(a, b, c) | Expr::Select(a, b, c) => vec![a, b, c],
         }
@@ -334,9 +351,30 @@ pub enum Stmt {
     /// dst[j·dst_row + i] = src[i·src_row + j] for a square tile as wide as a vector.
     #[allow(missing_docs)]
     Transpose { src: Buf, at: Ix, src_row: i64, dst: Buf, to: Ix, dst_row: i64 },
+    /// Starts copying sixteen bytes from an operand to shared memory: the first `valid` of eight elements, the rest zeros.
+    #[allow(missing_docs)]
+    CopyAsync { src: usize, from: Ix, dst: Buf, to: Ix, valid: Ix },
+    /// The copies that this thread has started since the last such line are a group.
+    Commit,
+    /// Waits until all groups of this thread's copies but the latest so many have landed.
+    Wait(usize),
+    /// Four matrices of 8 × 8 from shared memory to the threads of a plane: thread l names where row l % 8 of matrix l / 8 begins, and gets
+    /// of each matrix two elements: (l / 4, 2 (l % 4)) and the next, or where transposed the same of the transpose.
+    #[allow(missing_docs)]
+    LoadMatrix { to: Fragment, src: Buf, row: Ix, transposed: bool },
+    /// acc += a b over a plane, 16 × 8 += 16 × 16 · 16 × 8; b is the first or second half of a fragment.
+    #[allow(missing_docs)]
+    Mma { acc: Fragment, a: Fragment, b: Fragment, half: u32 },
     /// Every thread of the cube gets here before any goes on; what was written before is seen after.
     Barrier,
 }
+
+/// What a thread has of matrices that a plane of threads holds: an element of a local array, of eight 16-bit elements as `LoadMatrix`
+/// gives them, or of four sums: of the threads' 16 × 8 tile (l / 4, 2 (l % 4)) and the next, and the same eight rows below.
+pub type Fragment = (LocalId, usize);
+
+/// Threads of a plane.
+pub const PLANE: usize = 32;
 
 /// A local array.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -402,7 +440,7 @@ impl Kernel {
             Expr::Load { buf: Buf::Arg(i), .. } => self.params[*i].elem.value(),
             Expr::Load { buf: Buf::Shared(i), .. } => self.shared[*i].elem.value(),
             Expr::Load { .. } | Expr::Fma(..) | Expr::Lanes(..) | Expr::Un(..) => Elem::F32,
-            Expr::Splat(x, _) | Expr::Lane(x, _) => self.elem(x),
+            Expr::Splat(x, _) | Expr::Lane(x, _) | Expr::Pair(x, _) => self.elem(x),
             Expr::Index(_) | Expr::Ramp { .. } => Elem::I32,
             Expr::Bin(Bin::Lt | Bin::Le | Bin::Eq, ..) => Elem::Bool,
             Expr::Bin(_, x, _) => self.elem(x),
@@ -416,6 +454,7 @@ impl Kernel {
         match e {
             Expr::Const(..) | Expr::Index(_) | Expr::Lanes(..) | Expr::Lane(..) => 1,
             Expr::Local(l, _) => self.locals[l.0 as usize].lanes,
+            Expr::Pair(..) => 2,
             Expr::Load { lanes, .. } | Expr::Splat(_, lanes) | Expr::Ramp { lanes, .. } => *lanes,
             Expr::Select(_, a, _) | Expr::Random { counter: a, .. } => self.lanes(a),
             _ => self.lanes(e.operands()[0]),
@@ -632,7 +671,12 @@ impl Kernel {
             Ix::Rem(a, b) => two(a, "%", b),
             Ix::Min(a, b) => format!("min({}, {})", self.ix(a), self.ix(b)),
             Ix::Max(a, b) => format!("max({}, {})", self.ix(a), self.ix(b)),
+            Ix::Xor(a, b) => two(a, "^", b),
         }
+    }
+
+    fn fragment(&self, (local, at): &Fragment) -> String {
+        format!("{}{}[{at}]", self.locals[local.0 as usize].name, local.0)
     }
 
     fn place(&self, buf: &Buf, at: &Ix, lanes: u32, valid: &Option<Ix>) -> String {
@@ -665,6 +709,7 @@ impl Kernel {
             Expr::Lanes(Red::Sum, x) => format!("lane_sum({})", self.expr(x)),
             Expr::Lanes(Red::Max, x) => format!("lane_max({})", self.expr(x)),
             Expr::Lane(x, i) => format!("{}.{i}", self.expr(x)),
+            Expr::Pair(x, i) => format!("{}.{i}..{}", self.expr(x), i + 2),
             Expr::Random { key, counter } => format!("random({}, {})", self.expr(key), self.expr(counter)),
         }
     }
@@ -693,6 +738,22 @@ impl Kernel {
                 writeln!(f, "{pad}}}")
             }
             Stmt::Barrier => writeln!(f, "{pad}barrier"),
+            Stmt::CopyAsync { src, from, dst, to, valid } => {
+                writeln!(
+                    f,
+                    "{pad}copy {} to {}; {} valid",
+                    self.place(&Buf::Arg(*src), from, 1, &None),
+                    self.place(dst, to, 1, &None),
+                    self.ix(valid)
+                )
+            }
+            Stmt::Commit => writeln!(f, "{pad}commit"),
+            Stmt::Wait(n) => writeln!(f, "{pad}wait for all but {n}"),
+            Stmt::LoadMatrix { to, src, row, transposed } => {
+                let how = if *transposed { " transposed" } else { "" };
+                writeln!(f, "{pad}{} = matrices {}{how}", self.fragment(to), self.place(src, row, 1, &None))
+            }
+            Stmt::Mma { acc, a, b, half } => writeln!(f, "{pad}{} += {} {}/{half}", self.fragment(acc), self.fragment(a), self.fragment(b)),
             Stmt::Transpose { src, at, src_row, dst, to, dst_row } => {
                 writeln!(f, "{pad}transpose {} rows {src_row} to {} rows {dst_row}", self.place(src, at, 1, &None), self.place(dst, to, 1, &None))
             }

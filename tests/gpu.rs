@@ -6,8 +6,14 @@ use codegen::kernel::{Kernel, Stmt};
 use codegen::{Gpu, Target};
 use ir::{Graph, Value, eval};
 
+const fn gpu(processors: usize, kibibytes: usize, tensor: bool) -> Target {
+    Target::Gpu(Gpu { processors, shared: kibibytes << 10, tensor })
+}
+
 /// One processor gets the largest tiles, a hundred the smallest.
-pub const TARGETS: [Target; 2] = [Target::Gpu(Gpu { processors: 1, shared: 16 << 10 }), Target::Gpu(Gpu { processors: 100, shared: 16 << 10 })];
+pub const TARGETS: [Target; 2] = [gpu(1, 16, false), gpu(100, 16, false)];
+/// The same with tensor cores.
+pub const TENSOR: [Target; 3] = [gpu(1, 99, true), gpu(100, 48, true), gpu(100, 16, true)];
 
 /// `half` is a type of 16 bits for the operands, or f32.
 pub fn product(a: &str, b: &str, out: &str, [m, n, k]: [usize; 3], half: &str) -> String {
@@ -83,6 +89,21 @@ pub fn programs() -> Vec<(String, String)> {
     out
 }
 
+/// Products in 16 bits whose operands can be copied in chunks, in every layout, with tiles that they fill and that they do not.
+pub fn tensor_programs() -> Vec<String> {
+    let mut out = vec![];
+    for (size, half) in [([72, 80, 96], "bf16"), ([16, 24, 40], "bf16"), ([200, 136, 64], "bf16"), ([128, 128, 128], "bf16"), ([40, 64, 72], "f16")] {
+        for (a, b, o) in [("mk", "kn", "mn"), ("mk", "nk", "mn"), ("km", "kn", "mn"), ("km", "nk", "nm"), ("bmk", "bkn", "bmn"), ("mbk", "nk", "bmn")]
+        {
+            out.push(product(a, b, o, size, half));
+        }
+    }
+    // a number of columns that is odd, and rows that are few
+    out.push(product("mk", "nk", "mn", [50, 33, 32], "bf16"));
+    out.push(product("mk", "nk", "mn", [17, 51, 8], "bf16"));
+    out
+}
+
 /// The graph of a text, and bound on its error: sums of a few hundred products of numbers below 1.
 pub fn read(text: &str) -> Graph {
     text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"))
@@ -120,50 +141,68 @@ fn every_template_interpreted_is_as_evaluated() {
     }
 }
 
-/// Removes the n-th barrier.
-fn without_barrier(body: &mut Vec<Stmt>, n: &mut usize) -> bool {
+#[test]
+fn products_on_tensor_cores_interpreted_are_as_evaluated() {
+    for (i, text) in tensor_programs().into_iter().enumerate() {
+        let graph = read(&text);
+        let env = environment(&graph, i as u32, 3);
+        let want = &eval(&graph, &env).unwrap()["y"];
+        for target in TENSOR {
+            let mut products = 0;
+            let have = interpreted(&graph, &env, &target, &mut |k| products += usize::from(k.to_string().contains("+=")));
+            assert_eq!(products, 1, "the product is one of tensor cores\n{text}");
+            let d = error(&have[0], want);
+            assert!(d < tolerance(&text), "for {target:?}: {d}\n{text}");
+        }
+    }
+}
+
+/// Removes the n-th statement that orders threads or copies.
+fn without_order(body: &mut Vec<Stmt>, n: &mut usize) -> bool {
+    let orders = |s: &Stmt| matches!(s, Stmt::Barrier | Stmt::Wait(_));
     let at = body.iter_mut().position(|s| match s {
-        Stmt::Barrier => {
+        s if orders(s) => {
             *n = n.wrapping_sub(1);
             *n == usize::MAX
         }
-        Stmt::For { body, .. } => without_barrier(body, n),
-        Stmt::If { then, otherwise, .. } => without_barrier(then, n) || without_barrier(otherwise, n),
+        Stmt::For { body, .. } => without_order(body, n),
+        Stmt::If { then, otherwise, .. } => without_order(then, n) || without_order(otherwise, n),
         _ => false,
     });
-    if let Some(i) = at.filter(|i| body[*i] == Stmt::Barrier) {
+    if let Some(i) = at.filter(|i| orders(&body[*i])) {
         body.remove(i);
     }
     at.is_some()
 }
 
-/// Every barrier of every kernel is needed, and the interpreter sees it go.
+/// Every barrier and every wait of every kernel is needed, and the interpreter sees it go.
 #[test]
-fn a_removed_barrier_is_caught() {
+fn a_removed_barrier_or_wait_is_caught() {
     let mut tried = 0;
-    for text in [
-        product("mk", "kn", "mn", [70, 70, 70], "f32"),
-        attention(1, 70, 2, 2, 8, true, "f32"),
-        "main(%0 x: f32[3,300]) {\n  %1 = softmax %0 : f32[3,300]\n  return y=%1\n}\n".into(),
-        "main(%0 x: f32[300,9]) {\n  %1 = sum[-2] %0 : f32[1,9]\n  return y=%1\n}\n".into(),
+    for (text, target) in [
+        (product("mk", "kn", "mn", [70, 70, 70], "f32"), TARGETS[1]),
+        (product("mk", "kn", "mn", [40, 48, 200], "bf16"), TENSOR[2]),
+        (attention(1, 70, 2, 2, 8, true, "f32"), TARGETS[1]),
+        ("main(%0 x: f32[3,300]) {\n  %1 = softmax %0 : f32[3,300]\n  return y=%1\n}\n".into(), TARGETS[1]),
+        ("main(%0 x: f32[300,9]) {\n  %1 = sum[-2] %0 : f32[1,9]\n  return y=%1\n}\n".into(), TARGETS[1]),
     ] {
         let graph = read(&text);
         let env = environment(&graph, 1, 3);
         for n in 0.. {
             let mut removed = false;
             let run = std::panic::AssertUnwindSafe(|| {
-                interpreted(&graph, &env, &TARGETS[1], &mut |k: &mut Kernel| {
+                interpreted(&graph, &env, &target, &mut |k: &mut Kernel| {
                     let mut left = n;
-                    removed |= without_barrier(&mut k.body, &mut left);
+                    removed |= without_order(&mut k.body, &mut left);
                 })
             });
             let caught = std::panic::catch_unwind(run).is_err();
             if !removed {
                 break;
             }
-            assert!(caught, "barrier {n} can go\n{text}");
+            assert!(caught, "order {n} can go\n{text}");
             tried += 1;
         }
     }
-    assert!(tried > 20, "only {tried} barriers were tried");
+    assert!(tried > 20, "only {tried} were tried");
 }

@@ -1,6 +1,6 @@
 //! What each toolchain says of every kernel's text: naga of WGSL, NVRTC of CUDA C++. Only what they accept is kept as a snapshot.
 
-use crate::gpu::{TARGETS, programs, read};
+use crate::gpu::{TARGETS, TENSOR, programs, read, tensor_programs};
 use codegen::gpu::{BINDING, Dialect, Source};
 use codegen::{Gpu, Program, Target};
 use ir::Graph;
@@ -84,8 +84,10 @@ fn nvrtc_accepts_every_kernel() {
         .into_iter()
         .step_by(5)
         .flat_map(|(n, t)| sources(&read(&t), &TARGETS[1], Dialect::Cuda).into_iter().map(move |(k, s)| (format!("{n}: {k}"), s)));
+    let products =
+        tensor_programs().into_iter().flat_map(|t| TENSOR.iter().flat_map(move |g| sources(&read(&t), g, Dialect::Cuda)).collect::<Vec<_>>());
     let texts: BTreeMap<String, String> =
-        steps.chain(templates).map(|(name, s)| (s.text().unwrap_or_else(|e| panic!("{name}: {e}")), name)).collect();
+        steps.chain(templates).chain(products).map(|(name, s)| (s.text().unwrap_or_else(|e| panic!("{name}: {e}")), name)).collect();
     let texts: Vec<(&String, &String)> = texts.iter().collect();
     std::thread::scope(|s| {
         for half in 0..2 {
@@ -103,7 +105,7 @@ fn nvrtc_accepts_every_kernel() {
     assert!(crate::nvrtc::compile("__global__ void f() { x = 1; }", "sm_90a").is_err(), "a text that is wrong is refused");
 }
 
-const SNAPSHOT: Target = Target::Gpu(Gpu { processors: 100, shared: 16 << 10 });
+const SNAPSHOT: Target = Target::Gpu(Gpu { processors: 100, shared: 16 << 10, tensor: false });
 
 /// Graph, spec, kernel and both texts of each template in one file.
 #[cfg(all(feature = "wgpu", feature = "cuda"))]

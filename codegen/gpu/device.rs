@@ -80,7 +80,10 @@ impl Device {
     /// What kernels need to know of the device.
     pub fn target(&self) -> Gpu {
         let hardware = &self.client.properties().hardware;
-        Gpu { processors: hardware.num_streaming_multiprocessors.map_or(PROCESSORS, |n| n as usize), shared: hardware.max_shared_memory_size }
+        let processors = hardware.num_streaming_multiprocessors.map_or(PROCESSORS, |n| n as usize);
+        // asynchronous copies came with the tensor cores whose matrices these kernels take
+        let tensor = self.dialect == Dialect::Cuda && self.client.features().copy_async;
+        Gpu { processors, shared: hardware.max_shared_memory_size, tensor }
     }
 
     /// The most bytes that a kernel can be given at once.

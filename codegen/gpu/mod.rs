@@ -7,6 +7,7 @@ mod build;
 mod device;
 mod math;
 mod print;
+mod tensor;
 
 pub use device::{Device, Entry, Memory};
 

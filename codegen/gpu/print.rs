@@ -2,7 +2,7 @@
 
 use super::build::{Block, F32, U32, memory_elem};
 use super::{Dialect, Source};
-use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, Shared, Stmt};
+use crate::kernel::{Buf, Elem, Expr, Fragment, Ix, Kernel, Local, Shared, Stmt};
 use cubecl::ir::pliron::value::Value;
 use cubecl::prelude::*;
 use ir::{Bin, Red, Un};
@@ -37,7 +37,8 @@ pub(super) fn print(source: &Source) -> KernelDefinition {
     let b = Block { scope: &builder.scope };
     let offsets = ids.into_iter().map(|id| id.map(|id| b.scalar(id))).collect();
     let shared = regions(&b, kernel, source.dialect);
-    let local = |l: &crate::kernel::Local| (0..l.count).map(|_| b.local(b.value_type(l.elem, l.lanes))).collect();
+    let slot = |l: &Local| if l.elem.is_half() { b.fragment() } else { b.value_type(l.elem, l.lanes) };
+    let local = |l: &Local| (0..l.count).map(|_| b.local(slot(l))).collect();
     let locals = kernel.locals.iter().map(local).collect();
     let mut p = Printer { kernel, args, offsets, shared, locals, vars: vec![None; kernel.vars.len()] };
     let cube = b.cube();
@@ -112,6 +113,20 @@ impl Printer<'_> {
             },
             Stmt::Transpose { .. } => unreachable!("a GPU's kernel transposes through shared memory"),
             Stmt::Barrier => b.barrier(),
+            Stmt::CopyAsync { src, from, dst, to, valid } => {
+                let bytes = b.imul(self.ix(b, valid), b.index(self.kernel.params[*src].elem.bytes() as i64));
+                b.copy_async(self.place(b, Buf::Arg(*src), from), self.place(b, *dst, to), bytes);
+            }
+            Stmt::Commit => b.commit(),
+            Stmt::Wait(but) => b.wait(*but),
+            Stmt::LoadMatrix { to, src, row, transposed } => b.load_matrix(self.place(b, *src, row), self.fragment(to), *transposed),
+            Stmt::Mma { acc, a, b: right, half } => {
+                let elem = self.kernel.locals[a.0.0 as usize].elem;
+                let words = b.get(self.fragment(right));
+                let halves = [2 * half, 2 * half + 1].map(|i| b.lane(words, i));
+                let sum = b.mma(elem, b.get(self.fragment(a)), halves, b.get(self.fragment(acc)));
+                b.set(self.fragment(acc), sum);
+            }
         }
     }
 
@@ -140,12 +155,17 @@ impl Printer<'_> {
             Ix::Rem(x, y) => b.urem(self.ix(b, x), self.ix(b, y)),
             Ix::Min(x, y) => b.umin(self.ix(b, x), self.ix(b, y)),
             Ix::Max(x, y) => b.umax(self.ix(b, x), self.ix(b, y)),
+            Ix::Xor(x, y) => b.xor(self.ix(b, x), self.ix(b, y)),
         }
     }
 
     fn slot(&self, local: u32, at: &Ix) -> Value {
         let at = self.known(at).expect("a register tile is indexed by constants");
         self.locals[local as usize][at as usize]
+    }
+
+    fn fragment(&self, (local, at): &Fragment) -> Value {
+        self.locals[local.0 as usize][*at]
     }
 
     /// A buffer's memory, its element and width.
@@ -234,6 +254,10 @@ impl Printer<'_> {
                 lanes[0]
             }
             Expr::Lane(x, i) => b.lane(self.expr(b, x), *i),
+            Expr::Pair(x, i) => {
+                let value = self.expr(b, x);
+                b.pack(b.value_type(self.kernel.elem(x), 2), vec![b.lane(value, *i), b.lane(value, i + 1)])
+            }
             Expr::Random { key, counter } => {
                 let lanes = self.kernel.lanes(e);
                 let word = |x: &Expr| self.cast(b, self.kernel.elem(x), Elem::U32, self.expr(b, x), lanes);

@@ -156,7 +156,9 @@ impl<'c> Printer<'c, '_> {
             }
             Stmt::Store { buf, at, value, valid } => self.store(*buf, at, value, valid),
             Stmt::If { a, b, then, otherwise } => self.branch(a, b, then, otherwise),
-            Stmt::Barrier => unreachable!("a CPU's kernel has no barrier"),
+            Stmt::Barrier | Stmt::CopyAsync { .. } | Stmt::Commit | Stmt::Wait(_) | Stmt::LoadMatrix { .. } | Stmt::Mma { .. } => {
+                unreachable!("a CPU's kernel has no cubes")
+            }
             Stmt::Transpose { src, at, src_row, dst, to, dst_row } => self.transpose((*src, at, *src_row), (*dst, to, *dst_row)),
         }
     }
@@ -228,6 +230,7 @@ impl<'c> Printer<'c, '_> {
             Ix::Rem(x, y) => b.build_int_signed_rem(self.ix(x), self.ix(y), "").expect(POSITIONED),
             Ix::Min(x, y) => choose(IntPredicate::SLT, self.ix(x), self.ix(y)),
             Ix::Max(x, y) => choose(IntPredicate::SGT, self.ix(x), self.ix(y)),
+            Ix::Xor(x, y) => b.build_xor(self.ix(x), self.ix(y), "").expect(POSITIONED),
         }
     }
 
@@ -445,6 +448,10 @@ impl<'c> Printer<'c, '_> {
                 }
                 let zero = self.context.i32_type().const_zero();
                 self.builder.build_extract_element(x.into_vector_value(), zero, "").expect(POSITIONED)
+            }
+            Expr::Pair(x, i) => {
+                let x = self.expr(x);
+                self.shuffle(x, x, &[*i, i + 1])
             }
             Expr::Lane(x, i) => {
                 let (x, i) = (self.expr(x), self.context.i32_type().const_int((*i).into(), false));

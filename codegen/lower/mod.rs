@@ -39,6 +39,8 @@ pub struct Gpu {
     pub processors: usize,
     /// Bytes of memory a cube's threads may share.
     pub shared: usize,
+    /// Whether it multiplies matrices of 16 bits, as NVIDIA's do from Ampere on.
+    pub tensor: bool,
 }
 
 impl Cpu {

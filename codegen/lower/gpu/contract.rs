@@ -47,18 +47,21 @@ impl Tile {
 }
 
 /// The kinds of a contraction's dims.
-struct Kinds {
-    loops: Range<usize>,
-    rows: Range<usize>,
-    sums: Range<usize>,
-    columns: Range<usize>,
+pub(super) struct Kinds {
+    pub loops: Range<usize>,
+    pub rows: Range<usize>,
+    pub sums: Range<usize>,
+    pub columns: Range<usize>,
 }
 
-pub(super) fn lower(spec: &Spec, name: &str, target: &Gpu) -> Kernel {
+pub(super) fn lower(spec: &Spec, name: &str, target: &Gpu, aligned: &[bool]) -> Kernel {
     if spec.dims.contains(&0) {
         return rows(spec, name);
     }
     let (spec, kinds) = arrange(spec.clone());
+    if let Some(kernel) = super::tensor::lower(&spec, &kinds, name, target, aligned) {
+        return kernel;
+    }
     let p = Product::new(&spec, kinds, target);
     let Template::Contract { b, .. } = &spec.template else { unreachable!("only contractions are lowered here") };
     let step = |d: &Range<usize>| d.clone().next_back().map_or(0, |d| b.strides[d]);

@@ -5,6 +5,7 @@ mod cols;
 mod contract;
 mod rows;
 mod scatter;
+mod tensor;
 mod width;
 
 use super::Gpu;
@@ -23,7 +24,7 @@ pub(crate) fn lower(spec: &Spec, name: &str, target: &Gpu, aligned: &[bool]) -> 
     let mut kernel = match &spec.template {
         Template::Rows { tail } => rows::lower(spec.clone(), *tail, name),
         Template::Cols { reduced } => cols::lower(spec.clone(), reduced, name),
-        Template::Contract { .. } => contract::lower(spec, name, target),
+        Template::Contract { .. } => contract::lower(spec, name, target, aligned),
         Template::Attention(heads) => attention::forward(spec, heads, name),
         Template::AttentionBwd(heads) => attention::backward(spec, heads, name),
         Template::ScatterAdd { tokens, rows, width } => scatter::lower(spec, (*tokens, *rows, *width), name, target),

@@ -52,7 +52,8 @@ impl Uses<'_> {
                 self.block(then);
                 self.block(otherwise);
             }
-            Stmt::Transpose { .. } | Stmt::Barrier => {}
+            Stmt::CopyAsync { src, from, .. } => self.access(Buf::Arg(*src), from, 8),
+            Stmt::Transpose { .. } | Stmt::Barrier | Stmt::Commit | Stmt::Wait(_) | Stmt::LoadMatrix { .. } | Stmt::Mma { .. } => {}
         }
     }
 
@@ -79,6 +80,8 @@ impl Uses<'_> {
             Ix::Const(n) => n.abs(),
             Ix::Var(v) => self.divisors.get(&v.0).copied().unwrap_or(1),
             Ix::Add(a, b) | Ix::Sub(a, b) | Ix::Min(a, b) | Ix::Max(a, b) | Ix::Rem(a, b) => gcd(self.divisor(a), self.divisor(b)),
+            // what divides both by a power of two divides the bits that differ
+            Ix::Xor(a, b) => power_of_two(gcd(self.divisor(a), self.divisor(b))),
             Ix::Mul(a, b) => self.divisor(a) * self.divisor(b),
             Ix::Div(a, b) => match (self.divisor(a), b.known()) {
                 (d, Some(n)) if n > 0 && d % n == 0 => d / n,
@@ -86,6 +89,10 @@ impl Uses<'_> {
             },
         }
     }
+}
+
+fn power_of_two(n: i64) -> i64 {
+    if n == 0 { 0 } else { 1 << n.trailing_zeros() }
 }
 
 fn gcd(a: i64, b: i64) -> i64 {

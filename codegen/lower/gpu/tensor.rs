@@ -1,0 +1,306 @@
+//! Contractions of 16-bit operands on tensor cores: tiles arrive in shared memory by asynchronous copies, several deep; planes of threads
+//! take matrices from there and multiply them; sums leave through the epilogue.
+//!
+//! An operand lies along its sums or along its outer dim, and that decides the shape of its tile and whether its matrices are
+//! transposed when they are taken: every layout is one generator. Tiles are swizzled, so that the eight rows of a matrix lie in
+//! different banks.
+
+use super::super::point::{Point, Values, access_at, per_row, vectorisable};
+use super::super::rows::split_index;
+use super::contract::Kinds;
+use super::rows::guard;
+use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, LocalId, PLANE, Stmt, Writer};
+use crate::lower::Gpu;
+use crate::spec::{Access, Spec, Template};
+use std::ops::Range;
+
+/// Elements of a copy: sixteen bytes.
+const CHUNK: usize = 8;
+/// Products of fewer rows or columns leave most of a tile empty.
+const LEAST: usize = 16;
+
+/// A tile of the product, of a plane of threads, and how deep the pipeline is.
+#[derive(Clone, Copy)]
+struct Tile {
+    rows: usize,
+    columns: usize,
+    depth: usize,
+    plane_rows: usize,
+    plane_columns: usize,
+    stages: usize,
+}
+
+const TILES: [Tile; 3] = [
+    Tile { rows: 128, columns: 128, depth: 32, plane_rows: 64, plane_columns: 64, stages: 4 },
+    Tile { rows: 64, columns: 64, depth: 32, plane_rows: 32, plane_columns: 32, stages: 4 },
+    Tile { rows: 32, columns: 32, depth: 32, plane_rows: 16, plane_columns: 16, stages: 3 },
+];
+
+impl Tile {
+    fn threads(&self) -> usize {
+        PLANE * (self.rows / self.plane_rows) * (self.columns / self.plane_columns)
+    }
+    fn bytes(&self) -> usize {
+        2 * self.stages * self.depth * (self.rows + self.columns)
+    }
+}
+
+/// An operand, and the shape of its tile in shared memory.
+struct Operand<'a> {
+    access: &'a Access,
+    /// Its outer dims, their extent, and a tile's along them.
+    outer: Range<usize>,
+    n: usize,
+    tile: usize,
+    /// Whether it is contiguous along its sums.
+    along_sums: bool,
+    /// Rows of the tile, and chunks of a row.
+    rows: usize,
+    chunks: usize,
+}
+
+impl Operand<'_> {
+    /// Elements of a tile.
+    fn size(&self) -> usize {
+        self.rows * self.chunks * CHUNK
+    }
+    /// What a row's chunks are swizzled by.
+    fn phase(&self, row: Ix) -> Ix {
+        match self.chunks {
+            c if c >= 8 => row.rem(8),
+            4 => row.div(2).rem(4),
+            2 => row.div(4).rem(2),
+            _ => Ix::Const(0),
+        }
+    }
+}
+
+struct Product<'a> {
+    spec: &'a Spec,
+    kinds: &'a Kinds,
+    tile: Tile,
+    m: usize,
+    n: usize,
+    k: usize,
+}
+
+/// The kernel, if the operands are of 16 bits and lie so that chunks of eight can be copied.
+pub(super) fn lower(spec: &Spec, kinds: &Kinds, name: &str, target: &Gpu, aligned: &[bool]) -> Option<Kernel> {
+    let Template::Contract { a, b, .. } = &spec.template else { unreachable!("only contractions are lowered here") };
+    let half = |x: &Access| spec.params[x.arg].elem.is_half() && aligned[x.arg];
+    if !target.tensor || !half(a) || !half(b) || kinds.sums.is_empty() {
+        return None;
+    }
+    let p = Product::new(spec, kinds, target)?;
+    let operands = p.operands()?;
+    Some(p.emit(name, &operands))
+}
+
+impl<'a> Product<'a> {
+    fn new(spec: &'a Spec, kinds: &'a Kinds, target: &Gpu) -> Option<Product<'a>> {
+        let size = |r: &Range<usize>| spec.dims[r.clone()].iter().product::<usize>();
+        let (around, m, n, k) = (size(&kinds.loops), size(&kinds.rows), size(&kinds.columns), size(&kinds.sums));
+        if m < LEAST || n < LEAST {
+            return None;
+        }
+        let rounds = |t: &Tile| (around * m.div_ceil(t.rows) * n.div_ceil(t.columns)).div_ceil(target.processors);
+        // rounds of cubes, each as long as what a cube multiplies and copies
+        let cost = |t: &&Tile| rounds(t) * (t.rows * t.columns + 64 * (t.rows + t.columns));
+        let tile = *TILES.iter().filter(|t| t.bytes() <= target.shared).min_by_key(cost)?;
+        Some(Product { spec, kinds, tile, m, n, k })
+    }
+
+    fn operands(&self) -> Option<[Operand<'a>; 2]> {
+        let Template::Contract { a, b, .. } = &self.spec.template else { unreachable!("a product is a contraction") };
+        Some([self.operand(a, &self.kinds.rows, self.m, self.tile.rows)?, self.operand(b, &self.kinds.columns, self.n, self.tile.columns)?])
+    }
+
+    fn operand(&self, access: &'a Access, outer: &Range<usize>, n: usize, tile: usize) -> Option<Operand<'a>> {
+        let spec = self.spec;
+        let last = |r: &Range<usize>| r.clone().next_back().filter(|d| access.strides[*d] == 1 && spec.dims[*d].is_multiple_of(CHUNK));
+        let contiguous = last(&self.kinds.sums).or_else(|| last(outer))?;
+        let steps = (0..spec.dims.len()).filter(|d| *d != contiguous).all(|d| access.strides[d] % CHUNK as i64 == 0);
+        if !steps || access.offset % CHUNK as i64 != 0 {
+            return None;
+        }
+        let along_sums = self.kinds.sums.contains(&contiguous);
+        let (rows, along) = if along_sums { (tile, self.tile.depth) } else { (self.tile.depth, tile) };
+        Some(Operand { access, outer: outer.clone(), n, tile, along_sums, rows, chunks: along / CHUNK })
+    }
+
+    fn emit(&self, name: &str, operands: &[Operand; 2]) -> Kernel {
+        let Tile { rows, columns, depth, plane_rows, plane_columns, stages } = self.tile;
+        let (down, across) = (self.m.div_ceil(rows), self.n.div_ceil(columns));
+        let around: usize = self.spec.dims[self.kinds.loops.clone()].iter().product();
+        let mut writer = Writer::cubes(name, self.spec.params.clone(), around * down * across, self.tile.threads());
+        let w = &mut writer;
+        let (cube, thread) = (w.cube(), w.thread());
+        let m0 = w.name("m0", cube.clone().div(across).rem(down) * rows);
+        let n0 = w.name("n0", cube.clone().rem(across) * columns);
+        let outer = split_index(w, cube.div(down * across), &self.spec.dims[self.kinds.loops.clone()]);
+        let lane = w.name("lane", thread.clone().rem(PLANE));
+        let plane = w.name("plane", thread.div(PLANE));
+        let planes = columns / plane_columns;
+        let row = w.name("row", plane.clone().div(planes) * plane_rows);
+        let column = w.name("column", plane.rem(planes) * plane_columns);
+        let elem = self.spec.params[operands[0].access.arg].elem;
+        let shared = operands.each_ref().map(|o| w.shared(elem, CHUNK as u32, stages * o.size()));
+        let (high, wide) = (plane_rows / 16, plane_columns / 8);
+        let acc = w.local("acc", Elem::F32, 4, high * wide);
+        for i in 0..high * wide {
+            w.set(acc, i, Expr::f32(0.0).splat(4));
+        }
+        let steps = self.k.div_ceil(depth);
+        let stage = |w: &mut Writer, step: Ix| {
+            for ((o, buf), first) in operands.iter().zip(shared).zip([&m0, &n0]) {
+                self.stage(w, o, buf, &outer, first, &step);
+            }
+        };
+        for s in 0..stages - 1 {
+            if s < steps {
+                stage(w, Ix::from(s));
+            }
+            w.push(Stmt::Commit);
+        }
+        let lanes = [Lanes::new(w, &operands[0], &lane, &row, true), Lanes::new(w, &operands[1], &lane, &column, false)];
+        let a = w.local("a", elem, CHUNK as u32, high);
+        let b = w.local("b", elem, CHUNK as u32, wide / 2);
+        w.each("step", 0i64, steps, 1, |w, step| {
+            // what this step reads has landed, and what the next copies overwrite has been read
+            w.push(Stmt::Wait(stages - 2));
+            w.barrier();
+            let next = w.name("next", step.clone() + (stages - 1));
+            w.branch(next.clone(), steps, |w| stage(w, next), |_| {});
+            w.push(Stmt::Commit);
+            let slot = w.name("slot", step.rem(stages));
+            for k in 0..depth / 16 {
+                for (o, (buf, (lanes, (to, n)))) in operands.iter().zip(shared.into_iter().zip(lanes.iter().zip([(a, high), (b, wide / 2)]))) {
+                    for i in 0..n {
+                        let row = slot.clone() * o.size() + lanes.at(o, i, k);
+                        w.push(Stmt::LoadMatrix { to: (to, i), src: buf, row, transposed: !o.along_sums });
+                    }
+                }
+                for i in 0..high {
+                    for j in 0..wide {
+                        w.push(Stmt::Mma { acc: (acc, i * wide + j), a: (a, i), b: (b, j / 2), half: (j % 2) as u32 });
+                    }
+                }
+            }
+        });
+        // the groups after the last step's are empty: nothing is under way here
+        let row = w.name("row", m0 + row + lane.clone().div(4));
+        let column = w.name("column", n0 + column + lane.rem(4) * 2i64);
+        self.epilogue(w, acc, &outer, &row, &column);
+        writer.finish()
+    }
+
+    /// Starts the copies of an operand's tile for one step of the sums.
+    fn stage(&self, w: &mut Writer, o: &Operand, buf: Buf, outer: &[Ix], first: &Ix, step: &Ix) {
+        let threads = self.tile.threads();
+        let k0 = w.name("k0", step.clone() * self.tile.depth);
+        let slot = w.name("slot", step.clone().rem(self.tile.stages) * o.size());
+        for round in 0..(o.rows * o.chunks).div_ceil(threads) {
+            let piece = w.name("piece", w.thread() + round * threads);
+            guard(w, piece.clone(), o.rows * o.chunks, (round + 1) * threads <= o.rows * o.chunks, |w| {
+                let line = w.name("line", piece.clone().div(o.chunks));
+                let chunk = w.name("chunk", piece.rem(o.chunks));
+                let (i, k) = if o.along_sums { (line.clone(), chunk.clone() * CHUNK) } else { (chunk.clone() * CHUNK, line.clone()) };
+                let (from, valid) = self.place(w, o, outer, (first.clone() + i, k0.clone() + k));
+                let to = slot.clone() + (line.clone() * o.chunks + chunk.xor(o.phase(line))) * CHUNK;
+                w.push(Stmt::CopyAsync { src: o.access.arg, from, dst: buf, to, valid });
+            });
+        }
+    }
+
+    /// Where a chunk begins, and how many of its elements there are: all or, outside the operand, none.
+    fn place(&self, w: &mut Writer, o: &Operand, outer: &[Ix], (i, k): (Ix, Ix)) -> (Ix, Ix) {
+        let (i_lanes, k_lanes) = if o.along_sums { (1, CHUNK) } else { (CHUNK, 1) };
+        let mut valid = Ix::from(CHUNK);
+        let mut inside = |w: &mut Writer, at: Ix, n: usize, lanes: usize, tile: usize| {
+            if n.is_multiple_of(tile) {
+                return at;
+            }
+            valid = w.name("valid", valid.clone() * at.clone().below(n));
+            w.name("in", at.min(n - lanes))
+        };
+        let i = inside(w, i, o.n, i_lanes, o.tile);
+        let k = inside(w, k, self.k, k_lanes, self.tile.depth);
+        let mut index = vec![Ix::Const(0); self.spec.dims.len()];
+        index[self.kinds.loops.clone()].clone_from_slice(outer);
+        index[o.outer.clone()].clone_from_slice(&split_index(w, i, &self.spec.dims[o.outer.clone()]));
+        index[self.kinds.sums.clone()].clone_from_slice(&split_index(w, k, &self.spec.dims[self.kinds.sums.clone()]));
+        (access_at(o.access, &index), valid)
+    }
+
+    fn epilogue(&self, w: &mut Writer, acc: LocalId, outer: &[Ix], row: &Ix, column: &Ix) {
+        let spec = self.spec;
+        let last = spec.dims.len() - 1;
+        // two consecutive columns are what a thread has of a row
+        let pairs = !self.kinds.columns.is_empty() && spec.dims[last].is_multiple_of(2) && vectorisable(spec, last);
+        let lanes = if pairs { 2 } else { 1 };
+        let (m_exact, n_exact) = (self.m.is_multiple_of(self.tile.rows), self.n.is_multiple_of(self.tile.columns));
+        let (high, wide) = (self.tile.plane_rows / 16, self.tile.plane_columns / 8);
+        for i in 0..2 * high {
+            let row = w.name("row", row.clone() + 8 * i as i64);
+            guard(w, row.clone(), self.m, m_exact, |w| {
+                let own = split_index(w, row, &spec.dims[self.kinds.rows.clone()]);
+                for j in 0..wide {
+                    let four = || Writer::get(acc, i / 2 * wide + j);
+                    for lane in 0..2 / lanes {
+                        let column = w.name("column", column.clone() + (8 * j + lane) as i64);
+                        guard(w, column.clone(), self.n, n_exact, |w| {
+                            let at = (2 * (i % 2) + lane) as u32;
+                            let product = if pairs { Expr::Pair(Box::new(four()), at) } else { four().lane(at, 4) };
+                            self.store(w, product, lanes, outer, &own, column);
+                        });
+                    }
+                }
+            });
+        }
+    }
+
+    fn store(&self, w: &mut Writer, product: Expr, lanes: usize, outer: &[Ix], own: &[Ix], column: Ix) {
+        let spec = self.spec;
+        let columns = split_index(w, column, &spec.dims[self.kinds.columns.clone()]);
+        let sums = vec![Ix::Const(0); self.kinds.sums.len()];
+        let point = Point { index: [outer, own, &sums, &columns].concat(), lanes: lanes as u32, valid: None };
+        let constant = per_row(&spec.dag, spec.dims.len() - 1);
+        let wanted: Vec<usize> = spec.stores.iter().map(|s| s.step).collect();
+        let values = Values::new(&spec.dag, &constant);
+        for (store, value) in spec.stores.iter().zip(values.at(w, &wanted, &point, Some(product))) {
+            w.store(Buf::Arg(store.access.arg), access_at(&store.access, &point.index), value, None);
+        }
+    }
+}
+
+/// Where a thread's rows of an operand's matrices begin: what of it does not change from step to step.
+struct Lanes {
+    /// Elements to the thread's row.
+    row: Ix,
+    /// The thread's chunk, swizzled, by which the matrices of a step differ.
+    chunks: Vec<Ix>,
+}
+
+impl Lanes {
+    /// Of a fragment's four matrices the second is further along the outer dim than the first, and the third along the sums; or, as the
+    /// right operand has them, the other way round.
+    fn new(w: &mut Writer, o: &Operand, lane: &Ix, first: &Ix, outer_first: bool) -> Lanes {
+        let own = w.name("own", lane.clone().rem(8));
+        let (low, high) = (lane.clone().div(8).rem(2), lane.clone().div(16));
+        let (outer, sum) = if outer_first { (low, high) } else { (high, low) };
+        let phase = w.name("phase", o.phase(own.clone()));
+        let (row, chunk) =
+            if o.along_sums { (first.clone() + own + outer * 8i64, sum) } else { (own + sum * 8i64, first.clone().div(CHUNK) + outer) };
+        let row = w.name("at", row * o.chunks * CHUNK);
+        // adding a multiple of eight rows never changes the phase
+        let steps = if o.along_sums { o.chunks / 2 } else { o.tile / 16 };
+        let chunks = (0..steps).map(|x| w.name("chunk", (chunk.clone() + 2 * x as i64).xor(phase.clone()) * CHUNK)).collect();
+        Lanes { row, chunks }
+    }
+
+    /// The fragment `block` along the outer dim, for the sums from 16 `k` on.
+    fn at(&self, o: &Operand, block: usize, k: usize) -> Ix {
+        let (chunk, rows) = if o.along_sums { (k, 16 * block) } else { (block, 16 * k) };
+        self.row.clone() + self.chunks[chunk].clone() + rows * o.chunks * CHUNK
+    }
+}
