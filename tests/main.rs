@@ -26,6 +26,9 @@ mod maths;
 /// The compiler that NVIDIA's driver brings.
 #[cfg(feature = "cuda")]
 mod nvrtc;
+/// An interpreter of what that compiler makes.
+#[cfg(feature = "cuda")]
+mod ptx;
 mod random_graphs;
 /// Every rule is an equation; every spelling is found; proofs replay.
 mod rules;

@@ -61,6 +61,20 @@ pub fn run_on(graph: &Graph, env: &Env, device: impl Into<Device>, target: &Targ
 
 /// Interprets a program of one function, kernel by kernel, after `edit` has had its way with each.
 pub fn interpreted(graph: &Graph, env: &Env, target: &Target, edit: &mut dyn FnMut(&mut Kernel)) -> Vec<Value> {
+    let run = &mut |kernel: &Kernel, memory: &mut [Memory]| {
+        let mut k = kernel.clone();
+        edit(&mut k);
+        // cubes are watched together, for one must not touch what another does
+        let step = if k.cube.is_some() { k.units.max(1) } else { 1 };
+        for unit in (0..k.units).step_by(step) {
+            interpret(&k, memory, unit as i64, (unit + step) as i64);
+        }
+    };
+    stepped(graph, env, target, run)
+}
+
+/// Runs a program of one function, each kernel by `run` on its operands.
+fn stepped(graph: &Graph, env: &Env, target: &Target, run: &mut dyn FnMut(&Kernel, &mut [Memory])) -> Vec<Value> {
     let program = Program::new(graph, target);
     let routine = &program.routines[0];
     let mut memory: BTreeMap<(u8, usize), Memory> = BTreeMap::new();
@@ -79,8 +93,7 @@ pub fn interpreted(graph: &Graph, env: &Env, target: &Target, edit: &mut dyn FnM
     }
     for step in &routine.steps {
         let Step::Kernel { kernel, args } = step else { panic!("this program has no loops") };
-        let mut k = program.kernels[*kernel].clone();
-        edit(&mut k);
+        let k = &program.kernels[*kernel];
         let mut buffers: Vec<Memory> = vec![];
         for (arg, param) in args.iter().zip(&k.params) {
             let elements = routine.buffers[*arg].bytes / param.elem.bytes();
@@ -90,11 +103,7 @@ pub fn interpreted(graph: &Graph, env: &Env, target: &Target, edit: &mut dyn FnM
             memory.insert(key(*arg), m.clone());
             buffers.push(m);
         }
-        // cubes are watched together, for one must not touch what another does
-        let step = if k.cube.is_some() { k.units.max(1) } else { 1 };
-        for unit in (0..k.units).step_by(step) {
-            interpret(&k, &mut buffers, unit as i64, (unit + step) as i64);
-        }
+        run(k, &mut buffers);
         for ((arg, param), m) in args.iter().zip(&k.params).zip(buffers) {
             if param.written {
                 memory.insert(key(*arg), m);
@@ -103,4 +112,37 @@ pub fn interpreted(graph: &Graph, env: &Env, target: &Target, edit: &mut dyn FnM
     }
     let value = |r: &Result<usize, usize>, ty: &ir::Type| Value::new(ty.sizes(), memory[&key(r.unwrap())][..ty.count()].to_vec());
     routine.results.iter().zip(&program.outputs).map(|(r, o)| value(r, &o.1)).collect()
+}
+
+/// Runs a program of one function as `interpreted` does, each kernel by `f` on its operands' bytes.
+pub fn by_kernel(graph: &Graph, env: &Env, target: &Target, f: &mut dyn FnMut(&Kernel, &mut [Vec<u8>])) -> Vec<Value> {
+    let run = &mut |kernel: &Kernel, memory: &mut [Memory]| {
+        let elems: Vec<codegen::kernel::Elem> = kernel.params.iter().map(|p| p.elem).collect();
+        let mut bytes: Vec<Vec<u8>> = memory.iter().zip(&elems).map(|(m, e)| m.iter().flat_map(|x| to_bytes(*x, *e)).collect()).collect();
+        f(kernel, &mut bytes);
+        for ((m, b), e) in memory.iter_mut().zip(bytes).zip(&elems) {
+            *m = b.chunks(e.bytes()).map(|c| from_bytes(c, *e)).collect();
+        }
+    };
+    stepped(graph, env, target, run)
+}
+
+fn to_bytes(x: f64, elem: codegen::kernel::Elem) -> Vec<u8> {
+    match elem.dtype() {
+        DType::F32 => (x as f32).to_le_bytes().to_vec(),
+        DType::BF16 => half::bf16::from_f64(x).to_le_bytes().to_vec(),
+        DType::F16 => half::f16::from_f64(x).to_le_bytes().to_vec(),
+        DType::U32 => (x as u32).to_le_bytes().to_vec(),
+        _ => (x as i32).to_le_bytes().to_vec(),
+    }
+}
+
+fn from_bytes(b: &[u8], elem: codegen::kernel::Elem) -> f64 {
+    match elem.dtype() {
+        DType::F32 => f32::from_le_bytes(b.try_into().unwrap()).into(),
+        DType::BF16 => half::bf16::from_le_bytes(b.try_into().unwrap()).into(),
+        DType::F16 => half::f16::from_le_bytes(b.try_into().unwrap()).into(),
+        DType::U32 => u32::from_le_bytes(b.try_into().unwrap()).into(),
+        _ => i32::from_le_bytes(b.try_into().unwrap()).into(),
+    }
 }

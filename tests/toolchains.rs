@@ -6,6 +6,11 @@ use codegen::{Gpu, Program, Target};
 use ir::Graph;
 use models::Model;
 use passes::Opt;
+#[cfg(feature = "cuda")]
+use {
+    crate::ptx::{self, Landing, Launch},
+    crate::running::by_kernel,
+};
 
 /// Every kernel of a program for a device.
 fn sources(graph: &Graph, target: &Target, dialect: Dialect) -> Vec<(String, Source)> {
@@ -168,4 +173,70 @@ fn operands_do_not_overlap() {
             }
         }
     }
+}
+
+/// Runs a program by the PTX of each of its kernels, after `edit` has had its way with it.
+#[cfg(feature = "cuda")]
+fn by_ptx(graph: &Graph, env: &ir::Env, target: &Target, how: (Landing, bool), edit: &mut dyn FnMut(String) -> String) -> Vec<ir::Value> {
+    by_kernel(graph, env, target, &mut |kernel, buffers| {
+        if kernel.units == 0 {
+            return;
+        }
+        let text = Source::new(kernel, &vec![false; kernel.params.len()], Dialect::Cuda).text().unwrap();
+        let made = crate::nvrtc::compile(&text, "sm_80").unwrap_or_else(|e| panic!("{e}\n{text}"));
+        let program = ptx::Program::parse(&edit(made.ptx));
+        let shared = kernel.shared_bytes().next_multiple_of(16) + 16 * kernel.shared.len();
+        let launch = &mut Launch { buffers, grid: (kernel.units, 1), threads: kernel.cube.unwrap(), shared, landing: how.0, reverse: how.1 };
+        ptx::run(&program, launch);
+    })
+}
+
+/// The numbers of what NVRTC makes of our kernels: products on tensor cores in every layout, whenever copies land and whichever plane
+/// goes first; and one of each other template.
+#[cfg(feature = "cuda")]
+#[test]
+fn kernels_as_nvrtc_compiles_them_are_as_evaluated() {
+    if !crate::nvrtc::present() {
+        return;
+    }
+    let products = tensor_programs().into_iter().enumerate().map(|(i, t)| (t, TENSOR[i % TENSOR.len()]));
+    let others = programs().into_iter().step_by(3).map(|(_, t)| (t, TARGETS[1]));
+    for (i, (text, target)) in products.chain(others).enumerate() {
+        let graph = read(&text);
+        let env = crate::common::environment(&graph, i as u32, 3);
+        let want = ir::eval(&graph, &env).unwrap();
+        let how = [(Landing::Late, false), (Landing::Late, true), (Landing::Early, false)][i % 3];
+        for (output, have) in graph.outputs.iter().zip(by_ptx(&graph, &env, &target, how, &mut |p| p)) {
+            let d = if output == "z" && text.contains("tanh") { 0.0 } else { crate::gpu::error(&have, &want[output]) };
+            assert!(d < crate::gpu::tolerance(&text), "{output} differs by {d}, {how:?}\n{text}");
+        }
+    }
+}
+
+/// A wait or a barrier that is taken out of the PTX changes the numbers.
+#[cfg(feature = "cuda")]
+#[test]
+fn a_removed_wait_or_barrier_in_ptx_is_caught() {
+    if !crate::nvrtc::present() {
+        return;
+    }
+    let text = crate::gpu::product("mk", "kn", "mn", [72, 80, 200], "bf16");
+    let graph = read(&text);
+    let env = crate::common::environment(&graph, 1, 3);
+    let want = &ir::eval(&graph, &env).unwrap()["y"];
+    let off = |reverse: bool, edit: &mut dyn FnMut(String) -> String| {
+        crate::gpu::error(&by_ptx(&graph, &env, &TENSOR[2], (Landing::Late, reverse), edit)[0], want)
+    };
+    assert!(off(false, &mut |p| p) < 1e-5);
+    let mut changed = false;
+    let mut without = |what: &str, p: String| {
+        let out: Vec<&str> = p.lines().filter(|l| !l.contains(what)).collect();
+        changed |= out.len() < p.lines().count();
+        out.join("\n")
+    };
+    let waits = off(false, &mut |p| without("cp.async.wait_group", p));
+    assert!(waits.is_nan() || waits > 0.01, "no wait: {waits}");
+    let barriers = [false, true].map(|reverse| off(reverse, &mut |p| without("bar.sync", p)));
+    assert!(barriers.iter().any(|d| d.is_nan() || *d > 0.01), "no barrier: {barriers:?}");
+    assert!(changed);
 }
