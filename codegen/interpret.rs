@@ -154,6 +154,18 @@ impl<'a> Machine<'a> {
             Stmt::Wait(n) => self.each(who, |m| m.land(*n)),
             Stmt::LoadMatrix { to, src, row, transposed } => self.planes(who, |m, plane| m.load_matrix(plane, *to, *src, row, *transposed)),
             Stmt::Mma { acc, a, b, half } => self.planes(who, |m, plane| m.mma(plane, *acc, *a, *b, *half as usize)),
+            Stmt::Pack { to, from } => self.each(who, |m| {
+                let elem = m.kernel.locals[to.0.0 as usize].elem.dtype();
+                let locals = &mut m.threads[m.now].locals;
+                let value = from.iter().flat_map(|f| locals[f.0.0 as usize][f.1].clone()).map(|x| elem.round(x)).collect();
+                locals[to.0.0 as usize][to.1] = value;
+            }),
+            Stmt::Exchange { to, from, bits } => self.planes(who, |m, first| {
+                let values: Vec<Vec<f64>> = (first..first + PLANE).map(|t| m.threads[t].locals[from.0 as usize][0].clone()).collect();
+                for l in 0..PLANE {
+                    m.threads[first + l].locals[to.0 as usize][0] = values[l ^ bits].clone();
+                }
+            }),
             Stmt::Barrier => {
                 let all = self.threads.len();
                 assert_eq!(who.len(), all, "{}: {} of {all} threads reach a barrier", self.kernel.name, who.len());
@@ -367,6 +379,7 @@ impl<'a> Machine<'a> {
             }
             Expr::Lanes(red, x) => vec![halve(*red, self.expr(x))],
             Expr::Lane(x, i) => vec![self.expr(x)[*i as usize]],
+            Expr::Vector(lanes) => lanes.iter().map(|x| self.expr(x)[0]).collect(),
             Expr::Pair(x, i) => self.expr(x)[*i as usize..*i as usize + 2].to_vec(),
             Expr::Random { key, counter } => {
                 let (k, c) = (self.expr(key), self.expr(counter));

@@ -272,6 +272,8 @@ pub enum Expr {
     Lane(Box<Expr>, u32),
     /// Two consecutive lanes of a vector, from this one on.
     Pair(Box<Expr>, u32),
+    /// Scalars side by side.
+    Vector(Vec<Expr>),
     /// The random bits of a counter under a key.
     Random {
         key: Box<Expr>,
@@ -324,6 +326,7 @@ impl Expr {
         match self {
             Expr::Const(..) | Expr::Local(..) | Expr::Load { .. } | Expr::Index(_) | Expr::Ramp { .. } => vec![],
             Expr::Splat(x, _) | Expr::Un(_, x) | Expr::Cast(_, x) | Expr::Lanes(_, x) | Expr::Lane(x, _) | Expr::Pair(x, _) => vec![x],
+            Expr::Vector(lanes) => lanes.iter().collect(),
             Expr::Bin(_, a, b) | Expr::Keep { a, b, .. } | Expr::Random { key: a, counter: b } => vec![a, b],
             Expr::Fma(a, b, c) | Expr::Select(a, b, c) => vec![a, b, c],
         }
@@ -365,6 +368,12 @@ pub enum Stmt {
     /// acc += a b over a plane, 16 × 8 += 16 × 16 · 16 × 8; b is the first or second half of a fragment.
     #[allow(missing_docs)]
     Mma { acc: Fragment, a: Fragment, b: Fragment, half: u32 },
+    /// Two tiles of sums side by side become a left operand, rounded to its type: what a thread has of both is what it needs.
+    #[allow(missing_docs)]
+    Pack { to: Fragment, from: [Fragment; 2] },
+    /// to = what the thread of the plane whose number differs in these bits has in `from`.
+    #[allow(missing_docs)]
+    Exchange { to: LocalId, from: LocalId, bits: usize },
     /// Every thread of the cube gets here before any goes on; what was written before is seen after.
     Barrier,
 }
@@ -441,6 +450,7 @@ impl Kernel {
             Expr::Load { buf: Buf::Shared(i), .. } => self.shared[*i].elem.value(),
             Expr::Load { .. } | Expr::Fma(..) | Expr::Lanes(..) | Expr::Un(..) => Elem::F32,
             Expr::Splat(x, _) | Expr::Lane(x, _) | Expr::Pair(x, _) => self.elem(x),
+            Expr::Vector(lanes) => self.elem(&lanes[0]),
             Expr::Index(_) | Expr::Ramp { .. } => Elem::I32,
             Expr::Bin(Bin::Lt | Bin::Le | Bin::Eq, ..) => Elem::Bool,
             Expr::Bin(_, x, _) => self.elem(x),
@@ -455,6 +465,7 @@ impl Kernel {
             Expr::Const(..) | Expr::Index(_) | Expr::Lanes(..) | Expr::Lane(..) => 1,
             Expr::Local(l, _) => self.locals[l.0 as usize].lanes,
             Expr::Pair(..) => 2,
+            Expr::Vector(lanes) => lanes.len() as u32,
             Expr::Load { lanes, .. } | Expr::Splat(_, lanes) | Expr::Ramp { lanes, .. } => *lanes,
             Expr::Select(_, a, _) | Expr::Random { counter: a, .. } => self.lanes(a),
             _ => self.lanes(e.operands()[0]),
@@ -710,6 +721,7 @@ impl Kernel {
             Expr::Lanes(Red::Max, x) => format!("lane_max({})", self.expr(x)),
             Expr::Lane(x, i) => format!("{}.{i}", self.expr(x)),
             Expr::Pair(x, i) => format!("{}.{i}..{}", self.expr(x), i + 2),
+            Expr::Vector(lanes) => format!("({})", lanes.iter().map(|x| self.expr(x)).collect::<Vec<_>>().join(", ")),
             Expr::Random { key, counter } => format!("random({}, {})", self.expr(key), self.expr(counter)),
         }
     }
@@ -752,6 +764,10 @@ impl Kernel {
             Stmt::LoadMatrix { to, src, row, transposed } => {
                 let how = if *transposed { " transposed" } else { "" };
                 writeln!(f, "{pad}{} = matrices {}{how}", self.fragment(to), self.place(src, row, 1, &None))
+            }
+            Stmt::Pack { to, from: [a, b] } => writeln!(f, "{pad}{} = pack {} {}", self.fragment(to), self.fragment(a), self.fragment(b)),
+            Stmt::Exchange { to, from, bits } => {
+                writeln!(f, "{pad}{} = {} of thread ^ {bits}", self.fragment(&(*to, 0)), self.fragment(&(*from, 0)))
             }
             Stmt::Mma { acc, a, b, half } => writeln!(f, "{pad}{} += {} {}/{half}", self.fragment(acc), self.fragment(a), self.fragment(b)),
             Stmt::Transpose { src, at, src_row, dst, to, dst_row } => {

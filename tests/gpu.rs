@@ -104,6 +104,22 @@ pub fn tensor_programs() -> Vec<String> {
     out
 }
 
+/// Attention in 16 bits, forward and backward, whose operands can be copied in chunks.
+pub fn tensor_attention() -> Vec<String> {
+    [
+        (70, 2, 1, 16, true, "bf16"),
+        (33, 4, 2, 32, true, "bf16"),
+        (64, 2, 2, 64, false, "f16"),
+        (130, 1, 1, 16, true, "bf16"),
+        (96, 1, 1, 128, true, "bf16"),
+        (1, 2, 1, 16, false, "bf16"),
+        (100, 2, 1, 16, false, "bf16"),
+    ]
+    .into_iter()
+    .map(|(t, heads, group, d, causal, half)| attention(2, t, heads, group, d, causal, half))
+    .collect()
+}
+
 /// The graph of a text, and bound on its error: sums of a few hundred products of numbers below 1.
 pub fn read(text: &str) -> Graph {
     text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"))
@@ -157,6 +173,22 @@ fn products_on_tensor_cores_interpreted_are_as_evaluated() {
     }
 }
 
+#[test]
+fn attention_on_tensor_cores_interpreted_is_as_evaluated() {
+    for (i, text) in tensor_attention().into_iter().enumerate() {
+        let graph = read(&text);
+        let env = environment(&graph, i as u32, 3);
+        let want = eval(&graph, &env).unwrap();
+        let mut kernels = 0;
+        let have = interpreted(&graph, &env, &TENSOR[0], &mut |k| kernels += usize::from(k.to_string().contains("+=")));
+        assert_eq!(kernels, 2, "forward and backward are on tensor cores\n{text}");
+        for (output, have) in graph.outputs.iter().zip(have) {
+            let d = error(&have, &want[output]);
+            assert!(d < tolerance(&text), "{output} differs by {d}\n{text}");
+        }
+    }
+}
+
 /// Removes the n-th statement that orders threads or copies.
 fn without_order(body: &mut Vec<Stmt>, n: &mut usize) -> bool {
     let orders = |s: &Stmt| matches!(s, Stmt::Barrier | Stmt::Wait(_));
@@ -183,6 +215,7 @@ fn a_removed_barrier_or_wait_is_caught() {
         (product("mk", "kn", "mn", [70, 70, 70], "f32"), TARGETS[1]),
         (product("mk", "kn", "mn", [40, 48, 200], "bf16"), TENSOR[2]),
         (attention(1, 70, 2, 2, 8, true, "f32"), TARGETS[1]),
+        (attention(1, 130, 2, 2, 16, true, "bf16"), TENSOR[0]),
         ("main(%0 x: f32[3,300]) {\n  %1 = softmax %0 : f32[3,300]\n  return y=%1\n}\n".into(), TARGETS[1]),
         ("main(%0 x: f32[300,9]) {\n  %1 = sum[-2] %0 : f32[1,9]\n  return y=%1\n}\n".into(), TARGETS[1]),
     ] {

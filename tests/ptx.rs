@@ -109,6 +109,9 @@ impl Parser {
             }
         };
         let (op, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+        // an exchange may also say whether there was a thread to exchange with
+        let alone = rest.split_once('|').map(|(to, rest)| format!("{to},{}", rest.split_once(',').expect("more operands follow").1));
+        let rest = alone.as_deref().unwrap_or(rest);
         Instruction { guard, op: op.into(), args: split(rest).into_iter().map(|x| self.operand(x)).collect() }
     }
 }
@@ -322,6 +325,17 @@ impl Cube<'_, '_> {
                         self.bytes(true, copy.0 as u64, 16).fill(0xFF);
                         self.open[*t].push(copy);
                     }
+                }
+            }
+            "activemask" => {
+                let mask = on.iter().map(|t| 1u64 << (t % PLANE)).sum();
+                on.iter().for_each(|t| self.write(*t, &i.args[0], mask));
+            }
+            "shfl" => {
+                let values: Vec<u64> = (0..PLANE).map(|l| self.read(on[0] / PLANE * PLANE + l, &i.args[1])).collect();
+                for t in on {
+                    let x = values[(t % PLANE) ^ self.read(*t, &i.args[2]) as usize];
+                    self.write(*t, &i.args[0], x);
                 }
             }
             "ldmatrix" => self.load_matrix(i, on),

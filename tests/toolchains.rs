@@ -1,6 +1,6 @@
 //! What each toolchain says of every kernel's text: naga of WGSL, NVRTC of CUDA C++. Only what they accept is kept as a snapshot.
 
-use crate::gpu::{TARGETS, TENSOR, programs, read, tensor_programs};
+use crate::gpu::{TARGETS, TENSOR, programs, read, tensor_attention, tensor_programs};
 use codegen::gpu::{BINDING, Dialect, Source};
 use codegen::{Gpu, Program, Target};
 use ir::Graph;
@@ -89,8 +89,10 @@ fn nvrtc_accepts_every_kernel() {
         .into_iter()
         .step_by(5)
         .flat_map(|(n, t)| sources(&read(&t), &TARGETS[1], Dialect::Cuda).into_iter().map(move |(k, s)| (format!("{n}: {k}"), s)));
-    let products =
-        tensor_programs().into_iter().flat_map(|t| TENSOR.iter().flat_map(move |g| sources(&read(&t), g, Dialect::Cuda)).collect::<Vec<_>>());
+    let products = tensor_programs()
+        .into_iter()
+        .chain(tensor_attention())
+        .flat_map(|t| TENSOR.iter().flat_map(move |g| sources(&read(&t), g, Dialect::Cuda)).collect::<Vec<_>>());
     let texts: BTreeMap<String, String> =
         steps.chain(templates).chain(products).map(|(name, s)| (s.text().unwrap_or_else(|e| panic!("{name}: {e}")), name)).collect();
     let texts: Vec<(&String, &String)> = texts.iter().collect();
@@ -201,7 +203,8 @@ fn kernels_as_nvrtc_compiles_them_are_as_evaluated() {
     }
     let products = tensor_programs().into_iter().enumerate().map(|(i, t)| (t, TENSOR[i % TENSOR.len()]));
     let others = programs().into_iter().step_by(3).map(|(_, t)| (t, TARGETS[1]));
-    for (i, (text, target)) in products.chain(others).enumerate() {
+    let attention = tensor_attention().into_iter().map(|t| (t, TENSOR[0]));
+    for (i, (text, target)) in products.chain(attention).chain(others).enumerate() {
         let graph = read(&text);
         let env = crate::common::environment(&graph, i as u32, 3);
         let want = ir::eval(&graph, &env).unwrap();

@@ -120,6 +120,17 @@ impl Printer<'_> {
             Stmt::Commit => b.commit(),
             Stmt::Wait(but) => b.wait(*but),
             Stmt::LoadMatrix { to, src, row, transposed } => b.load_matrix(self.place(b, *src, row), self.fragment(to), *transposed),
+            Stmt::Pack { to, from } => {
+                let elem = memory_elem(self.kernel.locals[to.0.0 as usize].elem);
+                let word = |f: &Fragment, i: u32| {
+                    let sums = b.get(self.fragment(f));
+                    let two = b.pack(b.value_type(Elem::F32, 2), vec![b.lane(sums, 2 * i), b.lane(sums, 2 * i + 1)]);
+                    b.bits(b.cast(two, b.vector(elem, 2)), b.vector(U32, 1))
+                };
+                let words = from.iter().flat_map(|f| [word(f, 0), word(f, 1)]).collect();
+                b.set(self.fragment(to), b.pack(b.fragment(), words));
+            }
+            Stmt::Exchange { to, from, bits } => b.set(self.fragment(&(*to, 0)), b.exchange(b.get(self.fragment(&(*from, 0))), *bits)),
             Stmt::Mma { acc, a, b: right, half } => {
                 let elem = self.kernel.locals[a.0.0 as usize].elem;
                 let words = b.get(self.fragment(right));
@@ -254,6 +265,10 @@ impl Printer<'_> {
                 lanes[0]
             }
             Expr::Lane(x, i) => b.lane(self.expr(b, x), *i),
+            Expr::Vector(lanes) => {
+                let ty = b.value_type(self.kernel.elem(&lanes[0]), lanes.len() as u32);
+                b.pack(ty, lanes.iter().map(|x| self.expr(b, x)).collect())
+            }
             Expr::Pair(x, i) => {
                 let value = self.expr(b, x);
                 b.pack(b.value_type(self.kernel.elem(x), 2), vec![b.lane(value, *i), b.lane(value, i + 1)])

@@ -4,8 +4,9 @@ use super::build::{Block, F32, U32};
 use crate::kernel::Elem;
 use cubecl::ir::dialect::barrier::CopyAsyncOp;
 use cubecl::ir::dialect::matrix::LdMatrixOp;
+use cubecl::ir::dialect::plane::ShuffleXorOp;
 use cubecl::ir::dialect::{InlineAsmOp, InputKind, InputSpec, MemoryClobbers, RegSpec};
-use cubecl::ir::pliron::{op::Op, r#type::TypeHandle, value::Value};
+use cubecl::ir::pliron::{r#type::TypeHandle, value::Value};
 
 impl Block<'_> {
     /// Sixteen bytes, of which so many are read and the rest zeros.
@@ -28,6 +29,12 @@ impl Block<'_> {
     pub fn mma(&self, elem: Elem, a: Value, [b0, b1]: [Value; 2], c: Value) -> Value {
         let text = format!("mma.sync.aligned.m16n8k16.row.col.f32.{elem}.{elem}.f32 $0, $1, {{$2, $3}}, $4;");
         self.assembly(Some(self.vector(F32, 4)), &text, vec![a, b0, b1, c]).expect("a product has a result")
+    }
+
+    /// What the thread of the plane has whose number differs in these bits.
+    pub fn exchange(&self, x: Value, bits: usize) -> Value {
+        let bits = self.word(bits as u32);
+        self.value(&ShuffleXorOp::new(self.scope.ctx_mut(), x, bits))
     }
 
     /// One instruction of PTX; with a result it is a function of its operands, without one it orders memory.

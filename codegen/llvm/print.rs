@@ -156,7 +156,14 @@ impl<'c> Printer<'c, '_> {
             }
             Stmt::Store { buf, at, value, valid } => self.store(*buf, at, value, valid),
             Stmt::If { a, b, then, otherwise } => self.branch(a, b, then, otherwise),
-            Stmt::Barrier | Stmt::CopyAsync { .. } | Stmt::Commit | Stmt::Wait(_) | Stmt::LoadMatrix { .. } | Stmt::Mma { .. } => {
+            Stmt::Barrier
+            | Stmt::CopyAsync { .. }
+            | Stmt::Commit
+            | Stmt::Wait(_)
+            | Stmt::LoadMatrix { .. }
+            | Stmt::Mma { .. }
+            | Stmt::Pack { .. }
+            | Stmt::Exchange { .. } => {
                 unreachable!("a CPU's kernel has no cubes")
             }
             Stmt::Transpose { src, at, src_row, dst, to, dst_row } => self.transpose((*src, at, *src_row), (*dst, to, *dst_row)),
@@ -449,6 +456,7 @@ impl<'c> Printer<'c, '_> {
                 let zero = self.context.i32_type().const_zero();
                 self.builder.build_extract_element(x.into_vector_value(), zero, "").expect(POSITIONED)
             }
+            Expr::Vector(_) => unreachable!("a CPU's vectors are loaded or splat"),
             Expr::Pair(x, i) => {
                 let x = self.expr(x);
                 self.shuffle(x, x, &[*i, i + 1])

@@ -141,33 +141,51 @@ fn lane_sum(x: Expr, lanes: u32) -> Expr {
     if lanes == 1 { x } else { Expr::Lanes(ir::Red::Sum, Box::new(x)) }
 }
 
-/// Where a cube is: its head and its first row.
+/// Cubes over heads of these sizes, so many rows a cube.
+pub(super) struct Cubes<'a> {
+    heads: &'a [usize],
+    rows: usize,
+    each: usize,
+}
+
+impl<'a> Cubes<'a> {
+    pub(super) fn new(heads: &'a [usize], rows: usize, each: usize) -> Cubes<'a> {
+        Cubes { heads, rows, each }
+    }
+    pub(super) fn count(&self) -> usize {
+        self.heads.iter().product::<usize>() * self.rows.div_ceil(self.each)
+    }
+    /// A cube's head and its first row.
+    pub(super) fn place(&self, w: &mut Writer, cube: Ix) -> (Vec<Ix>, Ix) {
+        let blocks = self.rows.div_ceil(self.each).max(1);
+        let first = w.name("first", cube.clone().rem(blocks) * self.each);
+        (split_index(w, cube.div(blocks), self.heads), first)
+    }
+}
+
+/// Where a thread is: its head, its cube's first row, its own row, and that row or the last there is.
 struct Seat {
     head: Vec<Ix>,
     first: Ix,
-    /// The thread's row, and that row or the last there is.
     own: Ix,
     real: Ix,
 }
 
 impl Seat {
-    /// Of the cubes over heads of these sizes with so many rows each.
     fn new(w: &mut Writer, cube: Ix, heads: &[usize], rows: usize) -> Seat {
-        let blocks = rows.div_ceil(ROWS).max(1);
-        let first = w.name("first", cube.clone().rem(blocks) * ROWS);
-        let head = split_index(w, cube.div(blocks), heads);
+        let (head, first) = Cubes::new(heads, rows, ROWS).place(w, cube);
         let own = w.name("own", first.clone() + w.thread());
         let real = if rows.is_multiple_of(ROWS) { own.clone() } else { w.name("real", own.clone().min(rows as i64 - 1)) };
         Seat { head, first, own, real }
     }
-    /// How many there are.
+    /// How many cubes there are.
     fn cubes(heads: &[usize], rows: usize) -> usize {
-        heads.iter().product::<usize>() * rows.div_ceil(ROWS)
+        Cubes::new(heads, rows, ROWS).count()
     }
 }
 
 /// Keys that a query sees.
-fn visible(h: &Heads, query: Ix) -> Ix {
+pub(super) fn visible(h: &Heads, query: Ix) -> Ix {
     if h.labels.causal { (query + 1i64).min(h.keys) } else { Ix::from(h.keys) }
 }
 
@@ -177,7 +195,7 @@ fn seen(h: &Heads, seat: &Seat) -> Ix {
 }
 
 /// The head of k and v that a query head reads.
-fn shared_head(w: &mut Writer, h: &Heads, head: &[Ix]) -> Vec<Ix> {
+pub(super) fn shared_head(w: &mut Writer, h: &Heads, head: &[Ix]) -> Vec<Ix> {
     let mut out = head.to_vec();
     if let (Some(last), true) = (out.last_mut(), h.labels.group > 1) {
         *last = w.name("shared", last.clone().div(i64::from(h.labels.group)));
@@ -186,7 +204,7 @@ fn shared_head(w: &mut Writer, h: &Heads, head: &[Ix]) -> Vec<Ix> {
 }
 
 /// A scalar operand in a register.
-fn scalar(w: &mut Writer, name: &str, value: Expr) -> Expr {
+pub(super) fn scalar(w: &mut Writer, name: &str, value: Expr) -> Expr {
     let local = w.local(name, Elem::F32, 1, 1);
     w.set(local, 0, value);
     Writer::get(local, 0)
@@ -206,7 +224,7 @@ fn lanes_of(h: &Heads) -> usize {
 }
 
 /// An element of the log of the sum of exponentials.
-fn lse_at(h: &Heads, head: &[Ix], row: &Ix) -> Ix {
+pub(super) fn lse_at(h: &Heads, head: &[Ix], row: &Ix) -> Ix {
     access_at(&h.lse, &head.iter().cloned().chain([row.clone()]).collect::<Vec<_>>())
 }
 

@@ -204,6 +204,8 @@ impl<'a> Product<'a> {
     fn emit(&self, name: &str) -> Kernel {
         let (down, across) = (self.m.div_ceil(self.tile.rows), self.n.div_ceil(self.tile.columns));
         let around: usize = self.spec.dims[self.kinds.loops.clone()].iter().product();
+        // the plan shows by its name what was chosen
+        let name = &format!("{name}_tile{}x{}", self.tile.rows, self.tile.columns);
         let mut writer = Writer::cubes(name, self.spec.params.clone(), around * down * across, self.tile.threads());
         let w = &mut writer;
         let (cube, thread) = (w.cube(), w.thread());

@@ -3,6 +3,8 @@
 mod attention;
 mod cols;
 mod contract;
+mod flash;
+mod matrices;
 mod rows;
 mod scatter;
 mod tensor;
@@ -25,6 +27,8 @@ pub(crate) fn lower(spec: &Spec, name: &str, target: &Gpu, aligned: &[bool]) -> 
         Template::Rows { tail } => rows::lower(spec.clone(), *tail, name),
         Template::Cols { reduced } => cols::lower(spec.clone(), reduced, name),
         Template::Contract { .. } => contract::lower(spec, name, target, aligned),
+        Template::Attention(heads) if flash::fits(spec, heads, target, aligned) => flash::forward(spec, heads, name),
+        Template::AttentionBwd(heads) if flash::fits(spec, heads, target, aligned) => flash::backward(spec, heads, name),
         Template::Attention(heads) => attention::forward(spec, heads, name),
         Template::AttentionBwd(heads) => attention::backward(spec, heads, name),
         Template::ScatterAdd { tokens, rows, width } => scatter::lower(spec, (*tokens, *rows, *width), name, target),

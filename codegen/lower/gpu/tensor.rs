@@ -2,20 +2,18 @@
 //! take matrices from there and multiply them; sums leave through the epilogue.
 //!
 //! An operand lies along its sums or along its outer dim, and that decides the shape of its tile and whether its matrices are
-//! transposed when they are taken: every layout is one generator. Tiles are swizzled, so that the eight rows of a matrix lie in
-//! different banks.
+//! transposed when they are taken: every layout is one generator.
 
 use super::super::point::{Point, Values, access_at, per_row, vectorisable};
 use super::super::rows::split_index;
 use super::contract::Kinds;
+use super::matrices::{CHUNK, Lanes, Side, chunk_at};
 use super::rows::guard;
 use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, LocalId, PLANE, Stmt, Writer};
 use crate::lower::Gpu;
 use crate::spec::{Access, Spec, Template};
 use std::ops::Range;
 
-/// Elements of a copy: sixteen bytes.
-const CHUNK: usize = 8;
 /// Products of fewer rows or columns leave most of a tile empty.
 const LEAST: usize = 16;
 
@@ -63,15 +61,6 @@ impl Operand<'_> {
     /// Elements of a tile.
     fn size(&self) -> usize {
         self.rows * self.chunks * CHUNK
-    }
-    /// What a row's chunks are swizzled by.
-    fn phase(&self, row: Ix) -> Ix {
-        match self.chunks {
-            c if c >= 8 => row.rem(8),
-            4 => row.div(2).rem(4),
-            2 => row.div(4).rem(2),
-            _ => Ix::Const(0),
-        }
     }
 }
 
@@ -132,6 +121,8 @@ impl<'a> Product<'a> {
         let Tile { rows, columns, depth, plane_rows, plane_columns, stages } = self.tile;
         let (down, across) = (self.m.div_ceil(rows), self.n.div_ceil(columns));
         let around: usize = self.spec.dims[self.kinds.loops.clone()].iter().product();
+        // the plan shows by its name what was chosen
+        let name = &format!("{name}_tensor{rows}x{columns}");
         let mut writer = Writer::cubes(name, self.spec.params.clone(), around * down * across, self.tile.threads());
         let w = &mut writer;
         let (cube, thread) = (w.cube(), w.thread());
@@ -162,7 +153,11 @@ impl<'a> Product<'a> {
             }
             w.push(Stmt::Commit);
         }
-        let lanes = [Lanes::new(w, &operands[0], &lane, &row, true), Lanes::new(w, &operands[1], &lane, &column, false)];
+        let [left, right] = operands;
+        let lanes = [
+            Lanes::new(w, (left.chunks, left.along_sums), Side::Left, &lane, &row),
+            Lanes::new(w, (right.chunks, right.along_sums), Side::Right, &lane, &column),
+        ];
         let a = w.local("a", elem, CHUNK as u32, high);
         let b = w.local("b", elem, CHUNK as u32, wide / 2);
         w.each("step", 0i64, steps, 1, |w, step| {
@@ -176,8 +171,8 @@ impl<'a> Product<'a> {
             for k in 0..depth / 16 {
                 for (o, (buf, (lanes, (to, n)))) in operands.iter().zip(shared.into_iter().zip(lanes.iter().zip([(a, high), (b, wide / 2)]))) {
                     for i in 0..n {
-                        let row = slot.clone() * o.size() + lanes.at(o, i, k);
-                        w.push(Stmt::LoadMatrix { to: (to, i), src: buf, row, transposed: !o.along_sums });
+                        let row = slot.clone() * o.size() + lanes.at(i, k);
+                        w.push(Stmt::LoadMatrix { to: (to, i), src: buf, row, transposed: lanes.transposed() });
                     }
                 }
                 for i in 0..high {
@@ -206,7 +201,7 @@ impl<'a> Product<'a> {
                 let chunk = w.name("chunk", piece.rem(o.chunks));
                 let (i, k) = if o.along_sums { (line.clone(), chunk.clone() * CHUNK) } else { (chunk.clone() * CHUNK, line.clone()) };
                 let (from, valid) = self.place(w, o, outer, (first.clone() + i, k0.clone() + k));
-                let to = slot.clone() + (line.clone() * o.chunks + chunk.xor(o.phase(line))) * CHUNK;
+                let to = slot.clone() + chunk_at(o.chunks, line, chunk);
                 w.push(Stmt::CopyAsync { src: o.access.arg, from, dst: buf, to, valid });
             });
         }
@@ -270,37 +265,5 @@ impl<'a> Product<'a> {
         for (store, value) in spec.stores.iter().zip(values.at(w, &wanted, &point, Some(product))) {
             w.store(Buf::Arg(store.access.arg), access_at(&store.access, &point.index), value, None);
         }
-    }
-}
-
-/// Where a thread's rows of an operand's matrices begin: what of it does not change from step to step.
-struct Lanes {
-    /// Elements to the thread's row.
-    row: Ix,
-    /// The thread's chunk, swizzled, by which the matrices of a step differ.
-    chunks: Vec<Ix>,
-}
-
-impl Lanes {
-    /// Of a fragment's four matrices the second is further along the outer dim than the first, and the third along the sums; or, as the
-    /// right operand has them, the other way round.
-    fn new(w: &mut Writer, o: &Operand, lane: &Ix, first: &Ix, outer_first: bool) -> Lanes {
-        let own = w.name("own", lane.clone().rem(8));
-        let (low, high) = (lane.clone().div(8).rem(2), lane.clone().div(16));
-        let (outer, sum) = if outer_first { (low, high) } else { (high, low) };
-        let phase = w.name("phase", o.phase(own.clone()));
-        let (row, chunk) =
-            if o.along_sums { (first.clone() + own + outer * 8i64, sum) } else { (own + sum * 8i64, first.clone().div(CHUNK) + outer) };
-        let row = w.name("at", row * o.chunks * CHUNK);
-        // adding a multiple of eight rows never changes the phase
-        let steps = if o.along_sums { o.chunks / 2 } else { o.tile / 16 };
-        let chunks = (0..steps).map(|x| w.name("chunk", (chunk.clone() + 2 * x as i64).xor(phase.clone()) * CHUNK)).collect();
-        Lanes { row, chunks }
-    }
-
-    /// The fragment `block` along the outer dim, for the sums from 16 `k` on.
-    fn at(&self, o: &Operand, block: usize, k: usize) -> Ix {
-        let (chunk, rows) = if o.along_sums { (k, 16 * block) } else { (block, 16 * k) };
-        self.row.clone() + self.chunks[chunk].clone() + rows * o.chunks * CHUNK
     }
 }

@@ -53,7 +53,8 @@ impl Uses<'_> {
                 self.block(otherwise);
             }
             Stmt::CopyAsync { src, from, .. } => self.access(Buf::Arg(*src), from, 8),
-            Stmt::Transpose { .. } | Stmt::Barrier | Stmt::Commit | Stmt::Wait(_) | Stmt::LoadMatrix { .. } | Stmt::Mma { .. } => {}
+            Stmt::Transpose { .. } | Stmt::Barrier | Stmt::Commit | Stmt::Wait(_) | Stmt::LoadMatrix { .. } => {}
+            Stmt::Mma { .. } | Stmt::Pack { .. } | Stmt::Exchange { .. } => {}
         }
     }
 
