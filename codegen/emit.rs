@@ -36,6 +36,9 @@ pub(crate) fn lower(func: &Func, routines: &[Routine], table: &mut Table, outsid
     };
     b.run()
 }
+/// Shorter rows are not worth padding.
+const WORTH_PADDING: usize = 64;
+
 /// The state of lowering one function.
 pub(crate) struct Emitter<'a> {
     pub func: &'a Func,
@@ -221,9 +224,22 @@ impl Emitter<'_> {
             return home.clone();
         }
         let ty = self.func.ty(id).clone();
-        let home = Home::dense(self.temp(&ty), ty.sizes());
+        let home = self.room(&ty);
         self.homes[id.index()] = Some(home.clone());
         home
+    }
+
+    /// Memory for a value. Rows of 16-bit elements begin at whole chunks of sixteen bytes, as they are copied to matrices: a vocabulary's
+    /// size is seldom so kind.
+    fn room(&mut self, ty: &Type) -> Home {
+        let dims = ty.sizes();
+        let padded = dims.len() > 1 && ty.dtype.is_half() && dims[dims.len() - 1] >= WORTH_PADDING;
+        let mut rows = dims.clone();
+        if let (Some(last), true) = (rows.last_mut(), padded) {
+            *last = last.next_multiple_of(16 / ty.dtype.bytes());
+        }
+        let buffer = self.temp(&Type::of(ty.dtype, rows.iter().copied()));
+        Home { dims, ..Home::dense(buffer, rows) }
     }
 
     /// Where a value in memory stands. Views that strides cannot say are copied.

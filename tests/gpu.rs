@@ -98,6 +98,9 @@ pub fn tensor_programs() -> Vec<String> {
             out.push(product(a, b, o, size, half));
         }
     }
+    // rows that are no whole chunks are padded where they are rounded
+    out.push(product("mk", "kn", "mn", [40, 48, 77], "bf16"));
+    out.push(product("km", "kn", "mn", [75, 67, 50], "bf16"));
     // a number of columns that is odd, and rows that are few
     out.push(product("mk", "nk", "mn", [50, 33, 32], "bf16"));
     out.push(product("mk", "nk", "mn", [17, 51, 8], "bf16"));

@@ -9,8 +9,8 @@ use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, Writer, load};
 use crate::spec::{Spec, Step};
 use ir::Red;
 
-/// Vectors of columns of a cube: enough that its threads read whole lines of memory.
-const ACROSS: usize = 16;
+/// Vectors of columns of a cube: a line of memory.
+const ACROSS: usize = 8;
 
 pub(crate) fn lower(spec: Spec, reduced: &[bool], name: &str) -> Kernel {
     match arrange(spec, reduced) {

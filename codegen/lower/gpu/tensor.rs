@@ -106,7 +106,9 @@ impl<'a> Product<'a> {
 
     fn operand(&self, access: &'a Access, outer: &Range<usize>, n: usize, tile: usize) -> Option<Operand<'a>> {
         let spec = self.spec;
-        let last = |r: &Range<usize>| r.clone().next_back().filter(|d| access.strides[*d] == 1 && spec.dims[*d].is_multiple_of(CHUNK));
+        // a chunk lies in one row: of whole chunks, or alone in its kind
+        let whole = |r: &Range<usize>, d: usize| r.len() == 1 || spec.dims[d].is_multiple_of(CHUNK);
+        let last = |r: &Range<usize>| r.clone().next_back().filter(|d| access.strides[*d] == 1 && whole(r, *d));
         let contiguous = last(&self.kinds.sums).or_else(|| last(outer))?;
         let steps = (0..spec.dims.len()).filter(|d| *d != contiguous).all(|d| access.strides[d] % CHUNK as i64 == 0);
         if !steps || access.offset % CHUNK as i64 != 0 {
@@ -207,19 +209,28 @@ impl<'a> Product<'a> {
         }
     }
 
-    /// Where a chunk begins, and how many of its elements there are: all or, outside the operand, none.
+    /// Where a chunk begins, and how many of its elements there are. One that is outside the operand is read nowhere.
     fn place(&self, w: &mut Writer, o: &Operand, outer: &[Ix], (i, k): (Ix, Ix)) -> (Ix, Ix) {
-        let (i_lanes, k_lanes) = if o.along_sums { (1, CHUNK) } else { (CHUNK, 1) };
         let mut valid = Ix::from(CHUNK);
-        let mut inside = |w: &mut Writer, at: Ix, n: usize, lanes: usize, tile: usize| {
+        let mut inside = |w: &mut Writer, at: Ix, n: usize, tile: usize, chunked: bool| {
             if n.is_multiple_of(tile) {
                 return at;
             }
+            if chunked {
+                valid = w.name("valid", (Ix::from(n) - at.clone().min(n)).min(CHUNK));
+                return w.name("in", at.min((n - 1) / CHUNK * CHUNK));
+            }
             valid = w.name("valid", valid.clone() * at.clone().below(n));
-            w.name("in", at.min(n - lanes))
+            w.name("in", at.min(n - 1))
         };
-        let i = inside(w, i, o.n, i_lanes, o.tile);
-        let k = inside(w, k, self.k, k_lanes, self.tile.depth);
+        // the chunked axis first: it says how many, the other whether
+        let (i, k) = if o.along_sums {
+            let k = inside(w, k, self.k, self.tile.depth, true);
+            (inside(w, i, o.n, o.tile, false), k)
+        } else {
+            let i = inside(w, i, o.n, o.tile, true);
+            (i, inside(w, k, self.k, self.tile.depth, false))
+        };
         let mut index = vec![Ix::Const(0); self.spec.dims.len()];
         index[self.kinds.loops.clone()].clone_from_slice(outer);
         index[o.outer.clone()].clone_from_slice(&split_index(w, i, &self.spec.dims[o.outer.clone()]));
