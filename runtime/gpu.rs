@@ -2,16 +2,17 @@
 
 use crate::backend::{Backend, Fault};
 use crate::memory::Block;
-use codegen::gpu::{BINDING, Device, Entry, Memory};
+use codegen::gpu::{BINDING, Device, Entry, Memory, Recording};
 use codegen::{Address, Call, Program, Region};
 use std::borrow::Cow;
 use std::sync::Arc;
 
 pub(crate) struct Gpu {
-    device: Arc<Device>,
+    device: Device,
     calls: Vec<Call>,
     /// One a call; made again when a parameter's memory is another.
     entries: Option<Vec<Entry>>,
+    repeat: Repeat,
     /// Whether each operand of each kernel needs its place told.
     offsets: Vec<Vec<bool>>,
     inputs: Vec<(Block, Memory)>,
@@ -20,9 +21,22 @@ pub(crate) struct Gpu {
     arena: Memory,
 }
 
+/// How the launches of a run are repeated.
+enum Repeat {
+    /// Kernels have not all been compiled yet.
+    First,
+    /// The next run is recorded.
+    Second,
+    /// As one submission.
+    Recorded(Recording),
+    /// One by one, because the device would not record.
+    Refused,
+}
+
 impl Gpu {
     pub(crate) fn new(program: &Program, device: Arc<Device>) -> Result<Gpu, String> {
         refuse_too_large(program, &device)?;
+        let device = device.queue();
         let offsets: Vec<Vec<bool>> = program.aligned(BINDING).into_iter().map(|k| k.into_iter().map(|aligned| !aligned).collect()).collect();
         for (kernel, offsets) in program.kernels.iter().zip(&offsets) {
             device.check(kernel, offsets)?;
@@ -33,7 +47,7 @@ impl Gpu {
         let output = |(i, o): (usize, &(String, ir::Type))| program.output_state(i).is_none().then(|| pair(&o.1)).transpose();
         let outputs = program.outputs.iter().enumerate().map(output).collect::<Result<Vec<_>, _>>()?;
         let arena = device.empty(program.arena_bytes())?;
-        Ok(Gpu { device, calls: program.calls(), entries: None, offsets, inputs, params, outputs, arena })
+        Ok(Gpu { device, calls: program.calls(), entries: None, repeat: Repeat::First, offsets, inputs, params, outputs, arena })
     }
 
     fn memory_of(&self, region: Region) -> &Memory {
@@ -64,13 +78,33 @@ impl Gpu {
         for (block, memory) in self.outputs.iter_mut().flatten() {
             block.bytes_mut().copy_from_slice(&self.device.read(memory)?);
         }
-        Ok(())
+        self.device.sync()
     }
 
     fn step(&mut self, program: &Program) -> Result<(), String> {
         self.prepare(program)?;
         self.upload()?;
-        self.entries.iter().flatten().for_each(|e| self.device.launch(e));
+        let entries = self.entries.as_deref().unwrap_or_default();
+        let launch = |device: &Device| entries.iter().for_each(|e| device.launch(e));
+        match &self.repeat {
+            Repeat::First => {
+                launch(&self.device);
+                self.repeat = Repeat::Second;
+            }
+            Repeat::Second => {
+                let prepared = self.device.prepare();
+                launch(&self.device);
+                self.repeat = match prepared.and_then(|()| self.device.record(entries)) {
+                    Ok(recording) => Repeat::Recorded(recording),
+                    Err(e) => {
+                        eprintln!("notice: {e}; this device's launches are not recorded but go one by one");
+                        Repeat::Refused
+                    }
+                };
+            }
+            Repeat::Recorded(recording) => self.device.replay(recording)?,
+            Repeat::Refused => launch(&self.device),
+        }
         self.download()
     }
 
@@ -131,7 +165,7 @@ impl Backend for Gpu {
             Some(memory) if memory.is(&self.params[i]) => Ok(()),
             Some(memory) => {
                 self.params[i] = memory;
-                self.entries = None;
+                (self.entries, self.repeat) = (None, Repeat::First);
                 Ok(())
             }
             None => self.set_param(i, &from.param(j)?),

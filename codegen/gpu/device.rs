@@ -9,7 +9,9 @@ use cubecl::bytes::Bytes;
 use cubecl::client::Client;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
+use cubecl_environment::stream::StreamId;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What CubeCL calls a device, open for work.
 pub struct Device {
@@ -45,6 +47,9 @@ pub struct Entry {
     /// Each operand's binding, and where in it the operand begins, in its vectors, where the kernel asks.
     operands: Vec<(Handle, Option<u32>)>,
 }
+
+/// Launches recorded, to be repeated as one submission.
+pub struct Recording(cubecl::client::Graph);
 
 /// Multiprocessors of a device that does not say.
 const PROCESSORS: usize = 32;
@@ -179,6 +184,39 @@ impl Device {
             return Err(format!("{} has no {elem}, which kernel {} needs: use another precision, or another --device", self.name(), kernel.name));
         }
         Source::new(kernel, offsets, self.dialect).text().map(drop)
+    }
+
+    /// The same device with a queue of work of its own: what is recorded there is this one's alone.
+    pub fn queue(&self) -> Device {
+        static NEXT: AtomicU64 = AtomicU64::new(1 << 32);
+        let mut client = self.client.clone();
+        let id = StreamId { value: NEXT.fetch_add(1, Ordering::Relaxed) };
+        // SAFETY: the number is no other queue's, and work that another queue wrote is read only after its results were.
+        unsafe { client.set_stream(id) };
+        Device { client, dialect: self.dialect }
+    }
+
+    /// Announces that the launches which follow will be recorded after they have run once. Then nothing else may be asked of this queue
+    /// until they are.
+    pub fn prepare(&self) -> Result<(), String> {
+        guarded(|| self.client.graph_prepare())?.map_err(|e| self.failed(&e))
+    }
+
+    /// Records launches without running them.
+    pub fn record(&self, launches: &[Entry]) -> Result<Recording, String> {
+        guarded(|| {
+            self.client.start_capture()?;
+            launches.iter().for_each(|e| self.launch(e));
+            self.client.stop_capture()
+        })?
+        .map(Recording)
+        .map_err(|e| self.failed(&e))
+    }
+
+    /// Repeats what was recorded.
+    pub fn replay(&self, recording: &Recording) -> Result<(), String> {
+        // SAFETY: who recorded it keeps every operand alive, uses this queue alone, and reads results in its order.
+        guarded(|| unsafe { recording.0.replay() })?.map_err(|e| self.failed(&e))
     }
 
     /// Launches a kernel; it runs after those launched before.

@@ -9,7 +9,7 @@ mod math;
 mod print;
 mod tensor;
 
-pub use device::{Device, Entry, Memory};
+pub use device::{Device, Entry, Memory, Recording};
 
 use crate::kernel::Kernel;
 use cubecl::Compiler;
