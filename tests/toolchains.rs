@@ -21,7 +21,11 @@ fn sources(graph: &Graph, target: &Target, dialect: Dialect) -> Vec<(String, Sou
 }
 
 /// The training steps of both models, small but in every kind of kernel as the large ones.
-pub fn training_steps() -> Vec<(&'static str, Graph)> {
+fn training_steps() -> Vec<(&'static str, Graph)> {
+    training_steps_in(llm::Precision::F32)
+}
+
+fn training_steps_in(precision: llm::Precision) -> Vec<(&'static str, Graph)> {
     let gpt = Model::Gpt(models::Gpt { vocab_size: 512, n_positions: 64, n_layer: 2, n_head: 4, n_embd: 128, dropout: 0.1 });
     let llama = Model::Llama(models::Llama {
         vocab_size: 512,
@@ -34,7 +38,7 @@ pub fn training_steps() -> Vec<(&'static str, Graph)> {
         ..models::Llama::default()
     });
     let step = |model: &Model| {
-        let train = llm::TrainConfig { batch: 2, context: 64, ..llm::TrainConfig::default() };
+        let train = llm::TrainConfig { batch: 2, context: 64, precision, ..llm::TrainConfig::default() };
         let config = llm::Config { model: model.clone(), data: llm::DataConfig::default(), train };
         llm::step_program(model, &config, Opt::Egg).unwrap().0
     };
@@ -242,4 +246,37 @@ fn a_removed_wait_or_barrier_in_ptx_is_caught() {
     let barriers = [false, true].map(|reverse| off(reverse, &mut |p| without("bar.sync", p)));
     assert!(barriers.iter().any(|d| d.is_nan() || *d > 0.01), "no barrier: {barriers:?}");
     assert!(changed);
+}
+
+/// Both models' training steps in both precisions, launched on a device that compiles and runs nothing: every launch has a text, and
+/// NVRTC accepts it.
+#[cfg(feature = "cuda")]
+#[test]
+fn a_compile_only_device_compiles_every_launch() {
+    use codegen::gpu::{compile_only, take_launched};
+    use std::collections::BTreeSet;
+    let device = runtime::Device::Gpu(std::sync::Arc::new(compile_only()));
+    let mut texts = BTreeSet::new();
+    for precision in [llm::Precision::F32, llm::Precision::Bf16] {
+        for (name, graph) in training_steps_in(precision) {
+            let mut session = runtime::Session::new(&graph, device.clone()).unwrap();
+            take_launched();
+            session.run().unwrap();
+            let launched = take_launched();
+            let program = session.program();
+            let calls: Vec<_> = program.calls().into_iter().filter(|c| program.kernels[c.kernel].units > 0).collect();
+            assert_eq!(launched.len(), calls.len(), "{name}: every call is a launch");
+            for (l, c) in launched.into_iter().zip(calls) {
+                assert_eq!(l.buffers, program.kernels[c.kernel].params.len(), "{name}: {}", l.kernel);
+                texts.insert(l.text.unwrap_or_else(|e| panic!("{name}: {e}")));
+            }
+            let tensor = program.kernels.iter().filter(|k| k.name.contains("_tensor")).count();
+            assert_eq!(tensor > 0, precision == llm::Precision::Bf16, "{name}: tensor cores are for 16 bits");
+        }
+    }
+    if crate::nvrtc::present() {
+        for text in texts {
+            crate::nvrtc::compile(&text, "sm_90a").unwrap_or_else(|e| panic!("{e}\n{text}"));
+        }
+    }
 }

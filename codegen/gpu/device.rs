@@ -77,6 +77,12 @@ impl Device {
         Ok(Device { client, dialect })
     }
 
+    /// A device that a client of CubeCL reaches.
+    #[cfg(feature = "cuda")]
+    pub(super) fn of(client: Client, dialect: Dialect) -> Device {
+        Device { client, dialect }
+    }
+
     /// The name that the driver gives the device.
     pub fn name(&self) -> &str {
         &self.client.properties().identity.name

@@ -4,11 +4,15 @@
 //! compiles and launches it.
 
 mod build;
+#[cfg(feature = "cuda")]
+mod compile_only;
 mod device;
 mod math;
 mod print;
 mod tensor;
 
+#[cfg(feature = "cuda")]
+pub use compile_only::{Launched, compile_only, take_launched};
 pub use device::{Device, Entry, Memory, Recording};
 
 use crate::kernel::Kernel;
