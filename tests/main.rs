@@ -10,6 +10,9 @@ mod common;
 /// Compiled programs against evaluation.
 #[cfg(feature = "llvm")]
 mod compiled;
+/// Programs on devices.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod devices;
 /// What the documents say is so.
 #[cfg(feature = "llvm")]
 mod docs;
@@ -47,6 +50,3 @@ mod toolchains;
 /// Training, resuming, generating; what must not depend on depth or length.
 #[cfg(feature = "llvm")]
 mod training;
-/// Programs on software Vulkan.
-#[cfg(feature = "wgpu")]
-mod vulkan;

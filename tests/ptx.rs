@@ -11,7 +11,8 @@ enum Operand {
     Number(u64),
     Vector(Vec<Operand>),
     Memory(Box<Operand>, i64),
-    Param(usize, usize),
+    /// A parameter by number; kernels read no further than its first word.
+    Param(usize),
     Label(String),
     /// `%tid.x` and its like, by name.
     Special(&'static str),
@@ -76,7 +77,7 @@ impl Parser {
             let inner = inner.trim_end_matches(']');
             let (base, offset) = inner.split_once('+').map_or((inner, 0), |(b, o)| (b.trim(), o.trim().parse().expect("an offset is a number")));
             if let Some((_, n)) = base.rsplit_once("_param_") {
-                return Operand::Param(n.parse().expect("a parameter has a number"), offset as usize);
+                return Operand::Param(n.parse().expect("a parameter has a number"));
             }
             return Operand::Memory(Box::new(self.operand(base)), offset);
         }
@@ -358,7 +359,7 @@ impl Cube<'_, '_> {
             _ => 8,
         };
         let (place, values) = if parts[0] == "ld" { (&args[1], &args[0]) } else { (&args[0], &args[1]) };
-        if let Operand::Param(n, _) = place {
+        if let Operand::Param(n) = place {
             // pointers come first; the numbers after them are not used by kernels whose operands begin where they are bound
             let x = if *n < self.launch.buffers.len() { (*n as u64 + 1) * PAGE } else { 0 };
             return self.write(t, values, x);

@@ -92,9 +92,9 @@ fn properties() -> (DeviceProperties, TargetProperties) {
     let mma = MmaProperties {
         register_size_bits: 32,
         const_plane_size: 32,
-        register_layout_a: row_major.into(),
-        register_layout_b: cubecl::cmma::MatrixLayout::ColMajor.into(),
-        register_layout_acc: row_major.into(),
+        register_layout_a: row_major,
+        register_layout_b: cubecl::cmma::MatrixLayout::ColMajor,
+        register_layout_acc: row_major,
         register_duplication_a: 1,
         register_duplication_b: 1,
         register_duplication_acc: 1,

@@ -1,7 +1,8 @@
-//! Programs on software Vulkan: every template against evaluation, training against the processor.
+//! Programs on devices: every template against evaluation, training against the processor. On software Vulkan wherever it can be
+//! installed, and on an NVIDIA device where there is one.
 
 use crate::common::{Random, bound, difference, environment, gpt, llama, required};
-use crate::gpu::{error, programs, read, tolerance};
+use crate::gpu::{error, programs, read, tensor_attention, tensor_programs, tolerance};
 use crate::random_graphs::random_graph;
 use crate::running::{cases, compare_with, run_on};
 use ir::eval;
@@ -9,21 +10,48 @@ use llm::{Config, DataConfig, Generator, Kind, OWN_TEXT, Sampling, Tokenizer, Tr
 use models::Model;
 use passes::{Opt, optimize};
 use runtime::{Device, Session};
-use std::sync::LazyLock;
 
-/// The device, or why there is none: then tests are skipped loudly, or fail where `REQUIRE` names vulkan.
-static DEVICE: LazyLock<Option<Device>> = LazyLock::new(|| match Device::open("wgpu:software", 1) {
-    Ok(device) => Some(device),
-    Err(e) => {
-        required("vulkan", &e);
-        None
-    }
-});
+/// A device, or why there is none: then its tests are skipped loudly, or fail where `REQUIRE` names it.
+fn open(name: &str, tool: &str) -> Option<Device> {
+    Device::open(name, 1).map_err(|e| required(tool, &e)).ok()
+}
 
-#[test]
-fn every_template_on_vulkan_is_as_evaluated() {
-    let Some(device) = DEVICE.as_ref() else { return };
-    for (i, (name, text)) in programs().into_iter().enumerate().filter(|(_, p)| !p.1.contains("bf16")) {
+/// Each function is a test on every kind of device that this build knows.
+macro_rules! on_each_device {
+    ($($(#[$meta:meta])* fn $name:ident($device:ident) $body:block)*) => {
+        $($(#[$meta])* fn $name($device: &Device) $body)*
+
+        #[cfg(feature = "wgpu")]
+        mod vulkan {
+            static DEVICE: std::sync::LazyLock<Option<runtime::Device>> = std::sync::LazyLock::new(|| super::open("wgpu:software", "vulkan"));
+            $($(#[$meta])* #[test] fn $name() {
+                if let Some(device) = DEVICE.as_ref() {
+                    super::$name(device);
+                }
+            })*
+        }
+
+        #[cfg(feature = "cuda")]
+        mod cuda {
+            static DEVICE: std::sync::LazyLock<Option<runtime::Device>> = std::sync::LazyLock::new(|| super::open("cuda", "cuda"));
+            $($(#[$meta])* #[test] fn $name() {
+                if let Some(device) = DEVICE.as_ref() {
+                    super::$name(device);
+                }
+            })*
+        }
+    };
+}
+
+/// Whether a device has what a text asks for: WebGPU's language has no bfloat16.
+fn holds(device: &Device, text: &str) -> bool {
+    let program = read("main(%0 x: f32[8]) {\n  %1 = cast[bf16] %0 : bf16[8]\n  %2 = cast[f32] %1 : f32[8]\n  return y=%2\n}\n");
+    !text.contains("bf16") || Session::new(&program, device.clone()).is_ok()
+}
+
+on_each_device! {
+fn every_template_is_as_evaluated(device) {
+    for (i, (name, text)) in programs().into_iter().enumerate().filter(|(_, p)| holds(device, &p.1)) {
         let graph = read(&text);
         let env = environment(&graph, i as u32, 3);
         let want = eval(&graph, &env).unwrap();
@@ -35,10 +63,22 @@ fn every_template_on_vulkan_is_as_evaluated() {
     }
 }
 
+/// Products and attention of 16 bits: on tensor cores where the device has them.
+fn products_of_16_bits_are_as_evaluated(device) {
+    for (i, text) in tensor_programs().into_iter().chain(tensor_attention()).enumerate().filter(|(_, t)| holds(device, t)) {
+        let graph = read(&text);
+        let env = environment(&graph, i as u32, 3);
+        let want = eval(&graph, &env).unwrap();
+        let have = run_on(&graph, &env, device.clone(), &device.target().unwrap());
+        for output in graph.outputs.iter().filter(|o| *o != "z") {
+            let d = error(&have[output], &want[output]);
+            assert!(d < tolerance(&text), "{output} differs by {d}\n{text}");
+        }
+    }
+}
+
 /// Gradients of both models, in one program with the loss.
-#[test]
-fn models_on_vulkan_are_as_evaluated() {
-    let Some(device) = DEVICE.as_ref() else { return };
+fn models_are_as_evaluated(device) {
     for (model, t) in [(gpt(), 5), (llama(true), 5), (llama(false), 7)] {
         let built = bound(&model, 2, t);
         let env = environment(&built, 3, 9);
@@ -51,16 +91,103 @@ fn models_on_vulkan_are_as_evaluated() {
     }
 }
 
-#[test]
-fn random_programs_on_vulkan_are_as_evaluated() {
-    let Some(device) = DEVICE.as_ref() else { return };
+fn random_programs_are_as_evaluated(device) {
     for seed in 0..cases(12, 1000) {
         let mut r = Random(seed ^ 0x1234);
         let n = 3 + r.below(15);
         let graph = random_graph(&mut r, n, false, true, true);
         let env = environment(&graph, seed, 3);
-        compare_with(&graph, &env, &format!("seed {seed}, on Vulkan"), &run_on(&graph, &env, device.clone(), &device.target().unwrap()));
+        compare_with(&graph, &env, &format!("seed {seed}, on {}", device.describe()), &run_on(&graph, &env, device.clone(), &device.target().unwrap()));
     }
+}
+
+/// Whole training steps, with dropout, clipping and AdamW: the loss, the norm and the moments after a few of them. A parameter moves by
+/// the learning rate times a quotient of moments, which magnifies the rounding of a gradient near 0; so parameters may differ by a part of
+/// what they moved.
+#[cfg(feature = "llvm")]
+fn training_steps_are_the_processors(device) {
+    let cpu = Device::open("cpu", 2).unwrap();
+    for model in [small_gpt(), small_llama()] {
+        let (mut here, mut there) = (trainer(&model, &cpu, 5), trainer(&model, device, 5));
+        for step in 0..3 {
+            let ((a, an), (b, bn)) = (here.one_step().unwrap(), there.one_step().unwrap());
+            assert!((a - b).abs() < 2e-6 * a && (an - bn).abs() < 2e-5 * an, "step {step}: {a} {b}, {an} {bn}");
+        }
+        let names: Vec<String> = here.session().params().map(|p| p.0.to_string()).collect();
+        for name in names {
+            let read = |t: &Trainer| -> Vec<f32> {
+                t.session().param(&name).unwrap().chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+            };
+            let (a, b) = (read(&here), read(&there));
+            let scale = a.iter().fold(1e-30f32, |m, x| m.max(x.abs()));
+            let moved = if name.starts_with("adamw.") { 1e-4 * scale } else { 3e-4 };
+            let worst = a.iter().zip(&b).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
+            assert!(worst <= moved, "{name} differs by {worst}, its largest is {scale}");
+        }
+    }
+}
+
+/// Two hundred steps: rounding differs, and grows as training goes, but the curves stay together.
+#[cfg(feature = "llvm")]
+fn two_hundred_steps_have_the_processors_curve(device) {
+    let cpu = Device::open("cpu", 2).unwrap();
+    let (mut here, mut there) = (trainer(&small_gpt(), &cpu, 200), trainer(&small_gpt(), device, 200));
+    let (mut first, mut last, mut worst) = (0.0, 0.0, 0.0f64);
+    for step in 0..200 {
+        let (a, b) = (here.one_step().unwrap().0, there.one_step().unwrap().0);
+        worst = worst.max((a - b).abs());
+        if step == 0 {
+            first = b;
+        }
+        last = b;
+    }
+    assert!(worst < 0.02, "the curves part by {worst}");
+    assert!(last < first - 1.0, "it learns: from {first} to {last}");
+    let (a, b) = (here.evaluate(Some(4)).unwrap(), there.evaluate(Some(4)).unwrap());
+    assert!((a - b).abs() < 0.02, "held out: {a} and {b}");
+}
+
+/// The same input gives the same bytes, and a token at a time is as on the processor.
+fn runs_repeat_to_the_bit(device) {
+    let state = || {
+        let mut t = trainer(&small_llama(), device, 5);
+        for _ in 0..2 {
+            t.one_step().unwrap();
+        }
+        t.session().params().map(|(n, _)| t.session().param(n).unwrap().to_vec()).collect::<Vec<_>>()
+    };
+    assert!(state() == state(), "two runs differ");
+}
+
+#[cfg(feature = "llvm")]
+fn generation_is_the_processors(device) {
+    let model = llm::with_vocabulary(&small_llama(), &Tokenizer::of(Kind::Char, OWN_TEXT));
+    let write = |device: &Device| {
+        let mut g = Generator::new(&model, device.clone()).unwrap();
+        llm::initialise(g.session_mut(), &model, 5).unwrap();
+        g.generate(&[3, 1, 4], 40, &Sampling { temperature: 0.0, top_k: 0, seed: 1 }, &mut |_| {}).unwrap()
+    };
+    assert_eq!(write(&Device::open("cpu", 2).unwrap()), write(device));
+}
+
+/// What is too large for the device is refused with the number, before anything runs.
+fn too_large_is_refused(device) {
+    if !device.describe().contains("llvmpipe") {
+        return;
+    }
+    let graph = read("main(%0 x: f32[40000,1000]) {\n  %1 = exp %0 : f32[40000,1000]\n  return y=%1\n}\n");
+    let e = Session::new(&graph, device.clone()).err().expect("160 MB do not fit a binding of 128 MiB");
+    assert!(e.contains("153 MiB") && e.contains("128 MiB"), "{e}");
+}
+
+fn a_device_without_a_type_is_refused(device) {
+    if holds(device, "bf16") {
+        return;
+    }
+    let graph = read("main(%0 x: f32[8]) {\n  %1 = cast[bf16] %0 : bf16[8]\n  return y=%1\n}\n");
+    let e = Session::new(&graph, device.clone()).err().expect("WebGPU's language has no bfloat16");
+    assert!(e.contains("no bf16") && e.contains("--device"), "{e}");
+}
 }
 
 /// A small GPT of awkward sizes, or a Llama, trained on this project's own text.
@@ -89,104 +216,10 @@ fn small_llama() -> Model {
     Model::Llama(llama)
 }
 
-/// Whole training steps, with dropout, clipping and AdamW: the loss, the norm and the moments after a few of them. A parameter moves by
-/// the learning rate times a quotient of moments, which magnifies the rounding of a gradient near 0; so parameters may differ by a part of
-/// what they moved.
-#[cfg(feature = "llvm")]
-#[test]
-fn training_steps_on_vulkan_are_the_processors() {
-    let Some(device) = DEVICE.as_ref() else { return };
-    let cpu = Device::open("cpu", 2).unwrap();
-    for model in [small_gpt(), small_llama()] {
-        let (mut here, mut there) = (trainer(&model, &cpu, 5), trainer(&model, device, 5));
-        for step in 0..3 {
-            let ((a, an), (b, bn)) = (here.one_step().unwrap(), there.one_step().unwrap());
-            assert!((a - b).abs() < 2e-6 * a && (an - bn).abs() < 2e-5 * an, "step {step}: {a} {b}, {an} {bn}");
-        }
-        let names: Vec<String> = here.session().params().map(|p| p.0.to_string()).collect();
-        for name in names {
-            let read = |t: &Trainer| -> Vec<f32> {
-                t.session().param(&name).unwrap().chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
-            };
-            let (a, b) = (read(&here), read(&there));
-            let scale = a.iter().fold(1e-30f32, |m, x| m.max(x.abs()));
-            let moved = if name.starts_with("adamw.") { 1e-4 * scale } else { 3e-4 };
-            let worst = a.iter().zip(&b).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
-            assert!(worst <= moved, "{name} differs by {worst}, its largest is {scale}");
-        }
-    }
-}
-
-/// Two hundred steps: rounding differs, and grows as training goes, but the curves stay together.
-#[cfg(feature = "llvm")]
-#[test]
-fn two_hundred_steps_on_vulkan_have_the_processors_curve() {
-    let Some(device) = DEVICE.as_ref() else { return };
-    let cpu = Device::open("cpu", 2).unwrap();
-    let (mut here, mut there) = (trainer(&small_gpt(), &cpu, 200), trainer(&small_gpt(), device, 200));
-    let (mut first, mut last, mut worst) = (0.0, 0.0, 0.0f64);
-    for step in 0..200 {
-        let (a, b) = (here.one_step().unwrap().0, there.one_step().unwrap().0);
-        worst = worst.max((a - b).abs());
-        if step == 0 {
-            first = b;
-        }
-        last = b;
-    }
-    assert!(worst < 0.02, "the curves part by {worst}");
-    assert!(last < first - 1.0, "it learns: from {first} to {last}");
-    let (a, b) = (here.evaluate(Some(4)).unwrap(), there.evaluate(Some(4)).unwrap());
-    assert!((a - b).abs() < 0.02, "held out: {a} and {b}");
-}
-
-/// The same input gives the same bytes, and a token at a time is as on the processor.
-#[test]
-fn runs_on_vulkan_repeat_to_the_bit() {
-    let Some(device) = DEVICE.as_ref() else { return };
-    let state = || {
-        let mut t = trainer(&small_llama(), device, 5);
-        for _ in 0..2 {
-            t.one_step().unwrap();
-        }
-        t.session().params().map(|(n, _)| t.session().param(n).unwrap().to_vec()).collect::<Vec<_>>()
-    };
-    assert!(state() == state(), "two runs differ");
-}
-
-#[cfg(feature = "llvm")]
-#[test]
-fn generation_on_vulkan_is_the_processors() {
-    let Some(device) = DEVICE.as_ref() else { return };
-    let model = llm::with_vocabulary(&small_llama(), &Tokenizer::of(Kind::Char, OWN_TEXT));
-    let write = |device: &Device| {
-        let mut g = Generator::new(&model, device.clone()).unwrap();
-        llm::initialise(g.session_mut(), &model, 5).unwrap();
-        g.generate(&[3, 1, 4], 40, &Sampling { temperature: 0.0, top_k: 0, seed: 1 }, &mut |_| {}).unwrap()
-    };
-    assert_eq!(write(&Device::open("cpu", 2).unwrap()), write(device));
-}
-
-/// What is too large for the device is refused with the number, before anything runs.
-#[test]
-fn too_large_is_refused() {
-    let Some(device) = DEVICE.as_ref() else { return };
-    let graph = read("main(%0 x: f32[40000,1000]) {\n  %1 = exp %0 : f32[40000,1000]\n  return y=%1\n}\n");
-    let e = Session::new(&graph, device.clone()).err().expect("160 MB do not fit a binding of 128 MiB");
-    assert!(e.contains("153 MiB") && e.contains("128 MiB"), "{e}");
-}
-
 #[test]
 fn devices_that_are_not_there() {
     for (name, says) in [("tpu", "there is no device tpu"), ("cpu:1", "there is no device"), ("wgpu:9", "there is no device")] {
         let e = Device::open(name, 1).err().expect("there is no such device");
         assert!(e.contains(says) && e.contains("cuda:N"), "{e}");
     }
-}
-
-#[test]
-fn a_device_without_a_type_is_refused() {
-    let Some(device) = DEVICE.as_ref() else { return };
-    let graph = read("main(%0 x: f32[8]) {\n  %1 = cast[bf16] %0 : bf16[8]\n  return y=%1\n}\n");
-    let e = Session::new(&graph, device.clone()).err().expect("WebGPU's language has no bfloat16");
-    assert!(e.contains("no bf16") && e.contains("--device"), "{e}");
 }
