@@ -10,7 +10,7 @@ use std::time::Instant;
 /// Measure speed and memory.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off\n  eggcorn bench generate gpt2 --steps 50"
+    after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off\n  eggcorn bench generate gpt2 --steps 50\n  eggcorn bench train gpt2 --device cuda --precision bf16 --batch 16 --seq 1024\n  eggcorn bench ops --device cuda --steps 20"
 )]
 pub struct Args {
     /// What to measure.
@@ -42,12 +42,15 @@ enum What {
     Train,
     /// One token after another, keys and values kept.
     Generate,
+    /// Kernels that memory bounds, against a copy; of no model.
+    Ops,
 }
 
 pub fn run(args: &Args) -> Result<()> {
     match args.what {
         What::Train => train(args),
         What::Generate => generate(args),
+        What::Ops => crate::bench_ops::run(&args.device.open()?, args.steps, args.json),
     }
 }
 

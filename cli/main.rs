@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, missing_docs)]
 
 mod bench;
+mod bench_ops;
 mod doctor;
 mod dump;
 mod explain;

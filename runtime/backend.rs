@@ -28,8 +28,8 @@ impl std::error::Error for Fault {}
 
 /// A compiled program in the memory of what runs it. Inputs and results pass through memory of the host.
 pub(crate) trait Backend: Send + Sync {
-    /// Runs every call once.
-    fn run(&mut self, program: &Program) -> Result<(), Fault>;
+    /// Runs every call once; `fetch` says whether results are wanted in the host's memory.
+    fn run(&mut self, program: &Program, fetch: bool) -> Result<(), Fault>;
     /// The same, looking at what each call wrote.
     fn run_checked(&mut self, program: &Program) -> Result<(), Fault>;
     /// An input's memory, to write.

@@ -81,7 +81,7 @@ impl Gpu {
         self.device.sync()
     }
 
-    fn step(&mut self, program: &Program) -> Result<(), String> {
+    fn step(&mut self, program: &Program, fetch: bool) -> Result<(), String> {
         self.prepare(program)?;
         self.upload()?;
         let entries = self.entries.as_deref().unwrap_or_default();
@@ -105,7 +105,7 @@ impl Gpu {
             Repeat::Recorded(recording) => self.device.replay(recording)?,
             Repeat::Refused => launch(&self.device),
         }
-        self.download()
+        if fetch { self.download() } else { self.device.sync() }
     }
 
     /// The first call that writes a value that is not finite.
@@ -132,8 +132,8 @@ impl Gpu {
 }
 
 impl Backend for Gpu {
-    fn run(&mut self, program: &Program) -> Result<(), Fault> {
-        self.step(program).map_err(Fault::Device)
+    fn run(&mut self, program: &Program, fetch: bool) -> Result<(), Fault> {
+        self.step(program, fetch).map_err(Fault::Device)
     }
 
     /// Reads back what each call wrote. Results of attention and scatter kernels are seen by the kernels that read them.

@@ -75,7 +75,7 @@ impl Host {
 }
 
 impl Backend for Host {
-    fn run(&mut self, _: &Program) -> Result<(), Fault> {
+    fn run(&mut self, _: &Program, _: bool) -> Result<(), Fault> {
         let (calls, scratch, barrier, threads) = (&self.calls, &self.scratch, &self.pool.barrier, self.pool.threads() as i64);
         let calls = Calls(calls);
         self.pool.run(&|t| {

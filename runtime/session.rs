@@ -52,7 +52,12 @@ impl Session {
 
     /// Runs the program once. On a processor this cannot fail.
     pub fn run(&mut self) -> Result<(), Fault> {
-        self.backend.run(&self.program)
+        self.backend.run(&self.program, true)
+    }
+
+    /// Runs the program once and leaves its results where they are: what a measurement of a device wants.
+    pub fn run_unread(&mut self) -> Result<(), Fault> {
+        self.backend.run(&self.program, false)
     }
 
     /// Runs the program once, slowly, and stops at the first kernel that writes a value that is not finite.
