@@ -3,6 +3,7 @@
 use crate::options::{DeviceArgs, ModelArgs, Sizes, mebibytes};
 use crate::say;
 use eggcorn::llm::{Config, DataConfig, Error, Generator, Precision, Result, TrainConfig, initialise, random, step_program};
+use eggcorn::models::Model;
 use eggcorn::passes::Opt;
 use eggcorn::runtime::{Device, Fault, Session};
 use std::time::Instant;
@@ -16,8 +17,12 @@ pub struct Args {
     /// What to measure.
     #[arg(value_enum)]
     what: What,
-    #[command(flatten)]
-    model: ModelArgs,
+    /// The model: gpt2 or llama.
+    #[arg(default_value = "gpt2")]
+    model: String,
+    /// Change a setting of the model, as in --set n_layer=2.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
     #[command(flatten)]
     sizes: Sizes,
     #[command(flatten)]
@@ -46,6 +51,12 @@ enum What {
     Ops,
 }
 
+impl Args {
+    fn model(&self) -> Result<Model> {
+        ModelArgs { model: self.model.clone(), set: self.set.clone() }.model()
+    }
+}
+
 pub fn run(args: &Args) -> Result<()> {
     match args.what {
         What::Train => train(args),
@@ -56,7 +67,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Tokens one at a time: bound by the bytes of the weights, so what is read a second is the figure.
 fn generate(args: &Args) -> Result<()> {
-    let model = args.model.model()?;
+    let model = args.model()?;
     let device = args.device.open()?;
     let on = device.describe();
     let mut generator = Generator::new(&model, device)?;
@@ -72,20 +83,20 @@ fn generate(args: &Args) -> Result<()> {
     let (median, fastest, slowest) = spread(&mut seconds);
     if args.json {
         let line = serde_json::json!({
-            "model": args.model.model, "device": on, "tokens_per_second": 1.0 / median, "bytes": bytes, "bytes_per_second": bytes as f64 / median,
+            "model": args.model, "device": on, "tokens_per_second": 1.0 / median, "bytes": bytes, "bytes_per_second": bytes as f64 / median,
             "seconds": {"median": median, "min": fastest, "max": slowest, "steps": args.steps},
         });
         say!("{line}");
         return Ok(());
     }
-    say!("{} a token at a time, {on}", args.model.model);
+    say!("{} a token at a time, {on}", args.model);
     say!("  token      {:.2} ms median of {}, {:.2} to {:.2}", 1e3 * median, args.steps, 1e3 * fastest, 1e3 * slowest);
     say!("  speed      {:.0} tokens/s; {} of weights, keys and values, {:.0} GB/s", 1.0 / median, mebibytes(bytes), bytes as f64 / median / 1e9);
     Ok(())
 }
 
 fn train(args: &Args) -> Result<()> {
-    let model = args.model.model()?;
+    let model = args.model()?;
     let (batch, seq) = args.sizes.of(&model)?;
     let config = Config {
         model: model.clone(),
@@ -126,7 +137,7 @@ fn train(args: &Args) -> Result<()> {
     let share = peak.map(|p| flops / median / p);
     if args.json {
         let line = serde_json::json!({
-            "model": args.model.model, "batch": batch, "seq": seq, "device": device.describe(), "opt": args.opt.to_string(),
+            "model": args.model, "batch": batch, "seq": seq, "device": device.describe(), "opt": args.opt.to_string(),
             "tokens_per_second": tokens / median, "seconds": {"median": median, "min": fastest, "max": slowest, "steps": args.steps},
             "gflops": flops / median / 1e9, "fma_peak_gflops": peak.map(|p| p / 1e9), "share_of_peak": share,
             "planned_bytes": planned, "added_bytes": added, "optimise_seconds": optimised.as_secs_f64(),
@@ -135,7 +146,7 @@ fn train(args: &Args) -> Result<()> {
         say!("{line}");
         return Ok(());
     }
-    say!("{} {batch} × {seq}, {}, --opt {}", args.model.model, device.describe(), args.opt);
+    say!("{} {batch} × {seq}, {}, --opt {}", args.model, device.describe(), args.opt);
     say!("  optimise   {:.3} s", optimised.as_secs_f64());
     say!(
         "  compile    {:.3} s, {} kernels, {} of them cached",

@@ -8,7 +8,6 @@ use eggcorn::runtime::Device;
 #[derive(clap::Args)]
 pub struct ModelArgs {
     /// The model: gpt2 or llama.
-    #[arg(default_value = "gpt2")]
     pub model: String,
     /// Change a setting of the model, as in --set n_layer=2.
     #[arg(long, value_name = "KEY=VALUE")]

@@ -1,7 +1,7 @@
 //! Runs a kernel as it will be printed, on the host, slowly: what printers are checked against.
 
 use crate::kernel::{Buf, Elem, Expr, Fragment, Ix, Kernel, PLANE, Stmt};
-use ir::{Bin, Red, Un};
+use ir::{Bin, Red};
 
 /// A buffer of an interpreted kernel: one number an element, whatever its type.
 pub type Memory = Vec<f64>;
@@ -357,7 +357,7 @@ impl<'a> Machine<'a> {
             Expr::Splat(x, n) => vec![self.expr(x)[0]; *n as usize],
             Expr::Index(i) => vec![self.ix(i) as f64],
             Expr::Ramp { base, step, lanes } => (0..i64::from(*lanes)).map(|i| (self.ix(base) + i * step) as f64).collect(),
-            Expr::Un(u, x) => self.expr(x).into_iter().map(|x| unary(*u, x as f32)).collect(),
+            Expr::Un(u, x) => self.expr(x).into_iter().map(|x| f64::from(ir::unary(*u, x) as f32)).collect(),
             Expr::Bin(b, x, y) => {
                 let elem = self.elem(x);
                 let (x, y) = (self.expr(x), self.expr(y));
@@ -420,51 +420,15 @@ fn halve(red: Red, mut x: Vec<f64>) -> f64 {
     x[0]
 }
 
-fn unary(un: Un, x: f32) -> f64 {
-    f64::from(match un {
-        Un::Exp => x.exp(),
-        Un::Log => x.ln(),
-        Un::Neg => -x,
-        Un::Sqrt => x.sqrt(),
-        Un::Rsqrt => 1.0 / x.sqrt(),
-        Un::Recip => 1.0 / x,
-        Un::Tanh => x.tanh(),
-        Un::Sin => x.sin(),
-        Un::Cos => x.cos(),
-        Un::Abs => x.abs(),
-    })
-}
-
+/// As evaluation means it, rounded as a kernel rounds; whole numbers wrap at 32 bits.
 fn binary(bin: Bin, elem: Elem, x: f64, y: f64) -> f64 {
-    let truth = |p: bool| f64::from(u8::from(p));
-    let float = |f: fn(f32, f32) -> f32| f64::from(f(x as f32, y as f32));
     let whole = |n: i64| if elem == Elem::U32 { f64::from(n as u32) } else { f64::from(n as i32) };
     match (bin, elem) {
-        (Bin::Lt, _) => truth(x < y),
-        (Bin::Le, _) => truth(x <= y),
-        (Bin::Eq, _) => truth(x == y),
-        (Bin::Maximum, _) => {
-            if x > y {
-                x
-            } else {
-                y
-            }
-        }
-        (Bin::Minimum, _) => {
-            if x < y {
-                x
-            } else {
-                y
-            }
-        }
-        (Bin::Add, Elem::F32) => float(|x, y| x + y),
-        (Bin::Sub, Elem::F32) => float(|x, y| x - y),
-        (Bin::Mul, Elem::F32) => float(|x, y| x * y),
-        (Bin::Div, _) => float(|x, y| x / y),
-        (Bin::Pow, _) => float(f32::powf),
-        (Bin::Add, _) => whole((x as i64).wrapping_add(y as i64)),
-        (Bin::Sub, _) => whole((x as i64).wrapping_sub(y as i64)),
-        (Bin::Mul, _) => whole((x as i64).wrapping_mul(y as i64)),
+        (Bin::Add, Elem::I32 | Elem::U32) => whole((x as i64).wrapping_add(y as i64)),
+        (Bin::Sub, Elem::I32 | Elem::U32) => whole((x as i64).wrapping_sub(y as i64)),
+        (Bin::Mul, Elem::I32 | Elem::U32) => whole((x as i64).wrapping_mul(y as i64)),
+        (Bin::Maximum | Bin::Minimum, _) => ir::binary(bin, x, y),
+        _ => f64::from(ir::binary(bin, x, y) as f32),
     }
 }
 

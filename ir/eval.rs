@@ -209,7 +209,8 @@ fn mix(mut x: u32) -> u32 {
     x ^ (x >> 16)
 }
 
-fn unary(un: Un, x: f64) -> f64 {
+/// An elementwise function of one number.
+pub fn unary(un: Un, x: f64) -> f64 {
     match un {
         Un::Exp => x.exp(),
         Un::Log => x.ln(),
@@ -224,7 +225,8 @@ fn unary(un: Un, x: f64) -> f64 {
     }
 }
 
-fn binary(bin: Bin, x: f64, y: f64) -> f64 {
+/// An elementwise function of two numbers; truth is 1.
+pub fn binary(bin: Bin, x: f64, y: f64) -> f64 {
     let truth = |p: bool| f64::from(u8::from(p));
     match bin {
         Bin::Add => x + y,

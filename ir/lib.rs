@@ -22,7 +22,7 @@ mod verify;
 
 pub use builder::{Builder, ModelError, ModelErrors, Scope, Shape, Tensor};
 pub use define::definition;
-pub use eval::{Env, Value, eval, eval_func, eval_op, random_bits};
+pub use eval::{Env, Value, binary, eval, eval_func, eval_op, random_bits, unary};
 pub use graph::{Func, Graph, Loc, Node, NodeId, stack};
 pub use infer::{attention_sizes, axis, broadcast, call, infer};
 pub use op::{Adam, Attn, Axes, Bin, Class, Ein, Labels, Loop, Name, Op, Red, Row, Spec, Un, num};

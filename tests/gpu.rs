@@ -62,6 +62,10 @@ pub fn programs() -> Vec<(String, String)> {
         add("cols", format!("main(%0 x: f32[{r},{c}]) {{\n  %1 = sum[-2] %0 : f32[1,{c}]\n  return y=%1\n}}\n"));
     }
     add("middle", "main(%0 x: f32[3,37,9,20]) {\n  %1 = sum[-3] %0 : f32[3,1,9,20]\n  return y=%1\n}\n".into());
+    add(
+        "nothing",
+        "main(%0 x: f32[3,0,5,2]) {\n  %1 = sum[-1,-2,-3] %0 : f32[3,1,1,1]\n  %2 = max[-2] %0 : f32[3,0,1,2]\n  return y=%1, m=%2\n}\n".into(),
+    );
     add("flip", "main(%0 x: f32[70,36]) {\n  %1 = transpose[1,0] %0 : f32[36,70]\n  %2 = exp %1 : f32[36,70]\n  return y=%2\n}\n".into());
     for [m, n, k] in [[13, 33, 70], [64, 64, 16], [130, 132, 20], [3, 40, 64], [1, 1030, 24], [70, 9, 31], [5, 6, 1], [300, 260, 9]] {
         for (a, b, o) in [("mk", "kn", "mn"), ("mk", "nk", "mn"), ("km", "kn", "mn"), ("km", "nk", "nm"), ("bmk", "bkn", "bmn"), ("mkb", "kbn", "mn")]

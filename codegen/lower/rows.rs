@@ -53,8 +53,10 @@ pub(crate) fn split_index(w: &mut Writer, position: Ix, dims: &[usize]) -> Vec<I
         if d == 0 {
             out[0] = rest.clone();
         } else {
-            out[d] = w.name("i", rest.clone().rem(*n));
-            rest = w.name("i", rest.div(*n));
+            // where there is nothing, nothing is split, but the text must be one
+            let n = (*n).max(1);
+            out[d] = w.name("i", rest.clone().rem(n));
+            rest = w.name("i", rest.div(n));
         }
     }
     out
