@@ -160,6 +160,28 @@ fn templates_as_text() {
     }
 }
 
+/// The kernels for tensor cores, as CUDA alone has them.
+#[cfg(feature = "cuda")]
+#[test]
+fn tensor_cores_as_text() {
+    let contract = "main(%0 x: f32[32,32], %1 w: f32[32,32], %2 b: f32[32]) {\n  %3 = cast[bf16] %0 : bf16[32,32]\n  %4 = cast[bf16] %1 : bf16[32,32]\n  %5 = contract[ac,cb->ab] %3, %4 : f32[32,32]\n  %6 = add %5, %2 : f32[32,32]\n  return y=%6\n}\n";
+    let attention = "main(%0 q: f32[1,16,1,16]) {\n  %1 = cast[bf16] %0 : bf16[1,16,1,16]\n  %2 = attention[acbe,adbe,adbf->acbf|4|causal] %1, %1, %1, 0.25 : (bf16[1,16,1,16],f32[1,1,16])\n  %3 = get[0] %2 : bf16[1,16,1,16]\n  %4 = cast[f32] %3 : f32[1,16,1,16]\n  return y=%4\n}\n";
+    for (name, text, target) in [("tensor_contract", contract, TENSOR[2]), ("tensor_attention", attention, TENSOR[0])] {
+        let graph = read(text);
+        let program = Program::new(&graph, &target);
+        let at = program.kernels.iter().position(|k| k.name.contains("_tensor")).expect("a kernel is on tensor cores");
+        let cuda = sources(&graph, &target, Dialect::Cuda)[at].1.text().unwrap();
+        if crate::nvrtc::present() {
+            crate::nvrtc::compile(&cuda, "sm_80").unwrap_or_else(|e| panic!("{name}: {e}\n{cuda}"));
+        }
+        let (spec, kernel) = (&program.specs[at], &program.kernels[at]);
+        insta::assert_snapshot!(
+            format!("gpu.{name}"),
+            format!("----- IR\n{graph}\n----- spec\n{spec}\n----- kernel\n{kernel}\n----- CUDA\n{cuda}\n")
+        );
+    }
+}
+
 /// No kernel is given one place as two operands of which it writes one: compilers take it that operands do not overlap.
 #[test]
 fn operands_do_not_overlap() {
