@@ -47,6 +47,8 @@ impl Gpu {
         let output = |(i, o): (usize, &(String, ir::Type))| program.output_state(i).is_none().then(|| pair(&o.1)).transpose();
         let outputs = program.outputs.iter().enumerate().map(output).collect::<Result<Vec<_>, _>>()?;
         let arena = device.empty(program.arena_bytes())?;
+        // what the driver refused comes to light here, before the first step
+        device.sync()?;
         Ok(Gpu { device, calls: program.calls(), entries: None, repeat: Repeat::First, offsets, inputs, params, outputs, arena })
     }
 

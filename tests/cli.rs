@@ -243,3 +243,27 @@ fn bench_and_doctor() {
         assert!(works(&[command, "--help"]).contains("Usage"), "{command}");
     }
 }
+
+/// Every command that runs programs does so on a device, and a device that is not there is an error that says what to do.
+#[cfg(feature = "wgpu")]
+#[test]
+fn commands_on_a_device() {
+    if let Err(e) = runtime::Device::open("wgpu:software", 1) {
+        return crate::common::required("vulkan", &e);
+    }
+    let dir = Directory::new("device");
+    let run = dir.path("run");
+    let small = ["n_layer=1", "n_embd=16", "n_head=2", "train.steps=3", "train.batch=2", "train.context=8"];
+    let sets: Vec<&str> = small.iter().flat_map(|s| ["--set", s]).collect();
+    let on = ["--device", "wgpu:software"];
+    works(&[&["train", "self", "--out", &run][..], &on, &sets].concat());
+    // saved on a device, read on the processor, and the other way round
+    let there = works(&[&["generate", &run, "--max-tokens", "20", "--temperature", "0"][..], &on].concat());
+    assert_eq!(there, works(&["generate", &run, "--max-tokens", "20", "--temperature", "0"]));
+    let tiny: Vec<&str> = ["n_layer=1", "n_embd=16", "n_head=2", "vocab_size=50", "n_positions=16"].iter().flat_map(|s| ["--set", s]).collect();
+    assert!(works(&[&["bench", "train", "gpt2", "--seq", "16", "--steps", "1"][..], &on, &tiny].concat()).contains("tokens/s"));
+    assert!(works(&[&["bench", "generate", "gpt2", "--steps", "1"][..], &on, &tiny].concat()).contains("tokens/s"));
+    let missing = if cfg!(feature = "cuda") { "--device cpu" } else { "--features cuda" };
+    fails(&["bench", "train", "gpt2", "--device", "cuda:77"], &["cuda:77", missing]);
+    fails(&["generate", &run, "--device", "tpu"], &["tpu", "wgpu:software"]);
+}

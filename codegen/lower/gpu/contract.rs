@@ -339,25 +339,24 @@ impl<'a> Product<'a> {
                         guard(w, column.clone(), self.n, n_exact, |w| {
                             let product = Writer::get(acc, i * self.tile.wide + j);
                             let product = if lanes == 1 { product.lane(lane as u32, LANES as u32) } else { product };
-                            self.store(w, product, lanes, outer, &own, column);
+                            store(w, (spec, &self.kinds), product, lanes, outer, &own, column);
                         });
                     }
                 }
             });
         }
     }
+}
 
-    fn store(&self, w: &mut Writer, product: Expr, lanes: usize, outer: &[Ix], own: &[Ix], column: Ix) {
-        let spec = self.spec;
-        let columns = split_index(w, column, &spec.dims[self.kinds.columns.clone()]);
-        let sums = vec![Ix::Const(0); self.kinds.sums.len()];
-        let index: Vec<Ix> = [outer, own, &sums, &columns].concat();
-        let point = Point { index, lanes: lanes as u32, valid: None };
-        let constant = per_row(&spec.dag, spec.dims.len().saturating_sub(1));
-        let wanted: Vec<usize> = spec.stores.iter().map(|s| s.step).collect();
-        let values = Values::new(&spec.dag, &constant);
-        for (store, value) in spec.stores.iter().zip(values.at(w, &wanted, &point, Some(product))) {
-            w.store(Buf::Arg(store.access.arg), access_at(&store.access, &point.index), value, None);
-        }
+/// Computes the epilogue at a place of the result, from `column` on, and stores it. `outer` and `own` are the indices of loops and rows.
+pub(super) fn store(w: &mut Writer, (spec, kinds): (&Spec, &Kinds), product: Expr, lanes: usize, outer: &[Ix], own: &[Ix], column: Ix) {
+    let columns = split_index(w, column, &spec.dims[kinds.columns.clone()]);
+    let sums = vec![Ix::Const(0); kinds.sums.len()];
+    let point = Point { index: [outer, own, &sums, &columns].concat(), lanes: lanes as u32, valid: None };
+    let constant = per_row(&spec.dag, spec.dims.len().saturating_sub(1));
+    let wanted: Vec<usize> = spec.stores.iter().map(|s| s.step).collect();
+    let values = Values::new(&spec.dag, &constant);
+    for (store, value) in spec.stores.iter().zip(values.at(w, &wanted, &point, Some(product))) {
+        w.store(Buf::Arg(store.access.arg), access_at(&store.access, &point.index), value, None);
     }
 }

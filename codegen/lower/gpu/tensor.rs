@@ -4,9 +4,9 @@
 //! An operand lies along its sums or along its outer dim, and that decides the shape of its tile and whether its matrices are
 //! transposed when they are taken: every layout is one generator.
 
-use super::super::point::{Point, Values, access_at, per_row, vectorisable};
+use super::super::point::{access_at, vectorisable};
 use super::super::rows::split_index;
-use super::contract::Kinds;
+use super::contract::{Kinds, store};
 use super::matrices::{CHUNK, Lanes, Side, chunk_at};
 use super::rows::guard;
 use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, LocalId, PLANE, Stmt, Writer};
@@ -257,24 +257,11 @@ impl<'a> Product<'a> {
                         guard(w, column.clone(), self.n, n_exact, |w| {
                             let at = (2 * (i % 2) + lane) as u32;
                             let product = if pairs { Expr::Pair(Box::new(four()), at) } else { four().lane(at, 4) };
-                            self.store(w, product, lanes, outer, &own, column);
+                            store(w, (spec, self.kinds), product, lanes, outer, &own, column);
                         });
                     }
                 }
             });
-        }
-    }
-
-    fn store(&self, w: &mut Writer, product: Expr, lanes: usize, outer: &[Ix], own: &[Ix], column: Ix) {
-        let spec = self.spec;
-        let columns = split_index(w, column, &spec.dims[self.kinds.columns.clone()]);
-        let sums = vec![Ix::Const(0); self.kinds.sums.len()];
-        let point = Point { index: [outer, own, &sums, &columns].concat(), lanes: lanes as u32, valid: None };
-        let constant = per_row(&spec.dag, spec.dims.len() - 1);
-        let wanted: Vec<usize> = spec.stores.iter().map(|s| s.step).collect();
-        let values = Values::new(&spec.dag, &constant);
-        for (store, value) in spec.stores.iter().zip(values.at(w, &wanted, &point, Some(product))) {
-            w.store(Buf::Arg(store.access.arg), access_at(&store.access, &point.index), value, None);
         }
     }
 }
