@@ -106,8 +106,8 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// Graphics processors for dumps: kernels are the same on every machine.
-const GPU: Gpu = Gpu { processors: 64, shared: 32 << 10, tensor: false };
-const NVIDIA: Gpu = Gpu { processors: 132, shared: 227 << 10, tensor: true };
+const GPU: Gpu = Gpu { processors: 64, shared: 32 << 10, tensor: false, hopper: false };
+const NVIDIA: Gpu = Gpu { processors: 132, shared: 227 << 10, tensor: true, hopper: true };
 
 /// What kernels are lowered for, where this build can.
 fn target(printed: Printed) -> Result<Target> {

@@ -1,6 +1,6 @@
 //! Runs a kernel as it will be printed, on the host, slowly: what printers are checked against.
 
-use crate::kernel::{Buf, Elem, Expr, Fragment, Ix, Kernel, PLANE, Stmt};
+use crate::kernel::{Buf, Elem, Expr, Fragment, GROUP, GROUP_DEPTH, GROUP_ROWS, Ix, Kernel, LocalId, PLANE, Stmt};
 use ir::{Bin, Red};
 
 /// A buffer of an interpreted kernel: one number an element, whatever its type.
@@ -154,6 +154,14 @@ impl<'a> Machine<'a> {
             Stmt::Wait(n) => self.each(who, |m| m.land(*n)),
             Stmt::LoadMatrix { to, src, row, transposed } => self.planes(who, |m, plane| m.load_matrix(plane, *to, *src, row, *transposed)),
             Stmt::Mma { acc, a, b, half } => self.planes(who, |m, plane| m.mma(plane, *acc, *a, *b, *half as usize)),
+            Stmt::GroupMma { acc, a, b, columns } => {
+                for group in who.chunks(GROUP) {
+                    let whole = group.len() == GROUP && group[0].is_multiple_of(GROUP) && group[GROUP - 1] == group[0] + GROUP - 1;
+                    assert!(whole, "{}: a group's product without all of its threads", self.kernel.name);
+                    self.group_mma(group[0], *acc, a, b, *columns);
+                }
+            }
+            Stmt::Fence => {}
             Stmt::Pack { to, from } => self.each(who, |m| {
                 let elem = m.kernel.locals[to.0.0 as usize].elem.dtype();
                 let locals = &mut m.threads[m.now].locals;
@@ -265,6 +273,25 @@ impl<'a> Machine<'a> {
                 let (row, col) = (l / 4 + 8 * (i / 2), 2 * (l % 4) + i % 2);
                 let sum: f64 = (0..16).map(|k| left[row][k] * right[k][col]).sum();
                 let x = &mut self.threads[first + l].locals[acc.0.0 as usize][acc.1][i];
+                *x = f64::from((*x + sum) as f32);
+            }
+        }
+    }
+
+    fn group_mma(&mut self, first: usize, acc: LocalId, a: &(Buf, Ix), b: &(Buf, Ix), columns: usize) {
+        let matrix = |m: &mut Self, (buf, at): &(Buf, Ix), rows: usize| -> Vec<Vec<f64>> {
+            m.now = first;
+            let at = m.ix(at);
+            let cell = |r: usize, k: usize| at + (r * GROUP_DEPTH + ((k / 8) ^ (r % 8)) * 8 + k % 8) as i64;
+            (0..rows).map(|r| (0..GROUP_DEPTH).map(|k| *m.cell(*buf, cell(r, k), false)).collect()).collect()
+        };
+        let (left, right) = (matrix(self, a, GROUP_ROWS), matrix(self, b, columns));
+        for t in 0..GROUP {
+            let (w, l) = (t / PLANE, t % PLANE);
+            for i in 0..columns / 2 {
+                let (row, col) = (16 * w + l / 4 + 8 * (i / 2 % 2), i / 4 * 8 + 2 * (l % 4) + i % 2);
+                let sum: f64 = left[row].iter().zip(&right[col]).map(|(x, y)| x * y).sum();
+                let x = &mut self.threads[first + t].locals[acc.0 as usize][0][i];
                 *x = f64::from((*x + sum) as f32);
             }
         }

@@ -368,6 +368,12 @@ pub enum Stmt {
     /// acc += a b over a plane, 16 × 8 += 16 × 16 · 16 × 8; b is the first or second half of a fragment.
     #[allow(missing_docs)]
     Mma { acc: Fragment, a: Fragment, b: Fragment, half: u32 },
+    /// acc += a bᵀ over a group of four planes, 64 × `columns` += 64 × 64 · 64 × `columns`, the operands rows of eight swizzled chunks in
+    /// shared memory. Plane w of the group has rows 16 w to 16 w + 15: of every eight columns what `Mma`'s sums are.
+    #[allow(missing_docs)]
+    GroupMma { acc: LocalId, a: (Buf, Ix), b: (Buf, Ix), columns: usize },
+    /// Makes what was copied to shared memory visible to `GroupMma`.
+    Fence,
     /// Two tiles of sums side by side become a left operand, rounded to its type: what a thread has of both is what it needs.
     #[allow(missing_docs)]
     Pack { to: Fragment, from: [Fragment; 2] },
@@ -384,6 +390,12 @@ pub type Fragment = (LocalId, usize);
 
 /// Threads of a plane.
 pub const PLANE: usize = 32;
+/// Threads of a group of planes that multiplies together, and its rows; how deep its product is at once.
+pub const GROUP: usize = 128;
+#[allow(missing_docs)]
+pub const GROUP_ROWS: usize = 64;
+#[allow(missing_docs)]
+pub const GROUP_DEPTH: usize = 64;
 
 /// A local array.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -769,6 +781,11 @@ impl Kernel {
             Stmt::Exchange { to, from, bits } => {
                 writeln!(f, "{pad}{} = {} of thread ^ {bits}", self.fragment(&(*to, 0)), self.fragment(&(*from, 0)))
             }
+            Stmt::GroupMma { acc, a, b, columns } => {
+                let place = |(buf, at): &(Buf, Ix)| self.place(buf, at, 1, &None);
+                writeln!(f, "{pad}{} += {} {}; {columns} columns", self.fragment(&(*acc, 0)), place(a), place(b))
+            }
+            Stmt::Fence => writeln!(f, "{pad}fence"),
             Stmt::Mma { acc, a, b, half } => writeln!(f, "{pad}{} += {} {}/{half}", self.fragment(acc), self.fragment(a), self.fragment(b)),
             Stmt::Transpose { src, at, src_row, dst, to, dst_row } => {
                 writeln!(f, "{pad}transpose {} rows {src_row} to {} rows {dst_row}", self.place(src, at, 1, &None), self.place(dst, to, 1, &None))

@@ -7,8 +7,11 @@ use codegen::{Gpu, Target};
 use ir::{Graph, Value, eval};
 
 const fn gpu(processors: usize, kibibytes: usize, tensor: bool) -> Target {
-    Target::Gpu(Gpu { processors, shared: kibibytes << 10, tensor })
+    Target::Gpu(Gpu { processors, shared: kibibytes << 10, tensor, hopper: false })
 }
+
+/// Groups of planes multiply, where operands let them.
+pub const HOPPER: Target = Target::Gpu(Gpu { processors: 1, shared: 227 << 10, tensor: true, hopper: true });
 
 /// One processor gets the largest tiles, a hundred the smallest.
 pub const TARGETS: [Target; 2] = [gpu(1, 16, false), gpu(100, 16, false)];
@@ -177,6 +180,27 @@ fn products_on_tensor_cores_interpreted_are_as_evaluated() {
             let d = error(&have[0], want);
             assert!(d < tolerance(&text), "for {target:?}: {d}\n{text}");
         }
+    }
+}
+
+/// Products whose operands both lie along their sums.
+pub fn grouped_programs() -> Vec<String> {
+    let sizes = [[128, 128, 64], [130, 200, 136], [200, 136, 72], [256, 131, 8]];
+    let mut out: Vec<String> = sizes.into_iter().map(|s| product("mk", "nk", "mn", s, "bf16")).collect();
+    out.push(product("bmk", "bnk", "bmn", [72, 130, 64], "f16"));
+    out
+}
+
+#[test]
+fn products_of_groups_interpreted_are_as_evaluated() {
+    for (i, text) in grouped_programs().into_iter().enumerate() {
+        let graph = read(&text);
+        let env = environment(&graph, i as u32, 3);
+        let mut products = 0;
+        let have = interpreted(&graph, &env, &HOPPER, &mut |k| products += usize::from(k.name.contains("_hopper")));
+        assert_eq!(products, 1, "the product is a group's\n{text}");
+        let d = error(&have[0], &eval(&graph, &env).unwrap()["y"]);
+        assert!(d < tolerance(&text), "{d}\n{text}");
     }
 }
 

@@ -61,6 +61,8 @@ fn split(text: &str) -> Vec<&str> {
 struct Parser {
     registers: HashMap<String, usize>,
     symbols: Vec<String>,
+    /// Registers that inline text declares.
+    inline: Vec<String>,
 }
 
 impl Parser {
@@ -84,7 +86,7 @@ impl Parser {
         if let Some(name) = SPECIAL.iter().find(|s| **s == text) {
             return Operand::Special(name);
         }
-        if text.starts_with('%') {
+        if text.starts_with('%') || self.inline.iter().any(|r| r == text) {
             return Operand::Register(self.register(text));
         }
         let hexadecimal =
@@ -117,6 +119,22 @@ impl Parser {
     }
 }
 
+/// Where a block ends that has begun: inline text may have blocks of its own.
+fn end_of_block(text: &str) -> usize {
+    let mut depth = 1;
+    for (i, c) in text.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return i;
+        }
+    }
+    text.len()
+}
+
 impl Program {
     /// The one kernel of a text.
     pub fn parse(ptx: &str) -> Program {
@@ -124,9 +142,11 @@ impl Program {
         let (mut code, mut labels, mut shared) = (vec![], HashMap::new(), 0);
         let (head, body) = ptx.split_once(".visible .entry").expect("a text has a kernel");
         let body = body.split_once("\n{").expect("a kernel has a body").1;
-        let body = body.split_once("\n}").map_or(body, |(b, _)| b);
+        let body = &body[..end_of_block(body)];
         for line in head.lines().chain(body.lines()).map(|l| l.split("//").next().unwrap_or("").trim()) {
-            if line.contains(".shared") && line.contains(".b8") {
+            if let Some(names) = line.strip_prefix(".reg .b64 ").filter(|n| !n.trim().starts_with('%')) {
+                p.inline.extend(names.trim_end_matches(';').split(',').map(|n| n.trim().to_string()));
+            } else if line.contains(".shared") && line.contains(".b8") {
                 let (name, size) =
                     line.rsplit_once(' ').map_or(line, |(_, n)| n).trim_end_matches(';').split_once('[').expect("shared memory is an array");
                 p.symbols.push(name.into());
@@ -341,7 +361,8 @@ impl Cube<'_, '_> {
             }
             "ldmatrix" => self.load_matrix(i, on),
             "mma" => self.mma(i, on, parts.contains(&"bf16")),
-            "bar" | "membar" | "fence" => {}
+            "wgmma" if i.op.contains("mma_async") => self.group_mma(i, on, parts.contains(&"bf16")),
+            "bar" | "membar" | "fence" | "wgmma" => {}
             _ => {
                 for t in on {
                     let x = self.alu(*t, &i.op, &parts, &i.args);
@@ -437,6 +458,34 @@ impl Cube<'_, '_> {
                 let sum: f32 = (0..16).map(|k| left[row][k] * right[k][col]).sum();
                 let x = bits(float(self.read(on[l], from)) + sum);
                 self.write(on[l], to, x);
+            }
+        }
+    }
+
+    /// A plane's part of a group's product: both matrices from shared memory, as descriptors say, contiguous along the sums and swizzled
+    /// by 128 bytes.
+    fn group_mma(&mut self, i: &Instruction, on: &[usize], bf16: bool) {
+        assert_eq!(on.len(), PLANE, "a plane multiplies together");
+        let Operand::Vector(d) = &i.args[0] else { panic!("sums are in registers") };
+        let element = |cube: &mut Self, descriptor: u64, row: usize, k: usize| {
+            assert_eq!(descriptor >> 62, 1, "the swizzle is of 128 bytes");
+            let (start, rows) = ((descriptor & 0x3FFF) << 4, ((descriptor >> 32) & 0x3FFF) << 4);
+            let at = start + (row as u64 / 8) * rows + (row as u64 % 8) * 128 + 2 * k as u64;
+            let at = at ^ (((at >> 7) & 7) << 4);
+            let b = cube.bytes(true, at, 2);
+            let bits = u16::from_le_bytes([b[0], b[1]]);
+            if bf16 { half::bf16::from_bits(bits).to_f32() } else { half::f16::from_bits(bits).to_f32() }
+        };
+        let [a, b] = [1, 2].map(|n| self.read(on[0], &i.args[n]));
+        let first = 16 * (on[0] / PLANE % 4);
+        let left: Vec<Vec<f32>> = (0..16).map(|r| (0..16).map(|k| element(self, a, first + r, k)).collect()).collect();
+        let right: Vec<Vec<f32>> = (0..d.len() / 4 * 8).map(|c| (0..16).map(|k| element(self, b, c, k)).collect()).collect();
+        for l in 0..PLANE {
+            for (n, register) in d.iter().enumerate() {
+                let (row, col) = (l / 4 + 8 * (n / 2 % 2), n / 4 * 8 + 2 * (l % 4) + n % 2);
+                let sum: f32 = left[row].iter().zip(&right[col]).map(|(x, y)| x * y).sum();
+                let x = bits(float(self.read(on[l], register)) + sum);
+                self.write(on[l], register, x);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What each toolchain says of every kernel's text: naga of WGSL, NVRTC of CUDA C++. Only what they accept is kept as a snapshot.
 
-use crate::gpu::{TARGETS, TENSOR, programs, read, tensor_attention, tensor_programs};
+use crate::gpu::{HOPPER, TARGETS, TENSOR, grouped_programs, programs, read, tensor_attention, tensor_programs};
 use codegen::gpu::{BINDING, Dialect, Source};
 use codegen::{Gpu, Program, Target};
 use ir::Graph;
@@ -81,7 +81,7 @@ fn naga_accepts_every_kernel() {
 #[cfg(feature = "cuda")]
 #[test]
 fn nvrtc_accepts_every_kernel() {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
     if !crate::nvrtc::present() {
         return;
     }
@@ -97,15 +97,16 @@ fn nvrtc_accepts_every_kernel() {
         .into_iter()
         .chain(tensor_attention())
         .flat_map(|t| TENSOR.iter().flat_map(move |g| sources(&read(&t), g, Dialect::Cuda)).collect::<Vec<_>>());
+    let grouped = grouped_programs().into_iter().flat_map(|t| sources(&read(&t), &HOPPER, Dialect::Cuda));
     let texts: BTreeMap<String, String> =
-        steps.chain(templates).chain(products).map(|(name, s)| (s.text().unwrap_or_else(|e| panic!("{name}: {e}")), name)).collect();
+        steps.chain(templates).chain(products).chain(grouped).map(|(name, s)| (s.text().unwrap_or_else(|e| panic!("{name}: {e}")), name)).collect();
     let texts: Vec<(&String, &String)> = texts.iter().collect();
     std::thread::scope(|s| {
         for half in 0..2 {
             let texts = &texts;
             s.spawn(move || {
                 for (text, name) in texts.iter().skip(half).step_by(2) {
-                    for architecture in ["sm_80", "sm_90a"] {
+                    for architecture in BTreeSet::from([architecture(text), "sm_90a"]) {
                         let made = crate::nvrtc::compile(text, architecture).unwrap_or_else(|e| panic!("{name} for {architecture}: {e}\n{text}"));
                         assert!(made.cubin.len() > 1000 && made.ptx.contains(".entry"), "{name}: machine code");
                     }
@@ -116,7 +117,7 @@ fn nvrtc_accepts_every_kernel() {
     assert!(crate::nvrtc::compile("__global__ void f() { x = 1; }", "sm_90a").is_err(), "a text that is wrong is refused");
 }
 
-const SNAPSHOT: Target = Target::Gpu(Gpu { processors: 100, shared: 16 << 10, tensor: false });
+const SNAPSHOT: Target = Target::Gpu(Gpu { processors: 100, shared: 16 << 10, tensor: false, hopper: false });
 
 /// Graph, spec, kernel and both texts of each template in one file.
 #[cfg(all(feature = "wgpu", feature = "cuda"))]
@@ -203,6 +204,12 @@ fn operands_do_not_overlap() {
     }
 }
 
+/// The oldest architecture that has what a text asks for.
+#[cfg(feature = "cuda")]
+fn architecture(text: &str) -> &'static str {
+    if text.contains("wgmma") { "sm_90a" } else { "sm_80" }
+}
+
 /// Runs a program by the PTX of each of its kernels, after `edit` has had its way with it.
 #[cfg(feature = "cuda")]
 fn by_ptx(graph: &Graph, env: &ir::Env, target: &Target, how: (Landing, bool), edit: &mut dyn FnMut(String) -> String) -> Vec<ir::Value> {
@@ -211,7 +218,7 @@ fn by_ptx(graph: &Graph, env: &ir::Env, target: &Target, how: (Landing, bool), e
             return;
         }
         let text = Source::new(kernel, &vec![false; kernel.params.len()], Dialect::Cuda).text().unwrap();
-        let made = crate::nvrtc::compile(&text, "sm_80").unwrap_or_else(|e| panic!("{e}\n{text}"));
+        let made = crate::nvrtc::compile(&text, architecture(&text)).unwrap_or_else(|e| panic!("{e}\n{text}"));
         let program = ptx::Program::parse(&edit(made.ptx));
         let shared = kernel.shared_bytes().next_multiple_of(16) + 16 * kernel.shared.len();
         let launch = &mut Launch { buffers, grid: (kernel.units, 1), threads: kernel.cube.unwrap(), shared, landing: how.0, reverse: how.1 };
@@ -230,7 +237,8 @@ fn kernels_as_nvrtc_compiles_them_are_as_evaluated() {
     let products = tensor_programs().into_iter().enumerate().map(|(i, t)| (t, TENSOR[i % TENSOR.len()]));
     let others = programs().into_iter().step_by(3).map(|(_, t)| (t, TARGETS[1]));
     let attention = tensor_attention().into_iter().map(|t| (t, TENSOR[0]));
-    for (i, (text, target)) in products.chain(attention).chain(others).enumerate() {
+    let grouped = grouped_programs().into_iter().map(|t| (t, HOPPER));
+    for (i, (text, target)) in products.chain(grouped).chain(attention).chain(others).enumerate() {
         let graph = read(&text);
         let env = crate::common::environment(&graph, i as u32, 3);
         let want = ir::eval(&graph, &env).unwrap();

@@ -10,6 +10,7 @@ use cubecl::ir::{AddressSpace, Builtin, ConstantValue, ElemType, FloatKind, IntK
 pub const F32: ElemType = ElemType::Float(FloatKind::F32);
 pub const I32: ElemType = ElemType::Int(IntKind::I32);
 pub const U32: ElemType = ElemType::UInt(UIntKind::U32);
+pub const U64: ElemType = ElemType::UInt(UIntKind::U64);
 
 /// A block being written.
 pub struct Block<'a> {
@@ -120,8 +121,8 @@ impl Block<'_> {
     pub fn local(&self, ty: TypeHandle) -> Value {
         self.scope.create_local_mut(ty, None)
     }
-    pub fn shared(&self, ty: TypeHandle, n: usize) -> Value {
-        self.scope.create_shared(self.array(ty, n), Some(16))
+    pub fn shared(&self, ty: TypeHandle, n: usize, align: usize) -> Value {
+        self.scope.create_shared(self.array(ty, n), Some(align))
     }
     /// Shared memory from a place on, as an array of another type. CUDA alone can.
     pub fn shared_as(&self, place: Value, ty: TypeHandle, n: usize) -> Value {

@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Device {
     client: Client,
     dialect: Dialect,
+    /// Whether groups of planes multiply: on Hopper alone.
+    hopper: bool,
 }
 
 /// A piece of a device's memory.
@@ -74,13 +76,13 @@ impl Device {
         };
         let device = found.map_err(|e| format!("device {name}: {e}; {hint}"))?;
         let client = guarded(|| device.client()).map_err(|e| format!("device {name}: {e}; {hint}"))?;
-        Ok(Device { client, dialect })
+        Ok(Device { client, dialect, hopper: dialect == Dialect::Cuda && hopper(which) })
     }
 
     /// A device that a client of CubeCL reaches.
     #[cfg(feature = "cuda")]
     pub(super) fn of(client: Client, dialect: Dialect) -> Device {
-        Device { client, dialect }
+        Device { client, dialect, hopper: true }
     }
 
     /// The name that the driver gives the device.
@@ -94,7 +96,7 @@ impl Device {
         let processors = hardware.num_streaming_multiprocessors.map_or(PROCESSORS, |n| n as usize);
         // asynchronous copies came with the tensor cores whose matrices these kernels take
         let tensor = self.dialect == Dialect::Cuda && self.client.features().copy_async;
-        Gpu { processors, shared: hardware.max_shared_memory_size, tensor }
+        Gpu { processors, shared: hardware.max_shared_memory_size, tensor, hopper: tensor && self.hopper }
     }
 
     /// The most bytes that a kernel can be given at once.
@@ -199,7 +201,7 @@ impl Device {
         let id = StreamId { value: NEXT.fetch_add(1, Ordering::Relaxed) };
         // SAFETY: the number is no other queue's, and work that another queue wrote is read only after its results were.
         unsafe { client.set_stream(id) };
-        Device { client, dialect: self.dialect }
+        Device { client, dialect: self.dialect, hopper: self.hopper }
     }
 
     /// Announces that the launches which follow will be recorded after they have run once. Then nothing else may be asked of this queue
@@ -252,6 +254,20 @@ impl Device {
         let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !noise(l)).collect();
         format!("{}: {}", self.name(), lines.join("; "))
     }
+}
+
+/// Whether a CUDA device, by its number, is of the generation whose groups of planes multiply: compute capability 9.
+#[cfg(feature = "cuda")]
+fn hopper(which: &str) -> bool {
+    use cudarc::driver::{result::device, sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR};
+    let ordinal = which.parse().unwrap_or(0);
+    // SAFETY: the device was just opened, so the driver is there and has it.
+    device::get(ordinal).and_then(|d| unsafe { device::get_attribute(d, MAJOR) }).is_ok_and(|major| major == 9)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn hopper(_: &str) -> bool {
+    false
 }
 
 fn wgpu(kind: cubecl::device::WgpuDeviceKind) -> Result<cubecl::Device, String> {

@@ -55,10 +55,11 @@ pub(super) fn print(source: &Source) -> KernelDefinition {
 fn regions(b: &Block, kernel: &Kernel, dialect: Dialect) -> Vec<Value> {
     let shape = |s: &Shared| (b.vector(memory_elem(s.elem), s.lanes), s.count / s.lanes as usize);
     if dialect == Dialect::Wgsl || kernel.shared.len() < 2 {
-        return kernel.shared.iter().map(|s| b.shared(shape(s).0, shape(s).1)).collect();
+        return kernel.shared.iter().map(|s| b.shared(shape(s).0, shape(s).1, 16)).collect();
     }
     let size = |s: &Shared| (s.elem.bytes() * s.count).div_ceil(16);
-    let all = b.shared(b.vector(F32, 4), kernel.shared.iter().map(size).sum());
+    // a group's product wants its tiles, which come first, at whole periods of their swizzle
+    let all = b.shared(b.vector(F32, 4), kernel.shared.iter().map(size).sum(), 1024);
     let mut at = 0;
     let mut region = |s: &Shared| {
         let place = b.at(all, b.index(at as i64));
@@ -66,6 +67,12 @@ fn regions(b: &Block, kernel: &Kernel, dialect: Dialect) -> Vec<Value> {
         b.shared_as(place, shape(s).0, shape(s).1)
     };
     kernel.shared.iter().map(&mut region).collect()
+}
+
+/// The element of a region of shared memory.
+fn memory_name(kernel: &Kernel, buf: Buf) -> Elem {
+    let Buf::Shared(i) = buf else { unreachable!("a group multiplies what is shared") };
+    kernel.shared[i].elem
 }
 
 impl Printer<'_> {
@@ -131,6 +138,13 @@ impl Printer<'_> {
                 b.set(self.fragment(to), b.pack(b.fragment(), words));
             }
             Stmt::Exchange { to, from, bits } => b.set(self.fragment(&(*to, 0)), b.exchange(b.get(self.fragment(&(*from, 0))), *bits)),
+            Stmt::GroupMma { acc, a, b: right, columns } => {
+                let [x, y] = [a, right].map(|(buf, at)| b.descriptor(self.place(b, *buf, at)));
+                let elem = memory_name(self.kernel, a.0);
+                let sums = b.group_mma(elem, b.get(self.fragment(&(*acc, 0))), [x, y], *columns);
+                b.set(self.fragment(&(*acc, 0)), sums);
+            }
+            Stmt::Fence => b.fence(),
             Stmt::Mma { acc, a, b: right, half } => {
                 let elem = self.kernel.locals[a.0.0 as usize].elem;
                 let words = b.get(self.fragment(right));

@@ -162,6 +162,8 @@ impl<'c> Printer<'c, '_> {
             | Stmt::Wait(_)
             | Stmt::LoadMatrix { .. }
             | Stmt::Mma { .. }
+            | Stmt::GroupMma { .. }
+            | Stmt::Fence
             | Stmt::Pack { .. }
             | Stmt::Exchange { .. } => {
                 unreachable!("a CPU's kernel has no cubes")

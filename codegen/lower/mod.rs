@@ -41,6 +41,8 @@ pub struct Gpu {
     pub shared: usize,
     /// Whether it multiplies matrices of 16 bits, as NVIDIA's do from Ampere on.
     pub tensor: bool,
+    /// Whether groups of planes multiply what is in shared memory, as Hopper's do.
+    pub hopper: bool,
 }
 
 impl Cpu {

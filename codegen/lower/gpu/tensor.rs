@@ -9,7 +9,7 @@ use super::super::rows::split_index;
 use super::contract::{Kinds, store};
 use super::matrices::{CHUNK, Lanes, Side, chunk_at};
 use super::rows::guard;
-use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, LocalId, PLANE, Stmt, Writer};
+use crate::kernel::{Buf, Elem, Expr, GROUP, GROUP_DEPTH, GROUP_ROWS, Ix, Kernel, LocalId, PLANE, Stmt, Writer};
 use crate::lower::Gpu;
 use crate::spec::{Access, Spec, Template};
 use std::ops::Range;
@@ -33,6 +33,9 @@ const TILES: [Tile; 3] = [
     Tile { rows: 64, columns: 64, depth: 32, plane_rows: 32, plane_columns: 32, stages: 4 },
     Tile { rows: 32, columns: 32, depth: 32, plane_rows: 16, plane_columns: 16, stages: 3 },
 ];
+
+/// A tile of groups of planes, for operands that both lie along their sums: the only layout in which a group takes them.
+const GROUPED: Tile = Tile { rows: 128, columns: 128, depth: GROUP_DEPTH, plane_rows: 16, plane_columns: 128, stages: 4 };
 
 impl Tile {
     fn threads(&self) -> usize {
@@ -68,6 +71,8 @@ struct Product<'a> {
     spec: &'a Spec,
     kinds: &'a Kinds,
     tile: Tile,
+    /// Whether groups of planes multiply, from shared memory; else each plane, from registers.
+    grouped: bool,
     m: usize,
     n: usize,
     k: usize,
@@ -82,7 +87,13 @@ pub(super) fn lower(spec: &Spec, kinds: &Kinds, name: &str, target: &Gpu, aligne
     }
     let p = Product::new(spec, kinds, target)?;
     let operands = p.operands()?;
-    Some(p.emit(name, &operands))
+    let grouped = Product { tile: GROUPED, grouped: true, ..p };
+    // where tiles of this size are the right ones
+    let fits = target.hopper && p.tile.rows == GROUPED.rows && GROUPED.bytes() <= target.shared;
+    match grouped.operands().filter(|o| fits && o.iter().all(|o| o.along_sums)) {
+        Some(operands) => Some(grouped.emit(name, &operands)),
+        None => Some(p.emit(name, &operands)),
+    }
 }
 
 impl<'a> Product<'a> {
@@ -96,7 +107,7 @@ impl<'a> Product<'a> {
         // rounds of cubes, each as long as what a cube multiplies and copies
         let cost = |t: &&Tile| rounds(t) * (t.rows * t.columns + 64 * (t.rows + t.columns));
         let tile = *TILES.iter().filter(|t| t.bytes() <= target.shared).min_by_key(cost)?;
-        Some(Product { spec, kinds, tile, m, n, k })
+        Some(Product { spec, kinds, tile, grouped: false, m, n, k })
     }
 
     fn operands(&self) -> Option<[Operand<'a>; 2]> {
@@ -124,7 +135,7 @@ impl<'a> Product<'a> {
         let (down, across) = (self.m.div_ceil(rows), self.n.div_ceil(columns));
         let around: usize = self.spec.dims[self.kinds.loops.clone()].iter().product();
         // the plan shows by its name what was chosen
-        let name = &format!("{name}_tensor{rows}x{columns}");
+        let name = &format!("{name}_{}{rows}x{columns}", if self.grouped { "hopper" } else { "tensor" });
         let mut writer = Writer::cubes(name, self.spec.params.clone(), around * down * across, self.tile.threads());
         let w = &mut writer;
         let (cube, thread) = (w.cube(), w.thread());
@@ -139,9 +150,11 @@ impl<'a> Product<'a> {
         let elem = self.spec.params[operands[0].access.arg].elem;
         let shared = operands.each_ref().map(|o| w.shared(elem, CHUNK as u32, stages * o.size()));
         let (high, wide) = (plane_rows / 16, plane_columns / 8);
-        let acc = w.local("acc", Elem::F32, 4, high * wide);
-        for i in 0..high * wide {
-            w.set(acc, i, Expr::f32(0.0).splat(4));
+        let acc = if self.grouped { w.local("acc", Elem::F32, columns as u32 / 2, 1) } else { w.local("acc", Elem::F32, 4, high * wide) };
+        if self.grouped {
+            w.set(acc, 0, Expr::f32(0.0).splat(columns as u32 / 2));
+        } else {
+            (0..high * wide).for_each(|i| w.set(acc, i, Expr::f32(0.0).splat(4)));
         }
         let steps = self.k.div_ceil(depth);
         let stage = |w: &mut Writer, step: Ix| {
@@ -155,32 +168,24 @@ impl<'a> Product<'a> {
             }
             w.push(Stmt::Commit);
         }
-        let [left, right] = operands;
-        let lanes = [
-            Lanes::new(w, (left.chunks, left.along_sums), Side::Left, &lane, &row),
-            Lanes::new(w, (right.chunks, right.along_sums), Side::Right, &lane, &column),
-        ];
-        let a = w.local("a", elem, CHUNK as u32, high);
-        let b = w.local("b", elem, CHUNK as u32, wide / 2);
+        let group = w.thread().div(GROUP) * GROUP_ROWS * GROUP_DEPTH;
+        let planes = (!self.grouped).then(|| Planes::new(w, self.tile, operands, elem, (&lane, &row, &column)));
         w.each("step", 0i64, steps, 1, |w, step| {
             // what this step reads has landed, and what the next copies overwrite has been read
             w.push(Stmt::Wait(stages - 2));
+            if self.grouped {
+                w.push(Stmt::Fence);
+            }
             w.barrier();
             let next = w.name("next", step.clone() + (stages - 1));
             w.branch(next.clone(), steps, |w| stage(w, next), |_| {});
             w.push(Stmt::Commit);
             let slot = w.name("slot", step.rem(stages));
-            for k in 0..depth / 16 {
-                for (o, (buf, (lanes, (to, n)))) in operands.iter().zip(shared.into_iter().zip(lanes.iter().zip([(a, high), (b, wide / 2)]))) {
-                    for i in 0..n {
-                        let row = slot.clone() * o.size() + lanes.at(i, k);
-                        w.push(Stmt::LoadMatrix { to: (to, i), src: buf, row, transposed: lanes.transposed() });
-                    }
-                }
-                for i in 0..high {
-                    for j in 0..wide {
-                        w.push(Stmt::Mma { acc: (acc, i * wide + j), a: (a, i), b: (b, j / 2), half: (j % 2) as u32 });
-                    }
+            match &planes {
+                Some(planes) => planes.multiply(w, acc, operands, shared, &slot),
+                None => {
+                    let [a, b] = operands.each_ref().map(|o| slot.clone() * o.size());
+                    w.push(Stmt::GroupMma { acc, a: (shared[0], a + group.clone()), b: (shared[1], b), columns });
                 }
             }
         });
@@ -251,17 +256,57 @@ impl<'a> Product<'a> {
             guard(w, row.clone(), self.m, m_exact, |w| {
                 let own = split_index(w, row, &spec.dims[self.kinds.rows.clone()]);
                 for j in 0..wide {
-                    let four = || Writer::get(acc, i / 2 * wide + j);
+                    // sixteen rows at a time, eight columns: four sums of a thread
+                    let (sums, first) = if self.grouped { (Writer::get(acc, 0), 4 * j) } else { (Writer::get(acc, i / 2 * wide + j), 0) };
                     for lane in 0..2 / lanes {
                         let column = w.name("column", column.clone() + (8 * j + lane) as i64);
                         guard(w, column.clone(), self.n, n_exact, |w| {
-                            let at = (2 * (i % 2) + lane) as u32;
-                            let product = if pairs { Expr::Pair(Box::new(four()), at) } else { four().lane(at, 4) };
+                            let at = (first + 2 * (i % 2) + lane) as u32;
+                            let sums = Box::new(sums.clone());
+                            let product = if pairs { Expr::Pair(sums, at) } else { Expr::Lane(sums, at) };
                             store(w, (spec, self.kinds), product, lanes, outer, &own, column);
                         });
                     }
                 }
             });
+        }
+    }
+}
+
+/// How planes take their matrices to registers and multiply them.
+struct Planes {
+    tile: Tile,
+    lanes: [Lanes; 2],
+    a: LocalId,
+    b: LocalId,
+}
+
+impl Planes {
+    fn new(w: &mut Writer, tile: Tile, [left, right]: &[Operand; 2], elem: Elem, (lane, row, column): (&Ix, &Ix, &Ix)) -> Planes {
+        let lanes = [
+            Lanes::new(w, (left.chunks, left.along_sums), Side::Left, lane, row),
+            Lanes::new(w, (right.chunks, right.along_sums), Side::Right, lane, column),
+        ];
+        let a = w.local("a", elem, CHUNK as u32, tile.plane_rows / 16);
+        let b = w.local("b", elem, CHUNK as u32, tile.plane_columns / 16);
+        Planes { tile, lanes, a, b }
+    }
+
+    /// One step of the sums, whose tiles are in `slot`.
+    fn multiply(&self, w: &mut Writer, acc: LocalId, operands: &[Operand; 2], shared: [Buf; 2], slot: &Ix) {
+        let (high, wide) = (self.tile.plane_rows / 16, self.tile.plane_columns / 8);
+        for k in 0..self.tile.depth / 16 {
+            for (side, (to, n)) in [(self.a, high), (self.b, wide / 2)].into_iter().enumerate() {
+                for i in 0..n {
+                    let row = slot.clone() * operands[side].size() + self.lanes[side].at(i, k);
+                    w.push(Stmt::LoadMatrix { to: (to, i), src: shared[side], row, transposed: self.lanes[side].transposed() });
+                }
+            }
+            for i in 0..high {
+                for j in 0..wide {
+                    w.push(Stmt::Mma { acc: (acc, i * wide + j), a: (self.a, i), b: (self.b, j / 2), half: (j % 2) as u32 });
+                }
+            }
         }
     }
 }

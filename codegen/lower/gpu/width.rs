@@ -54,7 +54,7 @@ impl Uses<'_> {
             }
             Stmt::CopyAsync { src, from, .. } => self.access(Buf::Arg(*src), from, 8),
             Stmt::Transpose { .. } | Stmt::Barrier | Stmt::Commit | Stmt::Wait(_) | Stmt::LoadMatrix { .. } => {}
-            Stmt::Mma { .. } | Stmt::Pack { .. } | Stmt::Exchange { .. } => {}
+            Stmt::Mma { .. } | Stmt::GroupMma { .. } | Stmt::Fence | Stmt::Pack { .. } | Stmt::Exchange { .. } => {}
         }
     }
 
