@@ -66,7 +66,7 @@ pub struct Args {
     /// What kernels are printed as.
     #[arg(long, value_enum, default_value = "kernel")]
     target: Printed,
-    /// What a training step's products are computed in, from stage joint on: f32 or bf16.
+    /// What a training step's products are computed in, from stage joint on: f32, bf16 or f16.
     #[arg(long, default_value = "f32")]
     precision: Precision,
     /// How much to rewrite: off, greedy or egg.

@@ -2,8 +2,8 @@
 
 use crate::options::{DeviceArgs, ModelArgs};
 use crate::say;
-use eggcorn::llm::{Error, Result, bound, load_weights, read_ids, serialize, write_file};
-use eggcorn::passes::{Opt, optimize};
+use eggcorn::llm::{Error, Precision, Result, bound, load_weights, read_ids, serialize, write_file};
+use eggcorn::passes::{Opt, lower_precision, optimize};
 use eggcorn::runtime::Session;
 use std::path::PathBuf;
 
@@ -30,6 +30,9 @@ pub struct Args {
     /// How much to rewrite: off, greedy or egg.
     #[arg(long, default_value = "egg")]
     opt: Opt,
+    /// What products are computed in: f32, bf16 or f16.
+    #[arg(long, default_value = "f32")]
+    precision: Precision,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -52,7 +55,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(Error(format!("{}: input_ids holds {bad}, and the vocabulary is 0..{}", args.input.display(), model.vocab_size())));
     }
     let stages = optimize(&bound(&model, batch, seq)?, args.grad.then_some("loss"), args.opt)?;
-    let mut session = Session::new(stages.last(), args.device.open()?)?;
+    let mut session = Session::new(&lower_precision(stages.last(), args.precision.dtype()), args.device.open()?)?;
     load_weights(&mut session, &read(&args.weights)?, &args.weights, &|_| true)?;
     session.set_i32("input_ids", &ids)?;
     session.set_i32("labels", &labels)?;

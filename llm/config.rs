@@ -44,12 +44,18 @@ pub enum Precision {
     F32,
     /// Operands rounded to bfloat16, sums in 32 bits.
     Bf16,
+    /// The same with 16-bit floats of less range: not for training, whose gradients are too small for it.
+    F16,
 }
 
 impl Precision {
     /// The type of products' operands.
     pub fn dtype(self) -> ir::DType {
-        if self == Precision::Bf16 { ir::DType::BF16 } else { ir::DType::F32 }
+        match self {
+            Precision::F32 => ir::DType::F32,
+            Precision::Bf16 => ir::DType::BF16,
+            Precision::F16 => ir::DType::F16,
+        }
     }
 }
 
@@ -59,7 +65,8 @@ impl std::str::FromStr for Precision {
         match text {
             "f32" => Ok(Precision::F32),
             "bf16" => Ok(Precision::Bf16),
-            _ => Err(format!("'{text}' is no precision: expected f32 or bf16")),
+            "f16" => Ok(Precision::F16),
+            _ => Err(format!("'{text}' is no precision: expected f32, bf16 or f16")),
         }
     }
 }
@@ -194,6 +201,9 @@ impl Config {
         self.model.check().map_err(|e| Error(format!("model: {e}")))?;
         let t = &self.train;
         let fail = |what: String| Err(Error(what));
+        if t.precision == Precision::F16 {
+            return fail("train.precision is f16, whose range is too small for gradients: expected f32 or bf16".into());
+        }
         if t.batch == 0 || t.context == 0 || t.accumulate == 0 || t.steps == 0 || t.eval_every == 0 || t.save_every == 0 || t.eval_batches == 0 {
             return fail("train: steps, batch, context, accumulate, eval_every, eval_batches and save_every must be at least 1".into());
         }

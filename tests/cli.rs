@@ -139,6 +139,8 @@ fn bad_settings() {
     set("n_layers=5", &["n_layers", "did you mean model.n_layer?"]);
     set("train.steps", &["key=value"]);
     set("train.steps=many", &["train.steps"]);
+    set("train.precision=f16", &["train.precision", "bf16"]);
+    set("train.precision=f8", &["precision"]);
     set("train.context=100", &["train.context", "64 positions"]);
     set("n_head=3", &["n_head", "does not divide", "128"]);
     set("n_embd=0", &["n_embd"]);
@@ -204,6 +206,18 @@ fn dump_and_explain() {
     assert_eq!(works(&["dump", "llama", "--stage", "kernels"]), works(&["dump", "llama", "--stage", "kernels"]));
     assert!(works(&["dump", "gpt2", "--stage", "kernels"]).contains("kernel attention_bwd"));
     assert!(works(&["dump", "gpt2", "--stage", "kernels", "--target", "llvm", "--set", "n_layer=2"]).contains("llvm.fma"));
+    // what would run on a device, without one
+    let texts = |target: &str| works(&["dump", "gpt2", "--stage", "kernels", "--target", target, "--precision", "bf16", "--set", "n_layer=2"]);
+    assert!(texts("gpu").contains("tensor") || texts("gpu").contains("shared"));
+    if cfg!(feature = "cuda") {
+        let cuda = texts("cuda");
+        assert!(cuda.contains("mma.sync") && cuda.contains("__global__") && cuda == texts("cuda"));
+    }
+    if cfg!(feature = "wgpu") {
+        let wgsl = works(&["dump", "gpt2", "--stage", "kernels", "--target", "wgsl", "--set", "n_layer=2"]);
+        assert!(wgsl.contains("@compute") && wgsl.contains("workgroupBarrier"));
+        fails(&["dump", "gpt2", "--stage", "kernels", "--target", "wgsl", "--precision", "bf16"], &["no bf16", "--precision"]);
+    }
     assert!(works(&["dump", "gpt2", "--format", "dot"]).starts_with("digraph"));
     serde_json::from_str::<serde_json::Value>(&works(&["dump", "gpt2", "--format", "json"])).unwrap();
     assert!(works(&["dump", "gpt2", "--opt", "off"]).contains("tanh"));

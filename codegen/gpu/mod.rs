@@ -15,7 +15,7 @@ mod tensor;
 pub use compile_only::{Launched, compile_only, take_launched};
 pub use device::{Device, Entry, Memory, Recording};
 
-use crate::kernel::Kernel;
+use crate::kernel::{Elem, Kernel};
 use cubecl::Compiler;
 use cubecl::prelude::*;
 use std::sync::Arc;
@@ -79,6 +79,9 @@ impl Source {
     /// The text in the kernel's dialect, where this build has a printer for it.
     pub fn text(&self) -> Result<String, String> {
         match self.dialect {
+            Dialect::Wgsl if self.kernel.params.iter().any(|p| p.elem == Elem::BF16) => {
+                Err(format!("{}: WebGPU's language has no bf16; use another --precision", self.kernel.name))
+            }
             #[cfg(feature = "wgpu")]
             Dialect::Wgsl => {
                 let options = cubecl::WgpuCompilationOptions::default();
