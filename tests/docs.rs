@@ -113,6 +113,26 @@ fn arrows_point_one_way() {
     }
 }
 
+/// CubeCL is named in one folder alone, so that its next release touches one.
+#[test]
+fn cubecl_is_named_in_one_folder() {
+    let mut seen = 0;
+    let mut folders: Vec<std::path::PathBuf> = ["ir", "models", "passes", "codegen", "runtime", "llm", "cli"].map(Into::into).into();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()) {
+            let ours = entry.ends_with("codegen/gpu") || entry.ends_with("codegen/cubecl-llvm");
+            if entry.is_dir() && !ours {
+                folders.push(entry);
+            } else if entry.extension().is_some_and(|e| e == "rs") {
+                let text = std::fs::read_to_string(&entry).unwrap();
+                assert!(!text.contains("cubecl::") && !text.contains("cubecl_"), "{} names CubeCL", entry.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 60, "{seen} files were looked at");
+}
+
 #[test]
 fn the_example_runs() {
     let target = std::path::Path::new(env!("CARGO_BIN_EXE_eggcorn")).parent().unwrap().join("examples/own_model");
