@@ -2,8 +2,8 @@
 
 use crate::backend::{Backend, Fault};
 use crate::memory::Block;
-use codegen::gpu::{BINDING, Device, Entry, Memory, Recording};
-use codegen::{Address, Call, Program, Region};
+use codegen::gpu::{BINDING, Device, Entry, Memory, Recording, Source};
+use codegen::{Address, Call, Kernel, Program, Region};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ pub(crate) struct Gpu {
     /// One a call; made again when a parameter's memory is another.
     entries: Option<Vec<Entry>>,
     repeat: Repeat,
-    /// Whether each operand of each kernel needs its place told.
-    offsets: Vec<Vec<bool>>,
+    /// One a kernel.
+    sources: Vec<Source>,
     inputs: Vec<(Block, Memory)>,
     params: Vec<Memory>,
     outputs: Vec<Option<(Block, Memory)>>,
@@ -37,10 +37,9 @@ impl Gpu {
     pub(crate) fn new(program: &Program, device: Arc<Device>) -> Result<Gpu, String> {
         refuse_too_large(program, &device)?;
         let device = device.queue();
-        let offsets: Vec<Vec<bool>> = program.aligned(BINDING).into_iter().map(|k| k.into_iter().map(|aligned| !aligned).collect()).collect();
-        for (kernel, offsets) in program.kernels.iter().zip(&offsets) {
-            device.check(kernel, offsets)?;
-        }
+        // an operand that does not always begin where a buffer can be bound is told where it does
+        let source = |(k, aligned): (&Kernel, Vec<bool>)| device.source(k, &aligned.iter().map(|a| !a).collect::<Vec<_>>());
+        let sources = program.kernels.iter().zip(program.aligned(BINDING)).map(source).collect::<Result<_, _>>()?;
         let pair = |ty: &ir::Type| Ok::<_, String>((Block::new(ty.bytes())?, device.zeros(ty.bytes())?));
         let inputs = program.inputs.iter().map(|i| pair(&i.1)).collect::<Result<Vec<_>, _>>()?;
         let params = program.params.iter().map(|p| device.zeros(p.1.bytes())).collect::<Result<Vec<_>, _>>()?;
@@ -49,7 +48,7 @@ impl Gpu {
         let arena = device.empty(program.arena_bytes())?;
         // what the driver refused comes to light here, before the first step
         device.sync()?;
-        Ok(Gpu { device, calls: program.calls(), entries: None, repeat: Repeat::First, offsets, inputs, params, outputs, arena })
+        Ok(Gpu { device, calls: program.calls(), entries: None, repeat: Repeat::First, sources, inputs, params, outputs, arena })
     }
 
     fn memory_of(&self, region: Region) -> &Memory {
@@ -61,15 +60,14 @@ impl Gpu {
         }
     }
 
-    fn prepare(&mut self, program: &Program) -> Result<(), String> {
+    fn prepare(&mut self) {
         if self.entries.is_none() {
             let entry = |c: &Call| {
                 let operands: Vec<(&Memory, Address)> = c.args.iter().map(|a| (self.memory_of(a.region), *a)).collect();
-                self.device.entry(&program.kernels[c.kernel], &operands, &self.offsets[c.kernel])
+                self.device.entry(&self.sources[c.kernel], &operands)
             };
-            self.entries = Some(self.calls.iter().map(entry).collect::<Result<_, _>>()?);
+            self.entries = Some(self.calls.iter().map(entry).collect());
         }
-        Ok(())
     }
 
     fn upload(&self) -> Result<(), String> {
@@ -83,8 +81,8 @@ impl Gpu {
         self.device.sync()
     }
 
-    fn step(&mut self, program: &Program, fetch: bool) -> Result<(), String> {
-        self.prepare(program)?;
+    fn step(&mut self, fetch: bool) -> Result<(), String> {
+        self.prepare();
         self.upload()?;
         let entries = self.entries.as_deref().unwrap_or_default();
         let launch = |device: &Device| entries.iter().for_each(|e| device.launch(e));
@@ -112,7 +110,7 @@ impl Gpu {
 
     /// The first call that writes a value that is not finite.
     fn look(&mut self, program: &Program) -> Result<Option<usize>, String> {
-        self.prepare(program)?;
+        self.prepare();
         self.upload()?;
         for (n, (entry, call)) in self.entries.iter().flatten().zip(&self.calls).enumerate() {
             self.device.launch(entry);
@@ -134,8 +132,8 @@ impl Gpu {
 }
 
 impl Backend for Gpu {
-    fn run(&mut self, program: &Program, fetch: bool) -> Result<(), Fault> {
-        self.step(program, fetch).map_err(Fault::Device)
+    fn run(&mut self, _: &Program, fetch: bool) -> Result<(), Fault> {
+        self.step(fetch).map_err(Fault::Device)
     }
 
     /// Reads back what each call wrote. Results of attention and scatter kernels are seen by the kernels that read them.

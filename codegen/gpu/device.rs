@@ -155,9 +155,9 @@ impl Device {
         guarded(|| cubecl::future::block_on(self.client.sync()))?.map_err(|e| self.failed(&e))
     }
 
-    /// Prepares a kernel of cubes for its operands: the memory of each, and where in it the operand lies. The kernel's text is made once
-    /// here, because an emission that fails at launch would be silent.
-    pub fn entry(&self, kernel: &Kernel, operands: &[(&Memory, Address)], offsets: &[bool]) -> Result<Entry, String> {
+    /// Prepares a kernel for its operands: the memory of each, and where in it the operand lies.
+    pub fn entry(&self, source: &Source, operands: &[(&Memory, Address)]) -> Entry {
+        let kernel = &source.kernel;
         let bind = |i: usize| {
             let (memory, address) = &operands[i];
             let from = address.offset / BINDING * BINDING;
@@ -165,14 +165,14 @@ impl Device {
             let handle = (*memory.handle).clone().offset_start(from as u64);
             let rest = handle.size_in_used().saturating_sub(size);
             let within = (address.offset - from) / kernel.params[i].elem.bytes() / kernel.widths[i] as usize;
-            (handle.offset_end(rest), offsets[i].then_some(within as u32))
+            (handle.offset_end(rest), source.offsets[i].then_some(within as u32))
         };
         let operands: Vec<_> = (0..operands.len()).map(bind).collect();
-        Ok(Entry { source: Source::new(kernel, offsets, self.dialect), operands })
+        Entry { source: source.clone(), operands }
     }
 
-    /// Checks that a kernel can be written for this device and fits it.
-    pub fn check(&self, kernel: &Kernel, offsets: &[bool]) -> Result<(), String> {
+    /// A kernel for this device, if it fits it. Its text is made once here, because an emission that fails at launch would be silent.
+    pub fn source(&self, kernel: &Kernel, offsets: &[bool]) -> Result<Source, String> {
         let hardware = &self.client.properties().hardware;
         let refuse =
             |what: &str, have: usize, most: usize| Err(format!("{}: kernel {} needs {have} {what}, and there are {most}", self.name(), kernel.name));
@@ -191,7 +191,9 @@ impl Device {
         if let Some(elem) = kernel.params.iter().map(|p| p.elem).chain(kernel.shared.iter().map(|s| s.elem)).find(missing) {
             return Err(format!("{} has no {elem}, which kernel {} needs: use another precision, or another --device", self.name(), kernel.name));
         }
-        Source::new(kernel, offsets, self.dialect).text().map(drop)
+        let source = Source::new(kernel, offsets, self.dialect);
+        source.text()?;
+        Ok(source)
     }
 
     /// The same device with a queue of work of its own: what is recorded there is this one's alone.

@@ -48,14 +48,14 @@ pub struct Source {
     /// Whether each operand may begin between places where a buffer can be bound.
     offsets: Arc<[bool]>,
     dialect: Dialect,
-    /// All that the code depends on.
-    key: Arc<str>,
+    /// A hash of all that the code depends on: it is compared at every launch.
+    key: u128,
 }
 
 impl Source {
     /// Of a kernel for cubes.
     pub fn new(kernel: &Kernel, offsets: &[bool], dialect: Dialect) -> Source {
-        let key = format!("{kernel}{offsets:?}{dialect:?}").into();
+        let key = crate::hash128(&format!("{kernel}{offsets:?}{dialect:?}"));
         Source { kernel: Arc::new(kernel.clone()), offsets: offsets.into(), dialect, key }
     }
 
@@ -113,7 +113,7 @@ impl KernelMetadata for Source {
         "eggcorn"
     }
     fn id(&self) -> KernelId {
-        KernelId::new::<Self>().info(self.key.clone()).cube_dim(self.settings().cube_dim)
+        KernelId::new::<Self>().info(self.key).cube_dim(self.settings().cube_dim)
     }
     fn address_type(&self) -> cubecl::ir::ElemType {
         build::U32

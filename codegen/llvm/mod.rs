@@ -90,10 +90,7 @@ fn key(kernel: &Kernel, host: &Host) -> String {
     let mut kernel = kernel.clone();
     kernel.name = "k".into();
     let all = format!("{kernel}\n{}\n{}\n{:?}\n{}\n{PASSES}\n{}", host.cpu, host.features, host.target, version(), env!("CARGO_PKG_VERSION"));
-    // FNV-1a over 128 bits
-    let hash =
-        all.bytes().fold(0x6C62_272E_07BB_0142_62B8_2175_6295_C58Du128, |h, b| (h ^ u128::from(b)).wrapping_mul(0x0100_0000_0000_0000_0000_013B));
-    format!("k{hash:032x}")
+    format!("k{:032x}", crate::hash128(&all))
 }
 
 fn object(kernel: &Kernel, symbol: &str, host: &Host) -> Result<Vec<u8>, String> {
