@@ -194,6 +194,15 @@ fn seen(h: &Heads, seat: &Seat) -> Ix {
     visible(h, (seat.first.clone() + (ROWS - 1)).min(h.queries as i64 - 1))
 }
 
+/// Sizes of the axes that enumerate heads of k and v.
+pub(super) fn shared_heads(h: &Heads) -> Vec<usize> {
+    let mut out = h.heads.clone();
+    if let (Some(last), true) = (out.last_mut(), h.labels.group > 1) {
+        *last /= h.labels.group as usize;
+    }
+    out
+}
+
 /// The head of k and v that a query head reads.
 pub(super) fn shared_head(w: &mut Writer, h: &Heads, head: &[Ix]) -> Vec<Ix> {
     let mut out = head.to_vec();
@@ -273,11 +282,7 @@ pub(super) fn forward(spec: &Spec, h: &Heads, name: &str) -> Kernel {
 
 /// Operands: q, k, v, o, lse, do, scale, dq, dk, dv.
 pub(super) fn backward(spec: &Spec, h: &Heads, name: &str) -> Kernel {
-    let group = h.labels.group as usize;
-    let mut shared_heads = h.heads.clone();
-    if let (Some(last), true) = (shared_heads.last_mut(), group > 1) {
-        *last /= group;
-    }
+    let shared_heads = shared_heads(h);
     let (of_keys, of_queries) = (Seat::cubes(&shared_heads, h.keys), Seat::cubes(&h.heads, h.queries));
     let mut writer = Writer::cubes(name, spec.params.clone(), of_keys + of_queries, ROWS);
     let w = &mut writer;

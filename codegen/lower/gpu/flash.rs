@@ -5,7 +5,7 @@
 //! Every sum has one order, and no two threads add to one place.
 
 use super::super::point::access_at;
-use super::attention::{Cubes, lse_at, scalar, shared_head, visible};
+use super::attention::{Cubes, lse_at, scalar, shared_head, shared_heads, visible};
 use super::matrices::{CHUNK, Lanes, Side, chunk_at};
 use super::rows::guard;
 use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, LocalId, PLANE, Stmt, Writer, load};
@@ -319,11 +319,7 @@ pub(super) fn forward(spec: &Spec, h: &Heads, name: &str) -> Kernel {
 
 /// Operands: q, k, v, o, lse, do, scale, dq, dk, dv.
 pub(super) fn backward(spec: &Spec, h: &Heads, name: &str) -> Kernel {
-    let group = h.labels.group as usize;
-    let mut shared_heads = h.heads.clone();
-    if let (Some(last), true) = (shared_heads.last_mut(), group > 1) {
-        *last /= group;
-    }
+    let shared_heads = shared_heads(h);
     let (of_keys, of_queries) = (Cubes::new(&shared_heads, h.keys, ROWS), Cubes::new(&h.heads, h.queries, ROWS));
     let mut writer = Writer::cubes(&format!("{name}_tensor"), spec.params.clone(), of_keys.count() + of_queries.count(), THREADS);
     let w = &mut writer;
