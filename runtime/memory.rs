@@ -52,6 +52,7 @@ impl Block {
     }
 
     /// The address of a byte.
+    #[cfg(feature = "llvm")]
     pub(crate) fn at(&self, offset: usize) -> *mut u8 {
         assert!(offset <= self.bytes, "byte {offset} of a block of {}", self.bytes);
         // SAFETY: the offset is inside the block or one past it.

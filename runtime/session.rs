@@ -26,17 +26,7 @@ impl Session {
     /// As [`new`](Self::new), with kernels shaped for a target that may be smaller than the device: what a test of another one needs.
     pub fn for_target(graph: &Graph, device: impl Into<Device>, target: &Target) -> Result<Session, String> {
         let program = Program::new(graph, target);
-        let (backend, cached): (Box<dyn Backend>, usize) = match device.into() {
-            #[cfg(feature = "llvm")]
-            Device::Cpu(pool) => {
-                let (host, compiled) = crate::host::Host::new(&program, pool)?;
-                (Box::new(host), compiled.cached)
-            }
-            #[cfg(not(feature = "llvm"))]
-            Device::Cpu(_) => unreachable!("such a device has no target"),
-            #[cfg(any(feature = "wgpu", feature = "cuda"))]
-            Device::Gpu(device) => (Box::new(crate::gpu::Gpu::new(&program, device)?), 0),
-        };
+        let (backend, cached) = backend(&program, device.into())?;
         Ok(Session { program, backend, cached })
     }
 
@@ -164,5 +154,20 @@ impl Session {
             }
         }
         Ok(())
+    }
+}
+
+/// A program in the memory of a device, and how many of its kernels were found in the cache.
+fn backend(program: &Program, device: Device) -> Result<(Box<dyn Backend>, usize), String> {
+    match device {
+        #[cfg(feature = "llvm")]
+        Device::Cpu(pool) => {
+            let (host, compiled) = crate::host::Host::new(program, pool)?;
+            Ok((Box::new(host), compiled.cached))
+        }
+        #[cfg(not(feature = "llvm"))]
+        Device::Cpu(_) => Err(format!("this build cannot compile for processors, so nothing runs {} kernels", program.kernels.len())),
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        Device::Gpu(device) => Ok((Box::new(crate::gpu::Gpu::new(program, device)?), 0)),
     }
 }

@@ -218,8 +218,9 @@ fn small_llama() -> Model {
 
 #[test]
 fn devices_that_are_not_there() {
-    for (name, says) in [("tpu", "there is no device tpu"), ("cpu:1", "there is no device"), ("wgpu:9", "there is no device")] {
+    let wgpu = if cfg!(feature = "wgpu") { "there is no device" } else { "--features wgpu" };
+    for (name, says) in [("tpu", "there is no device tpu"), ("cpu:1", "there is no device"), ("wgpu:9", wgpu)] {
         let e = Device::open(name, 1).err().expect("there is no such device");
-        assert!(e.contains(says) && e.contains("cuda:N"), "{e}");
+        assert!(e.contains(says), "{e}");
     }
 }
