@@ -4,22 +4,12 @@
 //! a kernel is printed ([`llvm`]) or interpreted. A [`Program`] is a graph's routines and distinct kernels. Nothing in specs or
 //! kernels names LLVM.
 
-mod dag;
-mod emit;
-mod expand;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub mod gpu;
-mod group;
-mod heads;
-mod home;
-mod interpret;
 pub mod kernel;
 #[cfg(feature = "llvm")]
 pub mod llvm;
 mod lower;
-mod placement;
-mod prepare;
-mod program;
 mod routine;
 pub mod spec;
 
@@ -29,9 +19,7 @@ pub(crate) fn hash128(text: &str) -> u128 {
     text.bytes().fold(0x6C62_272E_07BB_0142_62B8_2175_6295_C58D, |h, b| (h ^ u128::from(b)).wrapping_mul(0x0100_0000_0000_0000_0000_013B))
 }
 
-pub use interpret::{Memory, interpret};
-pub use kernel::Kernel;
+pub use kernel::{Kernel, Memory, interpret};
 pub use lower::{Cpu, Gpu, Target, lower};
-pub use program::{Address, Call, Program, Region};
-pub use routine::{Buffer, BufferKind, LoopInput, LoopResult, LoopStep, Place, Routine, Step, Table};
+pub use routine::{Address, Buffer, BufferKind, Call, LoopInput, LoopResult, LoopStep, Place, Program, Region, Routine, Step, Table};
 pub use spec::Spec;

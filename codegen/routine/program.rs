@@ -1,9 +1,9 @@
 //! A graph as a program: routines, distinct kernels, and the flat list of prepared calls they unroll to.
 
-use crate::emit::{Outside, lower};
+use super::emit::{Outside, lower};
+use super::routine::{BufferKind, LoopInput, LoopResult, Routine, Step, Table, touched};
 use crate::kernel::Kernel;
 use crate::lower::{Target, lower as lower_kernel};
-use crate::routine::{BufferKind, LoopInput, LoopResult, Routine, Step, Table, touched};
 use crate::spec::Spec;
 use ir::{Graph, Name, Op, Type};
 use std::fmt::{self, Write};
@@ -138,7 +138,7 @@ impl Program {
     /// The flat list of calls: loops unrolled, addresses resolved.
     pub fn calls(&self) -> Vec<Call> {
         let main = self.main();
-        let resolve = |b: &crate::routine::Buffer| {
+        let resolve = |b: &super::routine::Buffer| {
             let (region, offset) = match &b.kind {
                 BufferKind::Input(i) => (Region::Input(*i), 0),
                 BufferKind::Param(name) => (Region::Param(self.params.iter().position(|p| p.0 == *name).expect("main's parameters are listed")), 0),

@@ -4,8 +4,8 @@
 //! agree and no cycle between kernels would arise; reductions along rows join what they reduce; what follows a product and has its
 //! shape becomes its epilogue. Kernels are the nodes of a `petgraph` graph, whose order is the schedule.
 
-use crate::expand::pointwise;
-use crate::home::axis_of;
+use super::expand::pointwise;
+use super::homes::axis_of;
 use ir::{Class, Func, NodeId, Op};
 use petgraph::graphmap::DiGraphMap;
 

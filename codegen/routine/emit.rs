@@ -1,14 +1,14 @@
 //! From groups of ops to a routine: every value in memory gets a place, every group a kernel.
 
-use crate::dag::{DagBuilder, KernelArgs};
-use crate::expand::{expand, pointwise};
-use crate::group::{Group, Groups, Kind, group, is_view, producers};
-use crate::heads::{Operand, heads};
-use crate::home::{Home, axis_of};
+use super::dag::{DagBuilder, KernelArgs};
+use super::expand::{expand, pointwise};
+use super::group::{Group, Groups, Kind, group, is_view, producers};
+use super::heads::{Operand, heads};
+use super::homes::{Home, axis_of};
+use super::placement::place_buffers;
+use super::prepare::{prepare, reshape_base};
+use super::routine::{Buffer, BufferKind, LoopInput, LoopResult, LoopStep, Place, Routine, Step, Table};
 use crate::kernel::Elem;
-use crate::placement::place_buffers;
-use crate::prepare::{prepare, reshape_base};
-use crate::routine::{Buffer, BufferKind, LoopInput, LoopResult, LoopStep, Place, Routine, Step, Table};
 use crate::spec::{Access, Dag, Spec, Step as Pure, Store, Template};
 use ir::{DType, Func, Loop, Name, NodeId, Op, Type};
 use std::collections::{BTreeSet, HashMap};

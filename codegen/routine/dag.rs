@@ -1,9 +1,9 @@
 //! The pointwise part of a kernel, from the ops of a group.
 
-use crate::emit::Emitter;
-use crate::expand::pointwise;
-use crate::group::Group;
-use crate::home::row_major;
+use super::emit::Emitter;
+use super::expand::pointwise;
+use super::group::Group;
+use super::homes::row_major;
 use crate::kernel::{Elem, Param};
 use crate::spec::{Access, Dag, Step as Pure, Store};
 use ir::{DType, NodeId, Op};

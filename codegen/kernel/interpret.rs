@@ -1,6 +1,6 @@
 //! Runs a kernel as it will be printed, on the host, slowly: what printers are checked against.
 
-use crate::kernel::{Buf, Elem, Expr, Fragment, GROUP, GROUP_DEPTH, GROUP_ROWS, Ix, Kernel, LocalId, PLANE, Stmt};
+use super::{Buf, Elem, Expr, Fragment, GROUP, GROUP_DEPTH, GROUP_ROWS, Ix, Kernel, LocalId, PLANE, Stmt};
 use ir::{Bin, Red};
 
 /// A buffer of an interpreted kernel: one number an element, whatever its type.
@@ -182,7 +182,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn memory_elem(&self, buf: Buf) -> crate::kernel::Elem {
+    fn memory_elem(&self, buf: Buf) -> super::Elem {
         match buf {
             Buf::Arg(i) => self.kernel.params[i].elem,
             Buf::Shared(i) => self.kernel.shared[i].elem,

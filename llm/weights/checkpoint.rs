@@ -3,8 +3,8 @@
 //! The tensors go to a file named by the step; then a small manifest that names it, with its length and checksum, replaces the last
 //! one. A run that dies between the two still has its last checkpoint.
 
+use super::safetensors::{load, serialize, state, tensors, write_file};
 use crate::error::{Result, file_error};
-use crate::weights::{load, serialize, state, tensors, write_file};
 use runtime::Session;
 use serde::{Deserialize, Serialize};
 use std::path::Path;

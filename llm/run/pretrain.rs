@@ -1,10 +1,10 @@
 //! The training loop.
 
-use crate::checkpoint;
 use crate::config::Config;
 use crate::data::{Batch, Data, random};
 use crate::error::{Error, Result};
-use crate::tokenizer::Tokenizer;
+use crate::text::Tokenizer;
+use crate::weights::checkpoint;
 use models::Model;
 use passes::{Opt, Optimizer, lower_precision, optimize, train_step};
 use runtime::{Device, Session};

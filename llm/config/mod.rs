@@ -1,7 +1,7 @@
 //! The configuration of a run: one TOML file, recipes, and `--set a.b=c`.
 
 use crate::error::{Error, Result, nearest};
-use crate::tokenizer::Kind;
+use crate::text::Kind;
 use models::{Gpt, Model};
 use serde::{Deserialize, Serialize};
 

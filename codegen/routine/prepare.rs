@@ -1,7 +1,7 @@
 //! Copies a function needs before its values can be given places.
 
-use crate::expand::pointwise;
-use crate::group::{is_view, producers};
+use super::expand::pointwise;
+use super::group::{is_view, producers};
 use ir::{Func, NodeId, Op};
 use std::collections::BTreeSet;
 

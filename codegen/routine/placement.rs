@@ -1,6 +1,6 @@
 //! Where a routine's buffers live in its arena, and which of them are one.
 
-use crate::routine::{BufferKind, Routine, Step, Table, touched};
+use super::routine::{BufferKind, Routine, Step, Table, touched};
 use crate::spec::{Step as Pure, Template};
 use passes::Interval;
 use std::collections::BTreeMap;

@@ -1,0 +1,55 @@
+//! What this machine offers, and LLVM's code generator for it.
+
+use crate::lower::Cpu;
+use inkwell::OptimizationLevel;
+use inkwell::targets::{CodeModel, InitializationConfig, RelocMode, Target as LlvmTarget, TargetMachine};
+use std::sync::OnceLock;
+
+/// What this machine offers.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// LLVM's name of the processor.
+    pub cpu: String,
+    /// LLVM's list of its features.
+    pub features: String,
+    /// What kernels need to know.
+    pub target: Cpu,
+}
+
+/// Probes this machine.
+pub fn host() -> Host {
+    let cpu = TargetMachine::get_host_cpu_name().to_string();
+    let features = TargetMachine::get_host_cpu_features().to_string();
+    let has = |f: &str| features.split(',').any(|x| x.strip_prefix('+') == Some(f));
+    let (lanes, registers) = match (has("avx512f") && has("avx512vl"), has("avx2") && has("fma"), has("neon")) {
+        (true, ..) => (16, 32),
+        (_, true, _) => (8, 16),
+        (.., true) => (4, 32),
+        _ => (4, 16),
+    };
+    Host { cpu, features, target: Cpu { lanes, registers, cache: cache_bytes() } }
+}
+
+/// The second-level cache of one core; 1 MiB where the system does not tell.
+fn cache_bytes() -> usize {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let size = read("/sys/devices/system/cpu/cpu0/cache/index2/size").and_then(|t| t.trim().strip_suffix('K')?.parse::<usize>().ok());
+    size.map_or(1 << 20, |k| k << 10)
+}
+
+/// The version of LLVM.
+pub fn version() -> String {
+    let (major, minor, patch) = inkwell::support::get_llvm_version();
+    format!("{major}.{minor}.{patch}")
+}
+
+pub(super) fn machine() -> Result<TargetMachine, String> {
+    static READY: OnceLock<Result<(), String>> = OnceLock::new();
+    READY.get_or_init(|| LlvmTarget::initialize_native(&InitializationConfig::default())).clone()?;
+    let triple = TargetMachine::get_default_triple();
+    let target = LlvmTarget::from_triple(&triple).map_err(|e| e.to_string())?;
+    let (cpu, features) = (TargetMachine::get_host_cpu_name(), TargetMachine::get_host_cpu_features());
+    target
+        .create_target_machine(&triple, &cpu.to_string(), &features.to_string(), OptimizationLevel::Default, RelocMode::PIC, CodeModel::Default)
+        .ok_or_else(|| format!("LLVM has no code generator for {triple}"))
+}

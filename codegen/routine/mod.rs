@@ -1,0 +1,15 @@
+//! A function as kernels over buffers: composites become core ops, ops are grouped, values get homes and buffers places.
+
+mod dag;
+mod emit;
+mod expand;
+mod group;
+mod heads;
+mod homes;
+mod placement;
+mod prepare;
+mod program;
+mod routine;
+
+pub use program::{Address, Call, Program, Region};
+pub use routine::{Buffer, BufferKind, LoopInput, LoopResult, LoopStep, Place, Routine, Step, Table};

@@ -1,0 +1,5 @@
+//! Text from a model.
+
+mod generate;
+
+pub use generate::{Generator, Sampling, sample};

@@ -1,0 +1,5 @@
+//! Text to ids and back.
+
+mod tokenizer;
+
+pub use tokenizer::{Kind, Tokenizer};

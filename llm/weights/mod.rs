@@ -1,0 +1,7 @@
+//! Weights and state on disk.
+
+pub(crate) mod checkpoint;
+mod safetensors;
+
+pub use self::safetensors::{load as load_weights, read_ids, serialize, state, tensors, write_file};
+pub use checkpoint::{Manifest, checksum, read as read_manifest, restore, save};
