@@ -4,6 +4,10 @@
 //! it; [`codegen`] turns it into kernels and machine code; [`runtime`] runs it; [`llm`] trains language models with it.
 //! `examples/own_model.rs` shows a model of one's own from definition to sample.
 
+extern crate self as eggcorn;
+
+pub mod cli;
+
 pub use codegen;
 pub use ir;
 pub use llm;

@@ -1,7 +1,7 @@
 //! `eggcorn bench`: speed and memory, with the ceiling measured beside.
 
-use crate::options::{DeviceArgs, ModelArgs, Sizes, mebibytes};
-use crate::say;
+use super::options::{DeviceArgs, ModelArgs, Sizes, mebibytes};
+use super::say;
 use eggcorn::llm::{Config, DataConfig, Error, Generator, Precision, Result, TrainConfig, initialise, random, step_program};
 use eggcorn::models::Model;
 use eggcorn::passes::Opt;
@@ -61,7 +61,7 @@ pub fn run(args: &Args) -> Result<()> {
     match args.what {
         What::Train => train(args),
         What::Generate => generate(args),
-        What::Ops => crate::bench_ops::run(&args.device.open()?, args.steps, args.json),
+        What::Ops => super::bench_ops::run(&args.device.open()?, args.steps, args.json),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `eggcorn bench ops`: kernels that memory bounds, against a copy of the same bytes on the same device in the same call.
 
-use crate::say;
+use super::say;
 use eggcorn::ir::{Adam, Builder, DType, Graph, ModelErrors, Op, Row, Scope, Tensor};
 use eggcorn::llm::{Error, Result};
 use eggcorn::runtime::{Device, Session};

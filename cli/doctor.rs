@@ -1,7 +1,7 @@
 //! `eggcorn doctor`: what this machine offers.
 
-use crate::options::{cores, mebibytes};
-use crate::say;
+use super::options::{cores, mebibytes};
+use super::say;
 use eggcorn::llm::Result;
 use eggcorn::runtime::{Device, machine_memory};
 use serde_json::{Map, Value, json};

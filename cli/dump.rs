@@ -1,7 +1,7 @@
 //! `eggcorn dump`: a model at any stage.
 
-use crate::options::{ModelArgs, Sizes};
-use crate::say;
+use super::options::{ModelArgs, Sizes};
+use super::say;
 use clap::ValueEnum;
 use eggcorn::codegen::{Gpu, Kernel, Program, Target};
 use eggcorn::ir::Graph;

@@ -1,7 +1,7 @@
 //! `eggcorn explain`: the proof of a fusion.
 
-use crate::options::{ModelArgs, Sizes};
-use crate::say;
+use super::options::{ModelArgs, Sizes};
+use super::say;
 use eggcorn::ir::Op;
 use eggcorn::llm::{Error, Result, bound, nearest};
 use eggcorn::passes::{explain, replay, rules};

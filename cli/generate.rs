@@ -1,7 +1,7 @@
 //! `eggcorn generate`: text from a run.
 
-use crate::options::DeviceArgs;
-use crate::say;
+use super::options::DeviceArgs;
+use super::say;
 use eggcorn::llm::{Config, Error, Generator, Result, Sampling, Tokenizer, read_manifest, restore};
 use eggcorn::runtime::Device;
 use std::io::Write;

@@ -1,7 +1,7 @@
 //! `eggcorn run`: a model on tensors from files.
 
-use crate::options::{DeviceArgs, ModelArgs};
-use crate::say;
+use super::options::{DeviceArgs, ModelArgs};
+use super::say;
 use eggcorn::llm::{Error, Precision, Result, bound, load_weights, read_ids, serialize, write_file};
 use eggcorn::passes::{Opt, lower_precision, optimize};
 use eggcorn::runtime::Session;

@@ -1,8 +1,8 @@
 //! `eggcorn train`: a run from text to checkpoint.
 
-use crate::options::{DeviceArgs, apply, mebibytes};
-use crate::plot::plot;
-use crate::say;
+use super::options::{DeviceArgs, apply, mebibytes};
+use super::plot::plot;
+use super::say;
 use eggcorn::llm::{
     Config, Error, Event, OWN_TEXT, Outcome, Result, Sampling, Tokenizer, Trainer, read_manifest, read_text, recipe, with_vocabulary, write_file,
 };
@@ -134,7 +134,7 @@ fn check_directory(dir: &Path, config: &Config, saved: Option<&Config>, resume: 
 
 /// A short text, kept in the run directory.
 fn sample(dir: &Path, tokenizer: &Tokenizer, device: Device) -> Result<String> {
-    let (mut generator, _) = crate::generate::open(dir, device)?;
+    let (mut generator, _) = super::generate::open(dir, device)?;
     let prompt = tokenizer.encode("\n").or_else(|_| tokenizer.encode(" ")).unwrap_or_else(|_| vec![0]);
     let sampling = Sampling { temperature: 0.8, top_k: 40, seed: 1 };
     let text = tokenizer.decode(&generator.generate(&prompt, 300, &sampling, &mut |_| {})?);
