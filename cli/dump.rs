@@ -5,7 +5,8 @@ use super::say;
 use clap::ValueEnum;
 use eggcorn::codegen::{Gpu, Kernel, Program, Target};
 use eggcorn::ir::Graph;
-use eggcorn::llm::{Error, Precision, Result, bound};
+use eggcorn::ir::names::{LOSS, LOSS_SUM};
+use eggcorn::llm::{Error, Mode, Objective, Precision, Result, bound};
 use eggcorn::passes::{Opt, Optimizer, lower_precision, optimize, train_step};
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -77,8 +78,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let model = args.model.model()?;
     if args.stage == Stage::Built {
-        let graph = model.graph().map_err(|e| Error(e.to_string()))?;
-        return show(&graph, args.format);
+        return show(&Objective::NextToken.graph(&model, Mode::Train)?, args.format);
     }
     let (batch, seq) = args.sizes.of(&model)?;
     let graph = bound(&model, batch, seq)?;
@@ -87,8 +87,8 @@ pub fn run(args: &Args) -> Result<()> {
         header(&stages.reports, args.format);
         return show(&stages.fused, args.format);
     }
-    let training = graph.keep_outputs(&["loss"]);
-    let stages = optimize(&training, Some("loss"), args.opt)?;
+    let training = graph.keep_outputs(&LOSS);
+    let stages = optimize(&training, Some(LOSS_SUM), args.opt)?;
     header(&stages.reports, if matches!(args.stage, Stage::Kernels | Stage::Plan) { Format::Json } else { args.format });
     let joint = lower_precision(stages.last(), args.precision.dtype());
     let whole = train_step(&joint, &Optimizer::default())?;

@@ -2,8 +2,9 @@
 
 use super::options::{DeviceArgs, ModelArgs};
 use super::say;
-use eggcorn::llm::{Error, Precision, Result, bound, load_weights, read_ids, serialize, write_file};
-use eggcorn::passes::{Opt, lower_precision, optimize};
+use eggcorn::ir::names::{LOSS_MEAN, LOSS_SUM};
+use eggcorn::llm::{Error, Mode, Objective, Precision, Result, load_weights, read_ids, serialize, write_file};
+use eggcorn::passes::{Opt, lower_precision, mean_loss, optimize};
 use eggcorn::runtime::Session;
 use std::path::PathBuf;
 
@@ -54,8 +55,10 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(bad) = ids.iter().find(|i| !(0..model.vocab_size() as i32).contains(i)) {
         return Err(Error(format!("{}: input_ids holds {bad}, and the vocabulary is 0..{}", args.input.display(), model.vocab_size())));
     }
-    let stages = optimize(&bound(&model, batch, seq)?, args.grad.then_some("loss"), args.opt)?;
-    let mut session = Session::new(&lower_precision(stages.last(), args.precision.dtype()), args.device.open()?)?;
+    let graph = Objective::NextToken.bound(&model, Mode::Evaluate, batch, seq)?;
+    let stages = optimize(&graph, args.grad.then_some(LOSS_SUM), args.opt)?;
+    let program = mean_loss(&lower_precision(stages.last(), args.precision.dtype()))?;
+    let mut session = Session::new(&program, args.device.open()?)?;
     load_weights(&mut session, &read(&args.weights)?, &args.weights, &|_| true)?;
     session.set_i32("input_ids", &ids)?;
     session.set_i32("labels", &labels)?;
@@ -74,6 +77,6 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     write_file(&args.out, &serialize(&tensors, None)?)?;
-    say!("loss {}; {} tensors in {}", session.output("loss").expect("the program has a loss").f32s()[0], tensors.len(), args.out.display());
+    say!("loss {}; {} tensors in {}", session.output(LOSS_MEAN).expect("the program has a loss").f32s()[0], tensors.len(), args.out.display());
     Ok(())
 }

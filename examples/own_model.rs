@@ -2,9 +2,10 @@
 //!
 //! It is a small network that reads the last 8 characters and guesses the next (Bengio et al. 2003).
 
+use eggcorn::ir::names::{LOSS, LOSS_MEAN, LOSS_SUM};
 use eggcorn::ir::{Builder, DType, Graph, ModelErrors};
 use eggcorn::llm::{Data, Kind, OWN_TEXT, Sampling, Tokenizer, sample};
-use eggcorn::models::{Init, layers::cross_entropy};
+use eggcorn::models::{Init, losses::cross_entropy};
 use eggcorn::passes::{Opt, Optimizer, optimize, train_step};
 use eggcorn::runtime::{Pool, Session};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ fn model(vocab: usize) -> Result<Graph, ModelErrors> {
     let h = x.contract("btc,cd->btd", s.param("hidden", [CONTEXT * 64, 256])).tanh();
     let logits = h.contract("btc,cd->btd", s.param("out", [256, vocab])); // [B, 1, V]
     b.output("logits", logits);
-    b.output("loss", cross_entropy(&s, logits, labels));
+    cross_entropy(&s, logits, labels).output(&b);
     b.finish()
 }
 
@@ -29,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tokenizer = Tokenizer::of(Kind::Char, OWN_TEXT);
     let data = Data::split(tokenizer.encode(OWN_TEXT)?, 0.1, CONTEXT)?;
     let (graph, pool) = (model(tokenizer.size())?, Arc::new(Pool::new(2)));
-    let training = optimize(&graph.keep_outputs(&["loss"]), Some("loss"), Opt::Egg)?;
+    let training = optimize(&graph.keep_outputs(&LOSS), Some(LOSS_SUM), Opt::Egg)?;
     println!("{}", training.fused);
 
     let mut session = Session::new(&train_step(training.last(), &Optimizer::default())?, pool.clone())?;
@@ -44,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         session.set_f32("step", &[step as f32 + 1.0])?;
         session.run()?;
         if step % 10 == 9 {
-            println!("step {}: loss {:.3}", step + 1, session.output("loss").ok_or("loss")?.f32s()[0]);
+            println!("step {}: loss {:.3}", step + 1, session.output(LOSS_MEAN).ok_or("loss")?.f32s()[0]);
         }
     }
 

@@ -15,6 +15,7 @@ mod define;
 mod eval;
 mod graph;
 mod infer;
+pub mod names;
 mod op;
 mod text;
 mod types;

@@ -4,7 +4,7 @@
 //! Parameters have the names and layouts of Hugging Face's GPT-2 checkpoints.
 
 use crate::init::Init;
-use crate::layers::{Past, affine, causal, cross_entropy, dropout, gelu, layer_norm, softmax};
+use crate::layers::{Past, affine, causal, dropout, gelu, layer_norm, softmax};
 use ir::{DType, Scope, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -36,19 +36,24 @@ impl Default for Gpt {
 const EPS: f64 = 1e-5;
 
 impl Gpt {
-    /// Logits [B, T, V] of tokens `input_ids` [B, T], and their mean loss against `labels` [B, T]. `key` seeds dropout.
-    pub fn forward<'g>(&self, s: &Scope<'g>, tokens: Tensor<'g>, labels: Tensor<'g>, key: Option<Tensor<'g>>) -> (Tensor<'g>, Tensor<'g>) {
+    /// What the blocks make of tokens [B, T], [B, T, C]. `key` seeds dropout; without one nothing is dropped.
+    pub fn hidden<'g>(&self, s: &Scope<'g>, tokens: Tensor<'g>, key: Option<Tensor<'g>>) -> Tensor<'g> {
         let root = s.at("transformer");
         let x = dropout(s, self.embed(&root, tokens, s.iota(-1, tokens.dim(-1))), self.dropout, key); // [B, T, C]
-        let x = match key {
+        match key {
             None => root.layers("h", self.n_layer, x, |s, x| self.block(s, x, None, None).0),
             Some(key) => {
                 let layer = s.iota(-1, self.n_layer).cast(DType::U32);
                 root.layers_with("h", self.n_layer, x, &[layer], |s, x, own| self.block(s, x, Some(key + (own[0] + s.uint(1)) * s.uint(8)), None).0)
             }
-        };
-        let logits = self.head(&root, x);
-        (logits, cross_entropy(s, logits, labels))
+        }
+    }
+
+    /// Logits [B, T, V] of what the blocks made, [B, T, C].
+    pub fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
+        let root = s.at("transformer");
+        let words = root.at("wte").param("weight", [self.vocab_size, self.n_embd]);
+        layer_norm(&root.at("ln_f"), x, EPS).contract("btc,vc->btv", words)
     }
 
     /// Logits of one token a sequence, `tokens` [B, 1] at `position`, with keys and values of the tokens before it in `past`.
@@ -59,7 +64,7 @@ impl Gpt {
             let (x, present) = self.block(s, x, None, Some(Past { k: own[0], v: own[1], position }));
             (x, present.to_vec())
         });
-        (self.head(&root, x), present)
+        (self.head(s, x), present)
     }
 
     /// Keys and values that `step` remembers, each [layers, B, H, S, D].
@@ -71,11 +76,6 @@ impl Gpt {
         let words = s.at("wte").param("weight", [self.vocab_size, self.n_embd]);
         let places = s.at("wpe").param("weight", [self.n_positions, self.n_embd]);
         words.gather(tokens) + places.gather(positions)
-    }
-
-    fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
-        let words = s.at("wte").param("weight", [self.vocab_size, self.n_embd]);
-        layer_norm(&s.at("ln_f"), x, EPS).contract("btc,vc->btv", words)
     }
 
     fn block<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, key: Option<Tensor<'g>>, past: Option<Past<'g>>) -> (Tensor<'g>, [Tensor<'g>; 2]) {

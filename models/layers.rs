@@ -1,6 +1,6 @@
 //! The mathematics several models share, in primitive operations. Nothing here is fused; the compiler finds that.
 
-use ir::{DType, Dim, Scope, Tensor};
+use ir::{Dim, Scope, Tensor};
 
 /// x W + b, with W stored [in, out] as GPT-2's checkpoints do.
 #[track_caller]
@@ -53,19 +53,6 @@ pub fn silu(x: Tensor) -> Tensor {
 pub fn causal<'g>(s: &Scope<'g>, scores: Tensor<'g>) -> Tensor<'g> {
     let (query, key) = (s.iota(-2, scores.dim(-2)), s.iota(-1, scores.dim(-1)));
     key.le(query).select(scores, s.num(f64::NEG_INFINITY))
-}
-
-/// The mean of −log softmax(logits) at the label, over all tokens whose label is not negative. logits: [B, T, V], labels: [B, T]
-#[track_caller]
-pub fn cross_entropy<'g>(s: &Scope<'g>, logits: Tensor<'g>, labels: Tensor<'g>) -> Tensor<'g> {
-    let labels = labels.reshape((labels.dim(-2), labels.dim(-1), 1usize));
-    let m = logits.max();
-    let log_total = (logits - m).exp().sum().log() + m;
-    let hit = s.iota(-1, logits.dim(-1)).equals(labels);
-    let counted = s.int(0).le(labels).cast(DType::F32);
-    let loss = (log_total - hit.select(logits, s.num(0.0)).sum()) * counted;
-    let total = |x: Tensor<'g>| x.sum_axes(&[-1, -2, -3]).reshape([] as [Dim; 0]);
-    total(loss) / total(counted).maximum(s.num(1.0))
 }
 
 /// x with each element dropped with probability p and the rest scaled by 1 / (1 − p). The bits are a function of the key.

@@ -4,12 +4,13 @@ mod gpt;
 mod init;
 pub mod layers;
 mod llama;
+pub mod losses;
 
 pub use gpt::Gpt;
 pub use init::Init;
 pub use llama::Llama;
 
-use ir::{Builder, DType, Dim, Graph, ModelErrors};
+use ir::{Builder, DType, Dim, Graph, ModelErrors, Scope, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// A model of this crate, with its shape.
@@ -35,23 +36,28 @@ pub fn by_name(name: &str) -> Option<Model> {
 }
 
 impl Model {
-    /// The program from `input_ids` and `labels`, both `i32[B,T]`, to `logits` and `loss`; with dropout it also reads `key`, a `u32`.
-    pub fn graph(&self) -> Result<Graph, ModelErrors> {
-        let b = Builder::default();
-        let s = b.scope();
-        let shape = (Dim::sym('B'), Dim::sym('T'));
-        let tokens = s.input("input_ids", DType::I32, shape);
-        let labels = s.input("labels", DType::I32, shape);
-        let (logits, loss) = match self {
-            Model::Gpt(gpt) => {
-                let key = (gpt.dropout > 0.0).then(|| s.input("key", DType::U32, [] as [Dim; 0]));
-                gpt.forward(&s, tokens, labels, key)
-            }
-            Model::Llama(llama) => llama.forward(&s, tokens, labels),
-        };
-        b.output("logits", logits);
-        b.output("loss", loss);
-        b.finish()
+    /// What the blocks make of tokens `i32[B,T]`: [B, T, C]. `key`, a `u32`, seeds dropout; without one nothing is dropped.
+    pub fn hidden<'g>(&self, s: &Scope<'g>, tokens: Tensor<'g>, key: Option<Tensor<'g>>) -> Tensor<'g> {
+        match self {
+            Model::Gpt(m) => m.hidden(s, tokens, key),
+            Model::Llama(m) => m.hidden(s, tokens),
+        }
+    }
+
+    /// Logits [B, T, V] of what the blocks made.
+    pub fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
+        match self {
+            Model::Gpt(m) => m.head(s, x),
+            Model::Llama(m) => m.head(s, x),
+        }
+    }
+
+    /// The probability of dropout in training.
+    pub fn dropout(&self) -> f64 {
+        match self {
+            Model::Gpt(m) => m.dropout,
+            Model::Llama(_) => 0.0,
+        }
     }
 
     /// The program for one token a sequence: inputs `input_ids` `i32[B,1]` and `position` `i32`, state `past.k` and `past.v`, outputs

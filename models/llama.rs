@@ -3,7 +3,7 @@
 //! Parameters have the names and layouts of Hugging Face's Llama checkpoints.
 
 use crate::init::Init;
-use crate::layers::{Past, causal, cross_entropy, linear, rms_norm, silu, softmax};
+use crate::layers::{Past, causal, linear, rms_norm, silu, softmax};
 use ir::{DType, Scope, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -52,13 +52,11 @@ impl Default for Llama {
 }
 
 impl Llama {
-    /// Logits [B, T, V] of tokens [B, T], and their mean loss against labels [B, T].
-    pub fn forward<'g>(&self, s: &Scope<'g>, tokens: Tensor<'g>, labels: Tensor<'g>) -> (Tensor<'g>, Tensor<'g>) {
+    /// What the blocks make of tokens [B, T], [B, T, C].
+    pub fn hidden<'g>(&self, s: &Scope<'g>, tokens: Tensor<'g>) -> Tensor<'g> {
         let angles = self.angles(s, s.iota(-2, tokens.dim(-1)));
         let (cos, sin) = (angles.cos(), angles.sin());
-        let x = s.at("model").layers("layers", self.num_hidden_layers, self.embedding(s).gather(tokens), |s, x| self.block(s, x, [cos, sin], None).0);
-        let logits = self.head(s, x);
-        (logits, cross_entropy(s, logits, labels))
+        s.at("model").layers("layers", self.num_hidden_layers, self.embedding(s).gather(tokens), |s, x| self.block(s, x, [cos, sin], None).0)
     }
 
     /// Logits of one token a sequence, `tokens` [B, 1] at `position`, with keys and values of the tokens before it in `past`.
@@ -82,7 +80,8 @@ impl Llama {
         s.at("model").at("embed_tokens").param("weight", [self.vocab_size, self.hidden_size])
     }
 
-    fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
+    /// Logits [B, T, V] of what the blocks made, [B, T, C].
+    pub fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
         let x = rms_norm(&s.at("model").at("norm"), x, self.rms_norm_eps);
         let words = if self.tie_word_embeddings { self.embedding(s) } else { s.at("lm_head").param("weight", [self.vocab_size, self.hidden_size]) };
         x.contract("btc,vc->btv", words)

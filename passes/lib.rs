@@ -28,7 +28,7 @@ pub use plan::{ALIGN, Arena, Interval, plan};
 pub use precision::lower_precision;
 pub use rule::{Legality, Match, Report, Rewriter, Rule, rule, saturate};
 pub use term::{EGraph, Fact, Term, Terms, Typed, World, add_func, egraph};
-pub use train::{MOMENTS, Optimizer, train_step};
+pub use train::{MOMENTS, Optimizer, mean_loss, train_step};
 
 use ir::Graph;
 

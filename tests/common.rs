@@ -25,8 +25,7 @@ pub fn llama(tied: bool) -> Model {
 
 /// A model's program for a batch of sequences.
 pub fn bound(model: &Model, batch: u64, time: u64) -> Graph {
-    let graph = model.graph().expect("the model is well-typed");
-    graph.bind(&|s| Some(if s == 'B' { batch } else { time })).expect("both dims are bound")
+    llm::bound(model, batch as usize, time as usize).expect("the model is well-typed, and both dims are bound")
 }
 
 /// A counter-based source of numbers.

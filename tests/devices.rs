@@ -82,7 +82,7 @@ fn models_are_as_evaluated(device) {
     for (model, t) in [(gpt(), 5), (llama(true), 5), (llama(false), 7)] {
         let built = bound(&model, 2, t);
         let env = environment(&built, 3, 9);
-        let joint = optimize(&built, Some("loss"), Opt::Egg).unwrap().joint.unwrap();
+        let joint = optimize(&built, Some(ir::names::LOSS_SUM), Opt::Egg).unwrap().joint.unwrap();
         let (want, have) = (eval(&joint, &env).unwrap(), run_on(&joint, &env, device.clone(), &device.target().unwrap()));
         for (name, w) in &want {
             let d = difference(&have[name], w);

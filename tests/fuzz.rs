@@ -147,7 +147,7 @@ fn threads_do_not_change_bits() {
     for model in [crate::common::gpt(), crate::common::llama(false)] {
         let built = crate::common::bound(&model, 3, 7);
         let env = environment(&built, 5, 9);
-        let joint = optimize(&built, Some("loss"), Opt::Egg).unwrap().joint.unwrap();
+        let joint = optimize(&built, Some(ir::names::LOSS_SUM), Opt::Egg).unwrap().joint.unwrap();
         let one = run(&joint, &env, 1);
         for threads in [2, 3] {
             assert_eq!(run(&joint, &env, threads), one, "{threads} threads");

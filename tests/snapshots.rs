@@ -2,14 +2,16 @@
 
 use codegen::{Cpu, Program, Target, llvm};
 use ir::Graph;
+use ir::names::{LOSS, LOSS_SUM};
+use llm::{Mode, Objective};
 use models::{Gpt, Llama, Model};
 use passes::{Opt, optimize};
 
 fn block(name: &str, model: &Model) {
-    let built = model.graph().unwrap();
+    let built = Objective::NextToken.graph(model, Mode::Train).unwrap();
     insta::assert_snapshot!(format!("{name}.built"), built);
-    let graph = llm::bound(model, 2, 16).unwrap().keep_outputs(&["loss"]);
-    let stages = optimize(&graph, Some("loss"), Opt::Egg).unwrap();
+    let graph = llm::bound(model, 2, 16).unwrap().keep_outputs(&LOSS);
+    let stages = optimize(&graph, Some(LOSS_SUM), Opt::Egg).unwrap();
     insta::assert_snapshot!(format!("{name}.fused"), stages.fused);
     insta::assert_snapshot!(format!("{name}.grad"), stages.grad.unwrap());
     insta::assert_snapshot!(format!("{name}.joint"), stages.joint.unwrap());

@@ -1,6 +1,7 @@
 //! Training: resuming is as if nothing had happened, and nothing T×T is ever in memory.
 
 use codegen::{Cpu, Program, Target};
+use ir::names::{LOSS, LOSS_SUM};
 use ir::{Graph, Op};
 use llm::{Config, DataConfig, Outcome, TrainConfig, Trainer};
 use models::{Gpt, Model};
@@ -114,8 +115,8 @@ fn a_loss_that_is_not_finite_stops_and_names_the_step_and_the_kernel() {
 fn nothing_quadratic_is_materialised() {
     let (batch, t) = (2usize, 640usize);
     let model = models::by_name("gpt2").unwrap();
-    let graph = llm::bound(&model, batch, t).unwrap().keep_outputs(&["loss"]);
-    let joint = optimize(&graph, Some("loss"), Opt::Egg).unwrap().joint.unwrap();
+    let graph = llm::bound(&model, batch, t).unwrap().keep_outputs(&LOSS);
+    let joint = optimize(&graph, Some(LOSS_SUM), Opt::Egg).unwrap().joint.unwrap();
     let quadratic = |ty: &ir::Type| ty.dims.iter().filter(|d| d.size() == t).count() > 1;
     for f in &joint.funcs {
         for n in &f.nodes {
@@ -142,8 +143,8 @@ fn nothing_quadratic_is_materialised() {
 fn depth_does_not_matter() {
     let lowered = |layers: usize| {
         let model = Model::Gpt(Gpt { n_layer: layers, ..Gpt::default() });
-        let graph = llm::bound(&model, 1, 128).unwrap().keep_outputs(&["loss"]);
-        let stages = optimize(&graph, Some("loss"), Opt::Egg).unwrap();
+        let graph = llm::bound(&model, 1, 128).unwrap().keep_outputs(&LOSS);
+        let stages = optimize(&graph, Some(LOSS_SUM), Opt::Egg).unwrap();
         assert!(stages.reports.iter().all(|r| r.saturation.saturated && r.method == passes::Method::Exact), "no cap is hit, every plan is optimal");
         let joint = stages.joint.unwrap();
         let program = Program::new(&joint, &Target::Cpu(Cpu { lanes: 16, registers: 32, cache: 1 << 20 }));

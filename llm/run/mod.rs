@@ -2,4 +2,4 @@
 
 mod pretrain;
 
-pub use pretrain::{Event, Outcome, Trainer, bound, initialise, step_program, with_vocabulary};
+pub use pretrain::{Event, Outcome, Trainer, initialise, step_program, with_vocabulary};

@@ -3,8 +3,10 @@
 use crate::config::Config;
 use crate::data::{Batch, Data, random};
 use crate::error::{Error, Result};
+use crate::objective::{Mode, Objective, bound};
 use crate::text::Tokenizer;
 use crate::weights::checkpoint;
+use ir::names::{LOSS, LOSS_COUNT, LOSS_SUM};
 use models::Model;
 use passes::{Opt, Optimizer, lower_precision, optimize, train_step};
 use runtime::{Device, Session};
@@ -55,22 +57,12 @@ pub struct Trainer {
 /// A training step's program, dims bound, and what the compiler has to say of it.
 pub fn step_program(model: &Model, config: &Config, opt: Opt) -> Result<(ir::Graph, Vec<String>)> {
     let t = &config.train;
-    let graph = bound(model, t.batch, t.context)?.keep_outputs(&["loss"]);
-    let stages = optimize(&graph, Some("loss"), opt)?;
+    let graph = bound(model, t.batch, t.context)?.keep_outputs(&LOSS);
+    let stages = optimize(&graph, Some(LOSS_SUM), opt)?;
     let optimizer =
         Optimizer { beta1: t.beta1, beta2: t.beta2, eps: 1e-8, weight_decay: t.weight_decay, grad_clip: t.grad_clip, accumulate: t.accumulate };
     let graph = lower_precision(stages.last(), t.precision.dtype());
     Ok((train_step(&graph, &optimizer)?, stages.notices()))
-}
-
-/// A model's program for a batch of windows.
-pub fn bound(model: &Model, batch: usize, context: usize) -> Result<ir::Graph> {
-    let graph = model.graph().map_err(|e| Error(e.to_string()))?;
-    Ok(graph.bind(&|s| match s {
-        'B' => Some(batch as u64),
-        'T' => Some(context as u64),
-        _ => None,
-    })?)
 }
 
 impl Trainer {
@@ -82,12 +74,7 @@ impl Trainer {
         let data = Data::split(tokens, config.data.held_out, config.train.context)?;
         let (program, notices) = step_program(&config.model, &config, Opt::Egg)?;
         let mut session = Session::new(&program, device.clone())?;
-        // held-out text is evaluated without dropout
-        let plain = match &config.model {
-            Model::Gpt(g) => Model::Gpt(models::Gpt { dropout: 0.0, ..g.clone() }),
-            other => other.clone(),
-        };
-        let forward = bound(&plain, config.train.batch, config.train.context)?.keep_outputs(&["loss"]);
+        let forward = Objective::NextToken.bound(&config.model, Mode::Evaluate, config.train.batch, config.train.context)?.keep_outputs(&LOSS);
         let forward = lower_precision(optimize(&forward, None, Opt::Egg)?.last(), config.train.precision.dtype());
         let evaluation = Session::new(&forward, device)?;
         initialise(&mut session, &config.model, config.train.seed)?;
@@ -187,17 +174,17 @@ impl Trainer {
         self.evaluation.adopt_params(&self.session)?;
         let all = self.data.held_out_batches(t.batch, t.context);
         let n = batches.unwrap_or(all.len()).min(all.len());
-        let (mut total, mut count) = (0.0, 0usize);
+        let (mut total, mut count) = (0.0, 0.0);
         for i in 0..n {
             let b = &all[i * all.len() / n];
-            let asked = b.labels.iter().filter(|l| **l >= 0).count();
             self.evaluation.set_i32("input_ids", &b.ids)?;
             self.evaluation.set_i32("labels", &b.labels)?;
             self.evaluation.run().map_err(|e| Error(e.to_string()))?;
-            total += f64::from(self.evaluation.output("loss").expect("the program has a loss").f32s()[0]) * asked as f64;
-            count += asked;
+            let read = |name| f64::from(self.evaluation.output(name).expect("the program has a loss").f32s()[0]);
+            total += read(LOSS_SUM);
+            count += read(LOSS_COUNT);
         }
-        Ok(total / count.max(1) as f64)
+        Ok(total / count.max(1.0))
     }
 }
 

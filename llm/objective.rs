@@ -1,0 +1,61 @@
+//! What a model is trained to do: a model becomes a program with a loss.
+
+use crate::error::{Error, Result};
+use ir::{Builder, DType, Dim, Graph};
+use models::{Model, losses};
+
+/// What a model is trained to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Objective {
+    /// To guess each token's successor.
+    #[default]
+    NextToken,
+}
+
+/// What a program is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Learning: with dropout, where the model has any.
+    Train,
+    /// Looking: nothing is dropped.
+    Evaluate,
+}
+
+impl Objective {
+    /// The columns of a batch that the program reads, each `i32[B,T]`: tokens first.
+    pub fn columns(self) -> &'static [&'static str] {
+        match self {
+            Objective::NextToken => &["input_ids", "labels"],
+        }
+    }
+
+    /// The program: inputs are the columns and, where something is dropped, `key`, a `u32`; results are `logits` `f32[B,T,V]`,
+    /// `loss.sum` and `loss.count`.
+    pub fn graph(self, model: &Model, mode: Mode) -> Result<Graph> {
+        let b = Builder::default();
+        let s = b.scope();
+        let shape = (Dim::sym('B'), Dim::sym('T'));
+        let columns: Vec<_> = self.columns().iter().map(|name| s.input(name, DType::I32, shape)).collect();
+        let key = (mode == Mode::Train && model.dropout() > 0.0).then(|| s.input("key", DType::U32, [] as [Dim; 0]));
+        let logits = model.head(&s, model.hidden(&s, columns[0], key));
+        b.output("logits", logits);
+        match self {
+            Objective::NextToken => losses::cross_entropy(&s, logits, columns[1]).output(&b),
+        }
+        b.finish().map_err(|e| Error(e.to_string()))
+    }
+
+    /// The program for `batch` windows of `context` tokens.
+    pub fn bound(self, model: &Model, mode: Mode, batch: usize, context: usize) -> Result<Graph> {
+        Ok(self.graph(model, mode)?.bind(&|s| match s {
+            'B' => Some(batch as u64),
+            'T' => Some(context as u64),
+            _ => None,
+        })?)
+    }
+}
+
+/// The program of a step on `batch` windows of `context` tokens, before the compiler has seen it.
+pub fn bound(model: &Model, batch: usize, context: usize) -> Result<Graph> {
+    Objective::NextToken.bound(model, Mode::Train, batch, context)
+}
