@@ -2,7 +2,7 @@
 
 use super::options::{DeviceArgs, ModelArgs, Sizes, mebibytes};
 use super::say;
-use eggcorn::llm::{Config, DataConfig, Error, Generator, Precision, Result, TrainConfig, initialise, random, step_program};
+use eggcorn::llm::{Config, Error, Generator, Models, Precision, Result, TrainConfig, initialise, random, step_program};
 use eggcorn::models::Model;
 use eggcorn::passes::Opt;
 use eggcorn::runtime::{Device, Fault, Session};
@@ -17,7 +17,7 @@ pub struct Args {
     /// What to measure.
     #[arg(value_enum)]
     what: What,
-    /// The model: gpt2 or llama.
+    /// The model.
     #[arg(default_value = "gpt2")]
     model: String,
     /// Change a setting of the model, as in --set n_layer=2.
@@ -52,22 +52,21 @@ enum What {
 }
 
 impl Args {
-    fn model(&self) -> Result<Model> {
-        ModelArgs { model: self.model.clone(), set: self.set.clone() }.model()
+    fn model(&self, models: &Models) -> Result<Model> {
+        ModelArgs { model: self.model.clone(), set: self.set.clone() }.model(models)
     }
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args, models: &Models) -> Result<()> {
     match args.what {
-        What::Train => train(args),
-        What::Generate => generate(args),
+        What::Train => train(args, args.model(models)?),
+        What::Generate => generate(args, args.model(models)?),
         What::Ops => super::bench_ops::run(&args.device.open()?, args.steps, args.json),
     }
 }
 
 /// Tokens one at a time: bound by the bytes of the weights, so what is read a second is the figure.
-fn generate(args: &Args) -> Result<()> {
-    let model = args.model()?;
+fn generate(args: &Args, model: Model) -> Result<()> {
     let device = args.device.open()?;
     let on = device.describe();
     let mut generator = Generator::new(&model, device)?;
@@ -95,14 +94,10 @@ fn generate(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn train(args: &Args) -> Result<()> {
-    let model = args.model()?;
+fn train(args: &Args, model: Model) -> Result<()> {
     let (batch, seq) = args.sizes.of(&model)?;
-    let config = Config {
-        model: model.clone(),
-        data: DataConfig::default(),
-        train: TrainConfig { batch, context: seq, precision: args.precision, ..TrainConfig::default() },
-    };
+    let train = TrainConfig { batch, context: seq, precision: args.precision, ..TrainConfig::default() };
+    let config = Config { train, ..Config::of(model.clone()) };
     let before = resident();
     let start = Instant::now();
     let (program, notices) = step_program(&model, &config, args.opt)?;
@@ -133,7 +128,7 @@ fn train(args: &Args) -> Result<()> {
     let mut peaks: Vec<f64> = peaks.into_iter().flatten().collect();
     let peak = (!peaks.is_empty()).then(|| spread(&mut peaks).0);
     let tokens = (batch * seq) as f64;
-    let flops = model.flops_a_token(seq) * tokens;
+    let flops = model.shape().flops_a_token(seq) * tokens;
     let share = peak.map(|p| flops / median / p);
     if args.json {
         let line = serde_json::json!({

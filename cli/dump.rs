@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use eggcorn::codegen::{Gpu, Kernel, Program, Target};
 use eggcorn::ir::Graph;
 use eggcorn::ir::names::{LOSS, LOSS_SUM};
-use eggcorn::llm::{Error, Mode, Objective, Precision, Result, bound};
+use eggcorn::llm::{Error, Mode, Models, Objective, Precision, Result, bound};
 use eggcorn::passes::{Opt, Optimizer, lower_precision, optimize, train_step};
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -75,8 +75,8 @@ pub struct Args {
     opt: Opt,
 }
 
-pub fn run(args: &Args) -> Result<()> {
-    let model = args.model.model()?;
+pub fn run(args: &Args, models: &Models) -> Result<()> {
+    let model = args.model.model(models)?;
     if args.stage == Stage::Built {
         return show(&Objective::NextToken.graph(&model, Mode::Train)?, args.format);
     }

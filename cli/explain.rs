@@ -3,7 +3,7 @@
 use super::options::{ModelArgs, Sizes};
 use super::say;
 use eggcorn::ir::Op;
-use eggcorn::llm::{Error, Result, bound, nearest};
+use eggcorn::llm::{Error, Models, Result, bound, nearest};
 use eggcorn::passes::{explain, replay, rules};
 
 /// Prove why a model's arithmetic became a fused op, rule by rule.
@@ -18,13 +18,13 @@ pub struct Args {
     op: String,
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args, models: &Models) -> Result<()> {
     let known: Vec<&str> = Op::plain().iter().filter(|o| matches!(o, Op::Row(_))).map(|o| o.name()).chain(["attention"]).collect();
     if !known.contains(&args.op.as_str()) {
         let hint = nearest(&args.op, known.iter().copied()).map_or(String::new(), |n| format!("; did you mean {n}?"));
         return Err(Error(format!("{} is no fused op; there are {}{hint}", args.op, known.join(", "))));
     }
-    let model = args.model.model()?;
+    let model = args.model.model(models)?;
     let (batch, seq) = args.sizes.of(&model)?;
     let graph = bound(&model, batch, seq)?;
     let rules = rules::forward();

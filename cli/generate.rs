@@ -2,7 +2,7 @@
 
 use super::options::DeviceArgs;
 use super::say;
-use eggcorn::llm::{Config, Error, Generator, Result, Sampling, Tokenizer, read_manifest, restore};
+use eggcorn::llm::{Config, Error, Generator, Models, Result, Sampling, Tokenizer, read_manifest, restore};
 use eggcorn::runtime::Device;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -32,11 +32,11 @@ pub struct Args {
     device: DeviceArgs,
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args, models: &Models) -> Result<()> {
     if !args.temperature.is_finite() || args.temperature < 0.0 {
         return Err(Error(format!("--temperature is {}, expected at least 0", args.temperature)));
     }
-    let (mut generator, tokenizer) = open(&args.run, args.device.open()?)?;
+    let (mut generator, tokenizer) = open(&args.run, args.device.open()?, models)?;
     let prompt = tokenizer.encode(&args.prompt)?;
     let sampling = Sampling { temperature: args.temperature, top_k: args.top_k, seed: args.seed };
     print_flush(&args.prompt);
@@ -63,11 +63,11 @@ fn print_flush(text: &str) {
 }
 
 /// The model of a run directory, its weights loaded, and its tokenizer.
-pub fn open(dir: &Path, device: Device) -> Result<(Generator, Tokenizer)> {
+pub fn open(dir: &Path, device: Device, models: &Models) -> Result<(Generator, Tokenizer)> {
     let path = dir.join("config.toml");
     let text = std::fs::read_to_string(&path).map_err(|e| Error(format!("{}: this is not a run directory: {e}", path.display())))?;
-    let config = Config::parse(&text, &path.display().to_string())?;
-    config.check()?;
+    let config = Config::parse(&text, &path.display().to_string(), models)?;
+    config.check_model()?;
     let tokenizer = Tokenizer::read(&dir.join("tokenizer.json"))?;
     if tokenizer.size() != config.model.vocab_size() {
         return Err(Error(format!("{}: the tokenizer has {} tokens, and the model {}", dir.display(), tokenizer.size(), config.model.vocab_size())));

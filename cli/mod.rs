@@ -12,7 +12,10 @@ mod plot;
 mod run;
 mod train;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use eggcorn::ir::either;
+use eggcorn::llm::{Models, Result};
+use eggcorn::models::Entry;
 
 #[derive(Parser)]
 #[command(name = "eggcorn", version, about = "A compiler for building language models from scratch", propagate_version = true)]
@@ -39,17 +42,17 @@ enum Command {
     Doctor(doctor::Args),
 }
 
-/// The whole command line: parses the process's arguments, runs the command and prints its error, if it has one.
-pub fn main() -> std::process::ExitCode {
-    let result = match Cli::parse().command {
-        Command::Train(a) => train::run(&a),
-        Command::Generate(a) => generate::run(&a),
-        Command::Dump(a) => dump::run(&a),
-        Command::Explain(a) => explain::run(&a),
-        Command::Run(a) => run::run(&a),
-        Command::Bench(a) => bench::run(&a),
-        Command::Doctor(a) => doctor::run(&a),
-    };
+/// The whole command line, for this project's models and those of a person's own program: parses the process's arguments, runs the
+/// command and prints its error, if it has one.
+///
+/// ```no_run
+/// fn main() -> std::process::ExitCode {
+///     eggcorn::cli::main_with(&[]) // here go models of one's own: see examples/own_model.rs
+/// }
+/// ```
+pub fn main_with(own: &[Entry]) -> std::process::ExitCode {
+    let models = Models::with(own);
+    let result = Cli::from_arg_matches(&command(&models).get_matches()).unwrap_or_else(|e| e.exit()).run(&models);
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(e) => {
@@ -57,6 +60,27 @@ pub fn main() -> std::process::ExitCode {
             std::process::ExitCode::FAILURE
         }
     }
+}
+
+impl Cli {
+    fn run(&self, models: &Models) -> Result<()> {
+        match &self.command {
+            Command::Train(a) => train::run(a, models),
+            Command::Generate(a) => generate::run(a, models),
+            Command::Dump(a) => dump::run(a, models),
+            Command::Explain(a) => explain::run(a, models),
+            Command::Run(a) => run::run(a, models),
+            Command::Bench(a) => bench::run(a, models),
+            Command::Doctor(a) => doctor::run(a),
+        }
+    }
+}
+
+/// The command line, where every argument that is a model says which there are.
+fn command(models: &Models) -> clap::Command {
+    let help = format!("The model: {}", either(&models.names()));
+    let with_names = |a: clap::Arg| if a.get_id() == "model" { a.help(help.clone()) } else { a };
+    Cli::command().mut_subcommands(|c| c.mut_args(with_names))
 }
 
 /// Prints, and ends quietly where the reader has gone, as `head` does.

@@ -1,13 +1,13 @@
 //! Options several commands share.
 
-use eggcorn::llm::{Config, DataConfig, Error, Result, TrainConfig, nearest};
-use eggcorn::models::{Model, NAMES, by_name};
+use eggcorn::llm::{Config, Error, Models, Result};
+use eggcorn::models::Model;
 use eggcorn::runtime::Device;
 
 /// A model by name with changed settings.
 #[derive(clap::Args)]
 pub struct ModelArgs {
-    /// The model: gpt2 or llama.
+    /// The model.
     pub model: String,
     /// Change a setting of the model, as in --set n_layer=2.
     #[arg(long, value_name = "KEY=VALUE")]
@@ -41,21 +41,14 @@ impl Sizes {
 
 impl ModelArgs {
     /// The model, its settings checked.
-    pub fn model(&self) -> Result<Model> {
-        let model = by_name(&self.model).ok_or_else(|| {
-            let hint = nearest(&self.model, NAMES).map_or(String::new(), |n| format!("; did you mean {n}?"));
-            Error(format!("there is no model {}; there are {}{hint}", self.model, NAMES.join(", ")))
-        })?;
-        let mut config = Config { model, data: DataConfig::default(), train: TrainConfig::default() };
-        for s in &self.set {
-            config = config.set(s)?;
-        }
-        config.model.check().map_err(Error)?;
+    pub fn model(&self, models: &Models) -> Result<Model> {
+        let config = apply(Config::of(models.by_name(&self.model)?), &self.set)?;
+        config.check_model()?;
         Ok(config.model)
     }
 }
 
-/// Reads a TOML table of settings to apply over another.
+/// Changes settings one after another: of two changes of one setting the later counts.
 pub fn apply(config: Config, sets: &[String]) -> Result<Config> {
     sets.iter().try_fold(config, |c, s| c.set(s))
 }

@@ -3,7 +3,7 @@
 use super::options::{DeviceArgs, ModelArgs};
 use super::say;
 use eggcorn::ir::names::{LOSS_MEAN, LOSS_SUM};
-use eggcorn::llm::{Error, Mode, Objective, Precision, Result, load_weights, read_ids, serialize, write_file};
+use eggcorn::llm::{Error, Mode, Models, Objective, Precision, Result, load_weights, read_ids, serialize, write_file};
 use eggcorn::passes::{Opt, lower_precision, mean_loss, optimize};
 use eggcorn::runtime::Session;
 use std::path::PathBuf;
@@ -38,8 +38,8 @@ pub struct Args {
     device: DeviceArgs,
 }
 
-pub fn run(args: &Args) -> Result<()> {
-    let model = args.model.model()?;
+pub fn run(args: &Args, models: &Models) -> Result<()> {
+    let model = args.model.model(models)?;
     let read = |path: &PathBuf| std::fs::read(path).map_err(|e| Error(format!("{}: the file cannot be read: {e}", path.display())));
     let input = read(&args.input)?;
     let (shape, ids) = read_ids(&input, &args.input, "input_ids")?;

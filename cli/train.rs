@@ -4,7 +4,8 @@ use super::options::{DeviceArgs, apply, mebibytes};
 use super::plot::plot;
 use super::say;
 use eggcorn::llm::{
-    Config, Error, Event, OWN_TEXT, Outcome, Result, Sampling, Tokenizer, Trainer, read_manifest, read_text, recipe, with_vocabulary, write_file,
+    Config, Error, Event, Models, OWN_TEXT, Outcome, RESUMABLE, Result, Sampling, Tokenizer, Trainer, read_manifest, read_text, recipe,
+    with_vocabulary, write_file,
 };
 use eggcorn::runtime::Device;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -48,17 +49,17 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args, models: &Models) -> Result<()> {
     let name = args.recipe.as_deref().unwrap_or("self");
     let dir = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name));
-    let saved = saved_config(&dir)?;
+    let saved = saved_config(&dir, models)?;
     let config = match (&args.config, &saved, args.resume) {
         (Some(path), ..) => {
             let text = std::fs::read_to_string(path).map_err(|e| Error(format!("{}: the configuration cannot be read: {e}", path.display())))?;
-            Config::parse(&text, &path.display().to_string())?
+            Config::parse(&text, &path.display().to_string(), models)?
         }
         (None, Some(saved), true) if args.recipe.is_none() => saved.clone(),
-        _ => recipe(name)?,
+        _ => recipe(name, models)?,
     };
     let config = apply(config, &args.set)?;
     let text = match &args.data {
@@ -67,7 +68,7 @@ pub fn run(args: &Args) -> Result<()> {
         None => return Err(Error(format!("the recipe {name} needs a text: add --data FILE"))),
     };
     let tokenizer = Tokenizer::of(config.data.tokenizer, &text);
-    let config = Config { model: with_vocabulary(&config.model, &tokenizer), ..config };
+    let config = Config { model: with_vocabulary(&config.model, &tokenizer)?, ..config };
     check_directory(&dir, &config, saved.as_ref(), args.resume)?;
     let tokens = tokenizer.encode(&text)?;
     let device = args.device.open()?;
@@ -97,7 +98,7 @@ pub fn run(args: &Args) -> Result<()> {
             Err(Error(format!("stopped after step {step}, which is saved; go on with: eggcorn train --resume --out {}{data}", dir.display())))
         }
         Outcome::Finished(loss) => {
-            let sample = sample(&dir, &tokenizer, device)?;
+            let sample = sample(&dir, &tokenizer, device, models)?;
             plot(&dir)?;
             if !args.json {
                 say!("loss over all held-out text: {loss:.4}\n\n{sample}\n");
@@ -108,10 +109,10 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-fn saved_config(dir: &Path) -> Result<Option<Config>> {
+fn saved_config(dir: &Path, models: &Models) -> Result<Option<Config>> {
     let path = dir.join("config.toml");
     match std::fs::read_to_string(&path) {
-        Ok(text) => Config::parse(&text, &path.display().to_string()).map(Some),
+        Ok(text) => Config::parse(&text, &path.display().to_string(), models).map(Some),
         Err(_) => Ok(None),
     }
 }
@@ -119,10 +120,11 @@ fn saved_config(dir: &Path) -> Result<Option<Config>> {
 /// A run is not overwritten unasked, and not resumed under another configuration.
 fn check_directory(dir: &Path, config: &Config, saved: Option<&Config>, resume: bool) -> Result<()> {
     match (resume, saved, read_manifest(dir)?) {
-        (true, Some(saved), Some(_)) if saved != config => Err(Error(format!(
-            "{}: the run was made with another configuration:\n{}\nresume without changing it, or start anew in another --out",
+        (true, Some(saved), Some(_)) if !saved.differences(config).is_empty() => Err(Error(format!(
+            "{}: the run was made with another configuration:\n{}\nonly {} may change when a run goes on; resume without changing others, or start anew in another --out",
             dir.display(),
-            saved.differences(config).join("\n")
+            saved.differences(config).join("\n"),
+            RESUMABLE.map(|k| format!("train.{k}")).join(", ")
         ))),
         (true, _, None) => Err(Error(format!("{}: there is no checkpoint to resume from", dir.display()))),
         (false, _, Some(m)) => {
@@ -133,8 +135,8 @@ fn check_directory(dir: &Path, config: &Config, saved: Option<&Config>, resume: 
 }
 
 /// A short text, kept in the run directory.
-fn sample(dir: &Path, tokenizer: &Tokenizer, device: Device) -> Result<String> {
-    let (mut generator, _) = super::generate::open(dir, device)?;
+fn sample(dir: &Path, tokenizer: &Tokenizer, device: Device, models: &Models) -> Result<String> {
+    let (mut generator, _) = super::generate::open(dir, device, models)?;
     let prompt = tokenizer.encode("\n").or_else(|_| tokenizer.encode(" ")).unwrap_or_else(|_| vec![0]);
     let sampling = Sampling { temperature: 0.8, top_k: 40, seed: 1 };
     let text = tokenizer.decode(&generator.generate(&prompt, 300, &sampling, &mut |_| {})?);

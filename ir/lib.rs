@@ -17,6 +17,7 @@ mod graph;
 mod infer;
 pub mod names;
 mod op;
+mod spelling;
 mod text;
 mod types;
 mod verify;
@@ -27,6 +28,7 @@ pub use eval::{Env, Value, binary, eval, eval_func, eval_op, random_bits, unary}
 pub use graph::{Func, Graph, Loc, Node, NodeId, stack};
 pub use infer::{attention_sizes, axis, broadcast, call, infer};
 pub use op::{Adam, Attn, Axes, Bin, Class, Ein, Labels, Loop, Name, Op, Red, Row, Spec, Un, num};
+pub use spelling::either;
 pub use text::ParseError;
 pub use types::{DType, Dim, Dims, ELEMENTS_MAX, Type, parse_dims};
 pub use verify::verify;

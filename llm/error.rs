@@ -30,7 +30,13 @@ pub(crate) fn file_error(path: &std::path::Path, what: &str, why: impl fmt::Disp
 
 /// The known name nearest to a mistyped one, if it is near.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    known.into_iter().map(|k| (distance(name, k), k)).filter(|(d, k)| *d <= 1 + k.len() / 3).min().map(|d| d.1)
+    let near = |(d, k): &(usize, &str)| *d < name.len() && *d <= 1 + k.len().min(name.len()) / 3;
+    known.into_iter().map(|k| (distance(name, k), k)).filter(near).min().map(|d| d.1)
+}
+
+/// The end of an error about an unknown name.
+pub fn hint(name: &str, known: &[&str]) -> String {
+    nearest(name, known.iter().copied()).map_or(String::new(), |n| format!("; did you mean {n}?"))
 }
 
 /// Levenshtein's distance.

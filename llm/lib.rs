@@ -9,10 +9,10 @@ mod run;
 mod text;
 mod weights;
 
-pub use config::{Config, DataConfig, Precision, RECIPES, TrainConfig, recipe, set_path};
+pub use config::{Config, DataConfig, Models, Precision, RECIPES, RESUMABLE, Recipe, Schedule, TrainConfig, recipe};
 pub use data::{Batch, Data, OWN_TEXT, random, read_text};
 pub use decode::{Generator, Sampling, sample};
-pub use error::{Error, Result, nearest};
+pub use error::{Error, Result, hint, nearest};
 pub use objective::{Mode, Objective, bound};
 pub use run::{Event, Outcome, Trainer, initialise, step_program, with_vocabulary};
 pub use text::{Kind, Tokenizer};

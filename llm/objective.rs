@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use ir::{Builder, DType, Dim, Graph};
-use models::{Model, losses};
+use models::{Model, Reading, losses};
 
 /// What a model is trained to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Objective {
         let shape = (Dim::sym('B'), Dim::sym('T'));
         let columns: Vec<_> = self.columns().iter().map(|name| s.input(name, DType::I32, shape)).collect();
         let key = (mode == Mode::Train && model.dropout() > 0.0).then(|| s.input("key", DType::U32, [] as [Dim; 0]));
-        let logits = model.head(&s, model.hidden(&s, columns[0], key));
+        let logits = model.head(&s, model.hidden(&s, &Reading { tokens: columns[0], key, past: None }).0);
         b.output("logits", logits);
         match self {
             Objective::NextToken => losses::cross_entropy(&s, logits, columns[1]).output(&b),

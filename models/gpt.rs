@@ -3,12 +3,14 @@
 //! Nothing here is fused; the compiler finds attention, LayerNorm, GELU and cross-entropy in this arithmetic.
 //! Parameters have the names and layouts of Hugging Face's GPT-2 checkpoints.
 
+use crate::architecture::{Architecture, Kept, Place, Reading, Shape};
+use crate::check;
 use crate::init::Init;
 use crate::layers::{Past, affine, causal, dropout, gelu, layer_norm, softmax};
-use ir::{DType, Scope, Tensor};
+use ir::{Scope, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// The shape of a GPT.
+/// The settings of a GPT.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Gpt {
@@ -35,50 +37,64 @@ impl Default for Gpt {
 
 const EPS: f64 = 1e-5;
 
-impl Gpt {
-    /// What the blocks make of tokens [B, T], [B, T, C]. `key` seeds dropout; without one nothing is dropped.
-    pub fn hidden<'g>(&self, s: &Scope<'g>, tokens: Tensor<'g>, key: Option<Tensor<'g>>) -> Tensor<'g> {
-        let root = s.at("transformer");
-        let x = dropout(s, self.embed(&root, tokens, s.iota(-1, tokens.dim(-1))), self.dropout, key); // [B, T, C]
-        match key {
-            None => root.layers("h", self.n_layer, x, |s, x| self.block(s, x, None, None).0),
-            Some(key) => {
-                let layer = s.iota(-1, self.n_layer).cast(DType::U32);
-                root.layers_with("h", self.n_layer, x, &[layer], |s, x, own| self.block(s, x, Some(key + (own[0] + s.uint(1)) * s.uint(8)), None).0)
-            }
+impl Architecture for Gpt {
+    fn name() -> &'static str {
+        "gpt2"
+    }
+
+    fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> (Tensor<'g>, Vec<Tensor<'g>>) {
+        let (root, positions) = (s.at("transformer"), read.positions(s, -1));
+        let (words, places) = (self.words(s), root.at("wpe").param("weight", [self.n_positions, self.n_embd]));
+        let x = words.gather(read.tokens) + places.gather(positions); // [B, T, C]
+        read.blocks(&root, "h", self.n_layer, dropout(s, x, self.dropout, read.key), |s, x, place| self.block(s, x, place))
+    }
+
+    fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
+        let words = self.words(s);
+        layer_norm(&s.at("transformer").at("ln_f"), x, EPS).contract("btc,vc->btv", words)
+    }
+
+    fn cache(&self) -> Vec<Kept> {
+        Kept::keys_and_values(self.n_layer, self.n_head, self.n_positions, self.n_embd / self.n_head)
+    }
+
+    /// GPT-2's initialisation: N(0, 0.02), residual projections scaled by 1/√(2 · layers).
+    fn init(&self, path: &str) -> Init {
+        match path.rsplit('.').collect::<Vec<_>>()[..] {
+            ["bias", ..] => Init::Zeros,
+            ["weight", "ln_1" | "ln_2" | "ln_f", ..] => Init::Ones,
+            ["weight", "c_proj", ..] => Init::Normal(0.02 / (2.0 * self.n_layer as f64).sqrt()),
+            _ => Init::Normal(0.02),
         }
     }
 
-    /// Logits [B, T, V] of what the blocks made, [B, T, C].
-    pub fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
-        let root = s.at("transformer");
-        let words = root.at("wte").param("weight", [self.vocab_size, self.n_embd]);
-        layer_norm(&root.at("ln_f"), x, EPS).contract("btc,vc->btv", words)
+    fn shape(&self) -> Shape {
+        let (n, c) = (self.n_layer as f64, self.n_embd as f64);
+        let multiplied = n * 12.0 * c * c + self.vocab_size as f64 * c;
+        Shape { vocabulary: self.vocab_size, context: self.n_positions, dropout: self.dropout, multiplied, attended: n * c }
     }
 
-    /// Logits of one token a sequence, `tokens` [B, 1] at `position`, with keys and values of the tokens before it in `past`.
-    pub fn step<'g>(&self, s: &Scope<'g>, tokens: Tensor<'g>, position: Tensor<'g>, past: [Tensor<'g>; 2]) -> (Tensor<'g>, Vec<Tensor<'g>>) {
-        let root = s.at("transformer");
-        let x = self.embed(&root, tokens, position.reshape([1usize]));
-        let (x, present) = root.scan("h", self.n_layer, x, &past, |s, x, own| {
-            let (x, present) = self.block(s, x, None, Some(Past { k: own[0], v: own[1], position }));
-            (x, present.to_vec())
-        });
-        (self.head(s, x), present)
+    fn check(&self) -> Result<(), String> {
+        let usual = Gpt::default();
+        check::sizes(&[
+            ("vocab_size", self.vocab_size, usual.vocab_size),
+            ("n_positions", self.n_positions, usual.n_positions),
+            ("n_head", self.n_head, usual.n_head),
+            ("n_embd", self.n_embd, usual.n_embd),
+        ])?;
+        check::layers("n_layer", self.n_layer)?;
+        check::divides("n_head", self.n_head, "n_embd", self.n_embd)?;
+        check::dropout("dropout", self.dropout)
+    }
+}
+
+impl Gpt {
+    /// The embedding of tokens, which is also the head's projection.
+    fn words<'g>(&self, s: &Scope<'g>) -> Tensor<'g> {
+        s.at("transformer").at("wte").param("weight", [self.vocab_size, self.n_embd])
     }
 
-    /// Keys and values that `step` remembers, each [layers, B, H, S, D].
-    pub fn past_shape(&self) -> [usize; 4] {
-        [self.n_layer, self.n_head, self.n_positions, self.n_embd / self.n_head]
-    }
-
-    fn embed<'g>(&self, s: &Scope<'g>, tokens: Tensor<'g>, positions: Tensor<'g>) -> Tensor<'g> {
-        let words = s.at("wte").param("weight", [self.vocab_size, self.n_embd]);
-        let places = s.at("wpe").param("weight", [self.n_positions, self.n_embd]);
-        words.gather(tokens) + places.gather(positions)
-    }
-
-    fn block<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, key: Option<Tensor<'g>>, past: Option<Past<'g>>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
+    fn block<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, Place { key, past }: Place<'g>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
         let (y, present) = self.attention(&s.at("attn"), layer_norm(&s.at("ln_1"), x, EPS), key, past);
         let x = x + y;
         (x + self.mlp(&s.at("mlp"), layer_norm(&s.at("ln_2"), x, EPS), key), present)
@@ -101,37 +117,5 @@ impl Gpt {
     fn mlp<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, key: Option<Tensor<'g>>) -> Tensor<'g> {
         let y = gelu(affine(&s.at("c_fc"), x, 4 * self.n_embd));
         dropout(s, affine(&s.at("c_proj"), y, self.n_embd), self.dropout, key.map(|k| k + s.uint(2)))
-    }
-
-    /// GPT-2's initialisation: N(0, 0.02), residual projections scaled by 1/√(2 · layers).
-    pub fn init(&self, name: &str) -> Init {
-        match name.rsplit('.').collect::<Vec<_>>()[..] {
-            ["bias", ..] => Init::Zeros,
-            ["weight", "ln_1" | "ln_2" | "ln_f", ..] => Init::Ones,
-            ["weight", "c_proj", ..] => Init::Normal(0.02 / (2.0 * self.n_layer as f64).sqrt()),
-            _ => Init::Normal(0.02),
-        }
-    }
-
-    /// Why this is not a model, if it is not.
-    pub fn check(&self) -> Result<(), String> {
-        let positive = [
-            ("vocab_size", self.vocab_size),
-            ("n_positions", self.n_positions),
-            ("n_layer", self.n_layer),
-            ("n_head", self.n_head),
-            ("n_embd", self.n_embd),
-        ];
-        crate::positive(&positive)?;
-        crate::layers("n_layer", self.n_layer)?;
-        crate::divides("n_head", self.n_head, "n_embd", self.n_embd)?;
-        if (0.0..1.0).contains(&self.dropout) { Ok(()) } else { Err(format!("dropout is {}, expected at least 0 and below 1", self.dropout)) }
-    }
-
-    /// What one training step costs in floating-point operations: 6 a parameter and token, and attention's share (Chowdhery et al. 2022, appendix B).
-    pub fn flops_a_token(&self, context: usize) -> f64 {
-        let c = self.n_embd as f64;
-        let products = self.n_layer as f64 * 12.0 * c * c + self.vocab_size as f64 * c;
-        6.0 * products + 12.0 * self.n_layer as f64 * c * context as f64 / 2.0
     }
 }

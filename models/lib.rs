@@ -1,141 +1,41 @@
 //! Programs in primitive operations. Models depend on `ir` alone and name no fused op.
+//!
+//! A model implements [`Architecture`] and stands in [`MODELS`]; nothing else knows one by name. One handle, [`Model`], is what the rest
+//! of the compiler holds, for these and for a person's own:
+//!
+//! ```
+//! use ir::Builder;
+//! use models::{Gpt, Model, Reading};
+//!
+//! let model = Model::from(Gpt { vocab_size: 65, n_positions: 32, n_layer: 2, n_head: 2, n_embd: 8, dropout: 0.0 });
+//! let b = Builder::default();
+//! let s = b.scope();
+//! let tokens = s.input("input_ids", ir::DType::I32, [1, 32]);
+//! let (x, _) = model.hidden(&s, &Reading::of(tokens));
+//! b.output("logits", model.head(&s, x));
+//! let graph = b.finish().unwrap();
+//! assert_eq!(graph.main().outputs()[0].to_string(), "f32[1,32,65]");
+//! ```
 
+mod architecture;
+pub mod check;
 mod gpt;
 mod init;
 pub mod layers;
 mod llama;
 pub mod losses;
+mod model;
 
+pub use architecture::{Architecture, Kept, Place, Reading, Shape};
 pub use gpt::Gpt;
 pub use init::Init;
 pub use llama::Llama;
+pub use model::{Entry, Model};
 
-use ir::{Builder, DType, Dim, Graph, ModelErrors, Scope, Tensor};
-use serde::{Deserialize, Serialize};
+/// Every model of this crate.
+pub const MODELS: [Entry; 2] = [Entry::of::<Gpt>().formerly("gpt"), Entry::of::<Llama>()];
 
-/// A model of this crate, with its shape.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "arch", rename_all = "lowercase")]
-pub enum Model {
-    /// GPT-2.
-    Gpt(Gpt),
-    /// Llama.
-    Llama(Llama),
-}
-
-/// The names `by_name` knows.
-pub const NAMES: [&str; 2] = ["gpt2", "llama"];
-
-/// A model at its default size.
+/// A model of this crate at its default size.
 pub fn by_name(name: &str) -> Option<Model> {
-    match name {
-        "gpt2" => Some(Model::Gpt(Gpt::default())),
-        "llama" => Some(Model::Llama(Llama::default())),
-        _ => None,
-    }
-}
-
-impl Model {
-    /// What the blocks make of tokens `i32[B,T]`: [B, T, C]. `key`, a `u32`, seeds dropout; without one nothing is dropped.
-    pub fn hidden<'g>(&self, s: &Scope<'g>, tokens: Tensor<'g>, key: Option<Tensor<'g>>) -> Tensor<'g> {
-        match self {
-            Model::Gpt(m) => m.hidden(s, tokens, key),
-            Model::Llama(m) => m.hidden(s, tokens),
-        }
-    }
-
-    /// Logits [B, T, V] of what the blocks made.
-    pub fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
-        match self {
-            Model::Gpt(m) => m.head(s, x),
-            Model::Llama(m) => m.head(s, x),
-        }
-    }
-
-    /// The probability of dropout in training.
-    pub fn dropout(&self) -> f64 {
-        match self {
-            Model::Gpt(m) => m.dropout,
-            Model::Llama(_) => 0.0,
-        }
-    }
-
-    /// The program for one token a sequence: inputs `input_ids` `i32[B,1]` and `position` `i32`, state `past.k` and `past.v`, outputs
-    /// `logits` and the new state.
-    pub fn step_graph(&self) -> Result<Graph, ModelErrors> {
-        let b = Builder::default();
-        let s = b.scope();
-        let batch = Dim::sym('B');
-        let tokens = s.input("input_ids", DType::I32, (batch, Dim::ONE));
-        let position = s.input("position", DType::I32, [] as [Dim; 0]);
-        let [layers, heads, length, depth] = match self {
-            Model::Gpt(m) => m.past_shape(),
-            Model::Llama(m) => m.past_shape(),
-        };
-        let past = ["k", "v"].map(|name| s.at("past").param(name, (Dim::from(layers), batch, Dim::from(heads), Dim::from(length), Dim::from(depth))));
-        let (logits, present) = match self {
-            Model::Gpt(m) => m.step(&s, tokens, position, past),
-            Model::Llama(m) => m.step(&s, tokens, position, past),
-        };
-        b.output("logits", logits);
-        b.output("@past.k", present[0]);
-        b.output("@past.v", present[1]);
-        b.finish()
-    }
-
-    /// How a parameter starts.
-    pub fn init(&self, name: &str) -> Init {
-        match self {
-            Model::Gpt(m) => m.init(name),
-            Model::Llama(m) => m.init(name),
-        }
-    }
-
-    /// Why this is not a model, if it is not.
-    pub fn check(&self) -> Result<(), String> {
-        match self {
-            Model::Gpt(m) => m.check(),
-            Model::Llama(m) => m.check(),
-        }
-    }
-
-    /// Number of tokens.
-    pub fn vocab_size(&self) -> usize {
-        match self {
-            Model::Gpt(m) => m.vocab_size,
-            Model::Llama(m) => m.vocab_size,
-        }
-    }
-
-    /// Longest context.
-    pub fn context(&self) -> usize {
-        match self {
-            Model::Gpt(m) => m.n_positions,
-            Model::Llama(m) => m.max_position_embeddings,
-        }
-    }
-
-    /// Floating-point operations of a training step, a token.
-    pub fn flops_a_token(&self, context: usize) -> f64 {
-        match self {
-            Model::Gpt(m) => m.flops_a_token(context),
-            Model::Llama(m) => m.flops_a_token(context),
-        }
-    }
-}
-
-fn positive(fields: &[(&str, usize)]) -> Result<(), String> {
-    match fields.iter().find(|f| !(1..=1 << 24).contains(&f.1)) {
-        Some((name, value)) => Err(format!("{name} is {value}, expected 1 to {}", 1 << 24)),
-        None => Ok(()),
-    }
-}
-
-/// Layers are unrolled to calls, so their number is bounded.
-fn layers(name: &str, n: usize) -> Result<(), String> {
-    if n <= 4096 { Ok(()) } else { Err(format!("{name} is {n}, expected at most 4096")) }
-}
-
-fn divides(small_name: &str, small: usize, name: &str, n: usize) -> Result<(), String> {
-    if n.is_multiple_of(small) { Ok(()) } else { Err(format!("{small_name} is {small} and does not divide {name}, which is {n}")) }
+    MODELS.iter().find(|m| m.name() == name)?.default().ok()
 }

@@ -2,12 +2,14 @@
 //!
 //! Parameters have the names and layouts of Hugging Face's Llama checkpoints.
 
+use crate::architecture::{Architecture, Kept, Reading, Shape};
+use crate::check;
 use crate::init::Init;
 use crate::layers::{Past, causal, linear, rms_norm, silu, softmax};
 use ir::{DType, Scope, Tensor};
 use serde::{Deserialize, Serialize};
 
-/// The shape of a Llama.
+/// The settings of a Llama.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Llama {
@@ -51,40 +53,78 @@ impl Default for Llama {
     }
 }
 
+impl Architecture for Llama {
+    fn name() -> &'static str {
+        "llama"
+    }
+
+    fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> (Tensor<'g>, Vec<Tensor<'g>>) {
+        let angles = self.angles(s, read.positions(s, -2));
+        let (cos, sin) = (angles.cos(), angles.sin());
+        let x = self.embedding(s).gather(read.tokens); // [B, T, C]
+        read.blocks(&s.at("model"), "layers", self.num_hidden_layers, x, |s, x, place| self.block(s, x, [cos, sin], place.past))
+    }
+
+    fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
+        let x = rms_norm(&s.at("model").at("norm"), x, self.rms_norm_eps);
+        let words = if self.tie_word_embeddings { self.embedding(s) } else { s.at("lm_head").param("weight", [self.vocab_size, self.hidden_size]) };
+        x.contract("btc,vc->btv", words)
+    }
+
+    fn cache(&self) -> Vec<Kept> {
+        Kept::keys_and_values(self.num_hidden_layers, self.num_key_value_heads, self.max_position_embeddings, self.head_size())
+    }
+
+    /// N(0, 0.02), residual projections scaled by 1/√(2 · layers), norms 1.
+    fn init(&self, path: &str) -> Init {
+        match path.rsplit('.').collect::<Vec<_>>()[..] {
+            ["weight", "input_layernorm" | "post_attention_layernorm" | "norm", ..] => Init::Ones,
+            ["weight", "o_proj" | "down_proj", ..] => Init::Normal(0.02 / (2.0 * self.num_hidden_layers as f64).sqrt()),
+            _ => Init::Normal(0.02),
+        }
+    }
+
+    fn shape(&self) -> Shape {
+        let (n, c, f) = (self.num_hidden_layers as f64, self.hidden_size as f64, self.intermediate_size as f64);
+        let shared = self.num_key_value_heads as f64 / self.num_attention_heads as f64;
+        let layer = c * c * (2.0 + 2.0 * shared) + 3.0 * c * f;
+        let multiplied = n * layer + self.vocab_size as f64 * c;
+        Shape { vocabulary: self.vocab_size, context: self.max_position_embeddings, dropout: 0.0, multiplied, attended: n * c }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let usual = Llama::default();
+        let (n, c) = (self.num_attention_heads, self.hidden_size);
+        check::sizes(&[
+            ("vocab_size", self.vocab_size, usual.vocab_size),
+            ("max_position_embeddings", self.max_position_embeddings, usual.max_position_embeddings),
+            ("num_attention_heads", n, usual.num_attention_heads),
+            ("num_key_value_heads", self.num_key_value_heads, usual.num_key_value_heads),
+            ("hidden_size", c, usual.hidden_size),
+            ("intermediate_size", self.intermediate_size, usual.intermediate_size),
+        ])?;
+        check::layers("num_hidden_layers", self.num_hidden_layers)?;
+        check::divides("num_attention_heads", n, "hidden_size", c)?;
+        if !self.head_size().is_multiple_of(2) {
+            let (d, fits) = (self.head_size(), n * (self.head_size() + 1));
+            return Err(format!(
+                "hidden_size is {c}, so each of the {n} heads has a width of {d}, and rotary positions turn pairs; try hidden_size = {fits}"
+            ));
+        }
+        check::divides("num_key_value_heads", self.num_key_value_heads, "num_attention_heads", n)?;
+        check::within("rope_theta", self.rope_theta, 1.0..=1e12, usual.rope_theta)?;
+        check::within("rms_norm_eps", self.rms_norm_eps, 1e-12..=1.0, "1e-5")
+    }
+}
+
 impl Llama {
-    /// What the blocks make of tokens [B, T], [B, T, C].
-    pub fn hidden<'g>(&self, s: &Scope<'g>, tokens: Tensor<'g>) -> Tensor<'g> {
-        let angles = self.angles(s, s.iota(-2, tokens.dim(-1)));
-        let (cos, sin) = (angles.cos(), angles.sin());
-        s.at("model").layers("layers", self.num_hidden_layers, self.embedding(s).gather(tokens), |s, x| self.block(s, x, [cos, sin], None).0)
-    }
-
-    /// Logits of one token a sequence, `tokens` [B, 1] at `position`, with keys and values of the tokens before it in `past`.
-    pub fn step<'g>(&self, s: &Scope<'g>, tokens: Tensor<'g>, position: Tensor<'g>, past: [Tensor<'g>; 2]) -> (Tensor<'g>, Vec<Tensor<'g>>) {
-        let angles = self.angles(s, position.reshape((1usize, 1usize)));
-        let (cos, sin) = (angles.cos(), angles.sin());
-        let x = self.embedding(s).gather(tokens);
-        let (x, present) = s.at("model").scan("layers", self.num_hidden_layers, x, &past, |s, x, own| {
-            let (x, present) = self.block(s, x, [cos, sin], Some(Past { k: own[0], v: own[1], position }));
-            (x, present.to_vec())
-        });
-        (self.head(s, x), present)
-    }
-
-    /// Keys and values that `step` remembers, each [layers, B, H, S, D] without B.
-    pub fn past_shape(&self) -> [usize; 4] {
-        [self.num_hidden_layers, self.num_key_value_heads, self.max_position_embeddings, self.hidden_size / self.num_attention_heads]
+    /// The width of a head.
+    fn head_size(&self) -> usize {
+        self.hidden_size / self.num_attention_heads
     }
 
     fn embedding<'g>(&self, s: &Scope<'g>) -> Tensor<'g> {
         s.at("model").at("embed_tokens").param("weight", [self.vocab_size, self.hidden_size])
-    }
-
-    /// Logits [B, T, V] of what the blocks made, [B, T, C].
-    pub fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
-        let x = rms_norm(&s.at("model").at("norm"), x, self.rms_norm_eps);
-        let words = if self.tie_word_embeddings { self.embedding(s) } else { s.at("lm_head").param("weight", [self.vocab_size, self.hidden_size]) };
-        x.contract("btc,vc->btv", words)
     }
 
     fn block<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, rotation: [Tensor<'g>; 2], past: Option<Past<'g>>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
@@ -95,7 +135,7 @@ impl Llama {
 
     /// The angle of each position [T, 1] and pair, [T, D/2]: t · θ^(−2i/D)
     fn angles<'g>(&self, s: &Scope<'g>, positions: Tensor<'g>) -> Tensor<'g> {
-        let half = self.hidden_size / self.num_attention_heads / 2;
+        let half = self.head_size() / 2;
         let rate = (s.iota(-1, half).cast(DType::F32) * (-self.rope_theta.ln() / half as f64)).exp();
         positions.cast(DType::F32) * rate
     }
@@ -103,7 +143,7 @@ impl Llama {
     /// softmax(q kᵀ / √d, causal) v with rotated q and k; a group of query heads shares one k and v
     fn attention<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, [cos, sin]: [Tensor<'g>; 2], past: Option<Past<'g>>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
         let (b, t) = (x.dim(-3), x.dim(-2));
-        let (n, kv, d) = (self.num_attention_heads, self.num_key_value_heads, self.hidden_size / self.num_attention_heads);
+        let (n, kv, d) = (self.num_attention_heads, self.num_key_value_heads, self.head_size());
         let heads = |name, n: usize| linear(&s.at(name), x, n * d).reshape((b, t, n, d)).transpose(&[0, 2, 1, 3]); // [B, H, T, D]
         let q = rope(heads("q_proj", n), cos, sin);
         let (k, v) = (rope(heads("k_proj", kv), cos, sin), heads("v_proj", kv));
@@ -122,40 +162,6 @@ impl Llama {
     fn mlp<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
         let gate = silu(linear(&s.at("gate_proj"), x, self.intermediate_size));
         linear(&s.at("down_proj"), gate * linear(&s.at("up_proj"), x, self.intermediate_size), self.hidden_size)
-    }
-
-    /// N(0, 0.02), residual projections scaled by 1/√(2 · layers), norms 1.
-    pub fn init(&self, name: &str) -> Init {
-        match name.rsplit('.').collect::<Vec<_>>()[..] {
-            ["weight", "input_layernorm" | "post_attention_layernorm" | "norm", ..] => Init::Ones,
-            ["weight", "o_proj" | "down_proj", ..] => Init::Normal(0.02 / (2.0 * self.num_hidden_layers as f64).sqrt()),
-            _ => Init::Normal(0.02),
-        }
-    }
-
-    /// Why this is not a model, if it is not.
-    pub fn check(&self) -> Result<(), String> {
-        let positive = [
-            ("vocab_size", self.vocab_size),
-            ("max_position_embeddings", self.max_position_embeddings),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("num_key_value_heads", self.num_key_value_heads),
-            ("hidden_size", self.hidden_size),
-            ("intermediate_size", self.intermediate_size),
-        ];
-        crate::positive(&positive)?;
-        crate::layers("num_hidden_layers", self.num_hidden_layers)?;
-        crate::divides("2 * num_attention_heads", 2 * self.num_attention_heads, "hidden_size", self.hidden_size)?;
-        crate::divides("num_key_value_heads", self.num_key_value_heads, "num_attention_heads", self.num_attention_heads)
-    }
-
-    /// As [`Gpt::flops_a_token`](crate::Gpt::flops_a_token).
-    pub fn flops_a_token(&self, context: usize) -> f64 {
-        let (c, f) = (self.hidden_size as f64, self.intermediate_size as f64);
-        let shared = self.num_key_value_heads as f64 / self.num_attention_heads as f64;
-        let layer = c * c * (2.0 + 2.0 * shared) + 3.0 * c * f;
-        6.0 * (self.num_hidden_layers as f64 * layer + self.vocab_size as f64 * c) + 12.0 * self.num_hidden_layers as f64 * c * context as f64 / 2.0
     }
 }
 

@@ -8,7 +8,6 @@ use crate::term::{Terms, add_func, egraph};
 use egg::Id;
 use ir::{Func, Graph};
 use std::fmt;
-use std::str::FromStr;
 
 /// How much to rewrite. All levels share the same rules.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -22,22 +21,7 @@ pub enum Opt {
     Egg,
 }
 
-impl fmt::Display for Opt {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Opt::Off => "off",
-            Opt::Greedy => "greedy",
-            Opt::Egg => "egg",
-        })
-    }
-}
-
-impl FromStr for Opt {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Opt, String> {
-        [Opt::Off, Opt::Greedy, Opt::Egg].into_iter().find(|o| o.to_string() == text).ok_or_else(|| format!("'{text}' is not off, greedy or egg"))
-    }
-}
+ir::spell!(Opt, "optimiser", [Off "off", Greedy "greedy", Egg "egg"]);
 
 /// What happened to one function.
 #[derive(Clone, Debug)]

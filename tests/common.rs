@@ -5,12 +5,12 @@ use models::{Gpt, Llama, Model};
 
 /// A small GPT of awkward sizes.
 pub fn gpt() -> Model {
-    Model::Gpt(Gpt { vocab_size: 11, n_positions: 9, n_layer: 2, n_head: 2, n_embd: 6, dropout: 0.0 })
+    Model::from(Gpt { vocab_size: 11, n_positions: 9, n_layer: 2, n_head: 2, n_embd: 6, dropout: 0.0 })
 }
 
 /// A small Llama with grouped heads.
 pub fn llama(tied: bool) -> Model {
-    Model::Llama(Llama {
+    Model::from(Llama {
         vocab_size: 13,
         max_position_embeddings: 16,
         num_hidden_layers: 2,

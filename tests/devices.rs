@@ -161,7 +161,7 @@ fn runs_repeat_to_the_bit(device) {
 
 #[cfg(feature = "llvm")]
 fn generation_is_the_processors(device) {
-    let model = llm::with_vocabulary(&small_llama(), &Tokenizer::of(Kind::Char, OWN_TEXT));
+    let model = llm::with_vocabulary(&small_llama(), &Tokenizer::of(Kind::Char, OWN_TEXT)).unwrap();
     let write = |device: &Device| {
         let mut g = Generator::new(&model, device.clone()).unwrap();
         llm::initialise(g.session_mut(), &model, 5).unwrap();
@@ -193,13 +193,14 @@ fn a_device_without_a_type_is_refused(device) {
 /// A small GPT of awkward sizes, or a Llama, trained on this project's own text.
 fn trainer(model: &Model, device: &Device, steps: u64) -> Trainer {
     let tokenizer = Tokenizer::of(Kind::Char, OWN_TEXT);
-    let train = TrainConfig { steps, batch: 4, context: 32, warmup: 20, lr: 3e-3, eval_every: 10_000, save_every: 10_000, ..TrainConfig::default() };
-    let config = Config { model: llm::with_vocabulary(model, &tokenizer), data: DataConfig::default(), train };
+    let train =
+        TrainConfig { steps, batch: 4, context: 32, warmup: 20.0, lr: 3e-3, eval_every: 10_000, save_every: 10_000, ..TrainConfig::default() };
+    let config = Config { model: llm::with_vocabulary(model, &tokenizer).unwrap(), data: DataConfig::default(), train };
     Trainer::new(config, tokenizer.encode(OWN_TEXT).unwrap(), device.clone()).unwrap()
 }
 
 fn small_gpt() -> Model {
-    Model::Gpt(models::Gpt { vocab_size: 0, n_positions: 32, n_layer: 2, n_head: 2, n_embd: 36, dropout: 0.1 })
+    Model::from(models::Gpt { vocab_size: 0, n_positions: 32, n_layer: 2, n_head: 2, n_embd: 36, dropout: 0.1 })
 }
 
 fn small_llama() -> Model {
@@ -213,7 +214,7 @@ fn small_llama() -> Model {
         intermediate_size: 60,
         ..models::Llama::default()
     };
-    Model::Llama(llama)
+    Model::from(llama)
 }
 
 #[test]

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 fn config(dropout: f64, accumulate: u32) -> Config {
-    let model = Model::Gpt(Gpt { vocab_size: 20, n_positions: 8, n_layer: 2, n_head: 2, n_embd: 12, dropout });
-    let train = TrainConfig { steps: 8, batch: 3, context: 8, accumulate, warmup: 2, eval_every: 100, save_every: 100, ..TrainConfig::default() };
+    let model = Model::from(Gpt { vocab_size: 20, n_positions: 8, n_layer: 2, n_head: 2, n_embd: 12, dropout });
+    let train = TrainConfig { steps: 8, batch: 3, context: 8, accumulate, warmup: 2.0, eval_every: 100, save_every: 100, ..TrainConfig::default() };
     Config { model, data: DataConfig::default(), train }
 }
 
@@ -101,7 +101,7 @@ fn a_damaged_checkpoint_is_refused() {
 #[test]
 fn a_loss_that_is_not_finite_stops_and_names_the_step_and_the_kernel() {
     let mut c = config(0.0, 1);
-    (c.train.lr, c.train.min_lr, c.train.warmup, c.train.grad_clip) = (1e30, 1e30, 0, 0.0);
+    (c.train.lr, c.train.min_lr, c.train.warmup, c.train.grad_clip) = (1e30, Some(1e30), 0.0, 0.0);
     for check in [false, true] {
         let mut t = trainer(&c, 1);
         t.check_finite = check;
@@ -142,7 +142,7 @@ fn nothing_quadratic_is_materialised() {
 #[test]
 fn depth_does_not_matter() {
     let lowered = |layers: usize| {
-        let model = Model::Gpt(Gpt { n_layer: layers, ..Gpt::default() });
+        let model = Model::from(Gpt { n_layer: layers, ..Gpt::default() });
         let graph = llm::bound(&model, 1, 128).unwrap().keep_outputs(&LOSS);
         let stages = optimize(&graph, Some(LOSS_SUM), Opt::Egg).unwrap();
         assert!(stages.reports.iter().all(|r| r.saturation.saturated && r.method == passes::Method::Exact), "no cap is hit, every plan is optimal");
@@ -225,9 +225,9 @@ fn the_recipe_learns() {
     let tokenizer = llm::Tokenizer::of(llm::Kind::Char, &text);
     let losses: Vec<f64> = (1..=3)
         .map(|seed| {
-            let mut c = llm::recipe("shakespeare-char").unwrap();
+            let mut c = llm::recipe("shakespeare-char", &llm::Models::default()).unwrap();
             c.train.seed = seed;
-            c.model = llm::with_vocabulary(&c.model, &tokenizer);
+            c.model = llm::with_vocabulary(&c.model, &tokenizer).unwrap();
             let threads = std::thread::available_parallelism().map_or(1, usize::from);
             let mut t = Trainer::new(c, tokenizer.encode(&text).unwrap(), Arc::new(Pool::new(threads))).unwrap();
             match t.run(None, &AtomicBool::new(false), &mut |_| Ok(())).unwrap() {

@@ -208,10 +208,6 @@ pub fn initialise(session: &mut Session, model: &Model, seed: u64) -> Result<()>
 }
 
 /// Sets the model's vocabulary to the tokenizer's.
-pub fn with_vocabulary(model: &Model, tokenizer: &Tokenizer) -> Model {
-    let n = tokenizer.size();
-    match model {
-        Model::Gpt(g) => Model::Gpt(models::Gpt { vocab_size: n, ..g.clone() }),
-        Model::Llama(l) => Model::Llama(models::Llama { vocab_size: n, ..l.clone() }),
-    }
+pub fn with_vocabulary(model: &Model, tokenizer: &Tokenizer) -> Result<Model> {
+    Ok(model.with_vocabulary(tokenizer.size())?)
 }

@@ -1,0 +1,145 @@
+//! What a model implements.
+
+use crate::init::Init;
+use crate::layers::Past;
+use ir::{DType, Scope, Tensor};
+use std::fmt;
+
+/// A model: plain mathematics in primitive operations, with its sizes and its start.
+///
+/// The type's fields are the settings: what stands under `[model]` in a configuration. One of them is `vocab_size`, the number of
+/// tokens, which is set to the tokenizer's. The rest of the bounds are what [`Entry::of`](crate::Entry::of) needs to read them.
+pub trait Architecture: fmt::Debug + Send + Sync {
+    /// The name people call it by.
+    fn name() -> &'static str
+    where
+        Self: Sized;
+
+    /// What the blocks make of the tokens [B, T] that are read: [B, T, C], and what is kept of each for the tokens after it, in the
+    /// order of [`cache`](Self::cache), where past tokens are kept at all. [`Reading::blocks`] does the second.
+    fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> (Tensor<'g>, Vec<Tensor<'g>>);
+
+    /// Logits [B, T, V] of what the blocks made, [B, T, C].
+    fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g>;
+
+    /// What generation keeps of the tokens before, so that it reads each once.
+    fn cache(&self) -> Vec<Kept>;
+
+    /// How the parameter at a path starts; `{}` in it is already the layer's number.
+    fn init(&self, path: &str) -> Init;
+
+    /// Its sizes.
+    fn shape(&self) -> Shape;
+
+    /// Why the settings are no model, if they are none: the first that is out of its range, and one thing to try.
+    fn check(&self) -> Result<(), String>;
+}
+
+/// The sizes of a model that others ask for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shape {
+    /// Number of tokens.
+    pub vocabulary: usize,
+    /// Longest context.
+    pub context: usize,
+    /// Probability of dropout in training.
+    pub dropout: f64,
+    /// Parameters that are multiplied with every token: those of products, not of tables.
+    pub multiplied: f64,
+    /// Layers times the width that attention sums over.
+    pub attended: f64,
+}
+
+impl Shape {
+    /// What training costs a token, in floating-point operations: 6 a parameter, and attention's share over half the context, for the
+    /// other half is masked (Chowdhery et al. 2022, appendix B).
+    pub fn flops_a_token(&self, context: usize) -> f64 {
+        6.0 * self.multiplied + 12.0 * self.attended * context as f64 / 2.0
+    }
+}
+
+/// A tensor that generation keeps, [layers, B, heads, length, depth], of which the places of tokens already read are filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Its name.
+    pub name: &'static str,
+    /// Number of layers; each keeps its own.
+    pub layers: usize,
+    /// Number of heads.
+    pub heads: usize,
+    /// Number of tokens there is room for.
+    pub length: usize,
+    /// Elements a token, layer and head.
+    pub depth: usize,
+}
+
+impl Kept {
+    /// Keys and values.
+    pub fn keys_and_values(layers: usize, heads: usize, length: usize, depth: usize) -> Vec<Kept> {
+        ["k", "v"].map(|name| Kept { name, layers, heads, length, depth }).to_vec()
+    }
+}
+
+/// What a model reads.
+pub struct Reading<'g> {
+    /// Ids [B, T], an `i32`.
+    pub tokens: Tensor<'g>,
+    /// Seeds dropout: a `u32`, there in training alone, so nothing is dropped outside it.
+    pub key: Option<Tensor<'g>>,
+    /// In generation: the position of the one token that is read, an `i32`, and what is kept of those before it.
+    pub past: Option<(Tensor<'g>, Vec<Tensor<'g>>)>,
+}
+
+/// Where a block stands.
+pub struct Place<'g> {
+    /// Seeds this block's dropout; it may add 0 to 7 for its several places.
+    pub key: Option<Tensor<'g>>,
+    /// What this block keeps of the tokens before.
+    pub past: Option<Past<'g>>,
+}
+
+impl<'g> Reading<'g> {
+    /// A whole sequence, with nothing before it and nothing dropped.
+    pub fn of(tokens: Tensor<'g>) -> Reading<'g> {
+        Reading { tokens, key: None, past: None }
+    }
+
+    /// The tokens' positions along an axis counted from the end, all further axes 1: [T] for −1, [T, 1] for −2.
+    #[track_caller]
+    pub fn positions(&self, s: &Scope<'g>, axis: i8) -> Tensor<'g> {
+        match &self.past {
+            None => s.iota(axis, self.tokens.dim(-1)),
+            Some((position, _)) => position.reshape((0..axis.unsigned_abs()).map(|_| 1usize.into()).collect::<ir::Dims>()),
+        }
+    }
+
+    /// `x` after `n` blocks, each with its own parameters under `name.{}`, and what they keep, stacked. A block gives its result and what
+    /// it keeps of the tokens, those before among them.
+    #[track_caller]
+    pub fn blocks(
+        &self,
+        s: &Scope<'g>,
+        name: &str,
+        n: usize,
+        x: Tensor<'g>,
+        block: impl FnOnce(&Scope<'g>, Tensor<'g>, Place<'g>) -> (Tensor<'g>, [Tensor<'g>; 2]),
+    ) -> (Tensor<'g>, Vec<Tensor<'g>>) {
+        let own = match (&self.past, self.key) {
+            (Some((_, kept)), _) => kept.clone(),
+            (None, Some(_)) => vec![s.iota(-1, n).cast(DType::U32)],
+            (None, None) => vec![],
+        };
+        s.scan(name, n, x, &own, |s, x, own| match (&self.past, self.key) {
+            (Some((position, _)), _) => {
+                let past = Some(Past { k: own[0], v: own[1], position: *position });
+                let (x, kept) = block(s, x, Place { key: None, past });
+                (x, kept.to_vec())
+            }
+            (None, key) => {
+                // the layer's number moves the key, so that no two layers drop alike
+                let key = key.map(|key| key + (own[0] + s.uint(1)) * s.uint(8));
+                (block(s, x, Place { key, past: None }).0, vec![])
+            }
+        })
+    }
+}

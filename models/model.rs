@@ -1,0 +1,172 @@
+//! A model by name: the mathematics behind one handle, with its settings.
+
+use crate::architecture::{Architecture, Kept, Reading, Shape};
+use crate::init::Init;
+use ir::{Builder, DType, Dim, Graph, ModelErrors, Scope, Tensor};
+use serde::{Serialize, de::DeserializeOwned};
+use std::fmt;
+use std::sync::Arc;
+
+/// A row of the list of models.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    name: fn() -> &'static str,
+    /// What it was called in files of earlier versions.
+    formerly: Option<&'static str>,
+    read: fn(toml::Table) -> Result<Model, String>,
+}
+
+impl Entry {
+    /// The row of a model, whose default is its settings where none are given.
+    pub const fn of<M: Architecture + Default + Serialize + DeserializeOwned + 'static>() -> Entry {
+        Entry { name: M::name, formerly: None, read: |settings| settings.try_into::<M>().map_err(|e| e.message().to_string()).and_then(Model::of) }
+    }
+
+    /// The same row, which answers to an earlier name, too.
+    pub const fn formerly(self, name: &'static str) -> Entry {
+        Entry { formerly: Some(name), ..self }
+    }
+
+    /// The name people call it by.
+    pub fn name(&self) -> &'static str {
+        (self.name)()
+    }
+
+    /// Whether a name is this model's, now or formerly.
+    pub fn answers(&self, name: &str) -> bool {
+        self.name() == name || self.formerly == Some(name)
+    }
+
+    /// The model at its default size.
+    pub fn default(&self) -> Result<Model, String> {
+        self.model(toml::Table::new())
+    }
+
+    /// The model with these settings, others as they are by default. They are not checked yet.
+    pub fn model(&self, settings: toml::Table) -> Result<Model, String> {
+        (self.read)(settings)
+    }
+}
+
+/// A model with its settings.
+#[derive(Clone)]
+pub struct Model {
+    name: &'static str,
+    settings: toml::Table,
+    read: fn(toml::Table) -> Result<Model, String>,
+    mathematics: Arc<dyn Architecture>,
+}
+
+impl PartialEq for Model {
+    fn eq(&self, other: &Model) -> bool {
+        self.name == other.name && self.settings == other.settings
+    }
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.mathematics.fmt(f)
+    }
+}
+
+impl<M: Architecture + Default + Serialize + DeserializeOwned + 'static> From<M> for Model {
+    /// A model whose settings have a TOML form, as those do that are read from one.
+    fn from(model: M) -> Model {
+        Model::of(model).expect("its settings have a TOML form")
+    }
+}
+
+impl Model {
+    fn of<M: Architecture + Default + Serialize + DeserializeOwned + 'static>(model: M) -> Result<Model, String> {
+        let settings = toml::Table::try_from(&model).map_err(|e| format!("the settings of {} have no TOML form: {e}", M::name()))?;
+        Ok(Model { name: M::name(), settings, read: Entry::of::<M>().read, mathematics: Arc::new(model) })
+    }
+
+    /// The name people call it by.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its settings, by name.
+    pub fn settings(&self) -> &toml::Table {
+        &self.settings
+    }
+
+    /// The same model with other settings.
+    pub fn with(&self, settings: toml::Table) -> Result<Model, String> {
+        (self.read)(settings)
+    }
+
+    /// The same model for another number of tokens.
+    pub fn with_vocabulary(&self, tokens: usize) -> Result<Model, String> {
+        let mut settings = self.settings.clone();
+        match settings.get_mut(VOCABULARY) {
+            Some(n) => *n = toml::Value::Integer(tokens as i64),
+            None => return Err(format!("the model {} has no setting {VOCABULARY}: give it one", self.name)),
+        }
+        self.with(settings)
+    }
+
+    /// What the blocks make of tokens, [B, T, C], and what they keep.
+    pub fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> (Tensor<'g>, Vec<Tensor<'g>>) {
+        self.mathematics.hidden(s, read)
+    }
+
+    /// Logits [B, T, V] of what the blocks made.
+    pub fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
+        self.mathematics.head(s, x)
+    }
+
+    /// The program for one token a sequence: inputs `input_ids` `i32[B,1]` and `position` `i32`, state `past.<name>` for all that is kept,
+    /// outputs `logits` and the new state.
+    pub fn step_graph(&self) -> Result<Graph, ModelErrors> {
+        let b = Builder::default();
+        let s = b.scope();
+        let batch = Dim::sym('B');
+        let tokens = s.input("input_ids", DType::I32, (batch, Dim::ONE));
+        let position = s.input("position", DType::I32, [] as [Dim; 0]);
+        let cache = self.mathematics.cache();
+        let size = |n: usize| Dim::from(n);
+        let state = |k: &Kept| s.at("past").param(k.name, (size(k.layers), batch, size(k.heads), size(k.length), size(k.depth)));
+        let past = Some((position, cache.iter().map(state).collect()));
+        let (x, present) = self.hidden(&s, &Reading { tokens, key: None, past });
+        b.output("logits", self.head(&s, x));
+        for (kept, new) in cache.iter().zip(present) {
+            b.output(&format!("@past.{}", kept.name), new);
+        }
+        b.finish()
+    }
+
+    /// How a parameter starts.
+    pub fn init(&self, path: &str) -> Init {
+        self.mathematics.init(path)
+    }
+
+    /// Why its settings are no model, if they are none.
+    pub fn check(&self) -> Result<(), String> {
+        self.mathematics.check()
+    }
+
+    /// Its sizes.
+    pub fn shape(&self) -> Shape {
+        self.mathematics.shape()
+    }
+
+    /// Number of tokens.
+    pub fn vocab_size(&self) -> usize {
+        self.shape().vocabulary
+    }
+
+    /// Longest context.
+    pub fn context(&self) -> usize {
+        self.shape().context
+    }
+
+    /// The probability of dropout in training.
+    pub fn dropout(&self) -> f64 {
+        self.shape().dropout
+    }
+}
+
+/// The setting that every model has.
+const VOCABULARY: &str = "vocab_size";
