@@ -4,21 +4,48 @@
 //! Commutative ops match in both orders; so does `contract`, with its labels exchanged. egg keeps the e-graph, congruence, the
 //! analysis and explanations; the rest is here, because egg's patterns cannot bind attributes and its runner stops by the clock.
 
-use crate::term::{EGraph, Term, Terms, World};
+use crate::term::{EGraph, Term, Terms, World, with_op};
 use egg::{ENodeOrVar, Id, PatternAst, Subst, Var};
-use ir::{Attn, Ein, Op, Type};
+use ir::{Attn, Ein, Op, Type, infer};
 use smallvec::SmallVec;
 use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::str::FromStr;
 
-/// What a rule does to the bits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What a rule may do to the bits; each allows what stands before it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Legality {
-    /// Equal to the last bit in any precision.
+    /// Both sides have the same bits in `f32`, whatever the values: ±0, denormals, ∞ and NaN (whose payload and sign are not looked at).
     Exact,
-    /// Equal over the reals.
+    /// Equal over the reals; `f32` may round otherwise. No constant is folded or moved where `f32` would over- or underflow because of it.
     Reassociates,
-    /// Equal up to a stated bound.
+    /// Equal up to the error of a function that processors do not round correctly, as `pow`.
     Approximate,
+}
+
+impl Legality {
+    /// Every class, the strictest first.
+    pub const ALL: [Legality; 3] = [Legality::Exact, Legality::Reassociates, Legality::Approximate];
+}
+
+impl fmt::Display for Legality {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.pad(match self {
+            Legality::Exact => "exact",
+            Legality::Reassociates => "reassociates",
+            Legality::Approximate => "approximate",
+        })
+    }
+}
+
+impl FromStr for Legality {
+    type Err = String;
+    /// Reads a class, or `all` for the last of them.
+    fn from_str(text: &str) -> Result<Legality, String> {
+        let last = (text == "all").then_some(Legality::Approximate);
+        let known = Legality::ALL.into_iter().find(|l| l.to_string() == text);
+        known.or(last).ok_or_else(|| format!("'{text}' is not exact, reassociates, approximate or all"))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -247,12 +274,25 @@ impl Rule {
         partial.into_iter().map(in_order).collect()
     }
 
-    /// Every way the left side matches at a class and the condition holds.
+    /// The type of a pattern, where it has one.
+    fn type_of(&self, p: &Pattern, world: &dyn World, bound: &Bindings) -> Option<Type> {
+        match p {
+            Pattern::Var(v) => Some(world.fact(bound.ids[usize::from(*v)]?).ty.clone()),
+            Pattern::Node(head, ps) => {
+                let types: Vec<Type> = ps.iter().map(|p| self.type_of(p, world, bound)).collect::<Option<_>>()?;
+                infer(&self.op_of(head, bound), &types.iter().collect::<Vec<_>>()).ok()
+            }
+        }
+    }
+
+    /// Every way the left side matches at a class, the condition holds and the right side has the type of the left.
     fn at(&self, world: &dyn World, root: Id) -> Vec<(Bindings, Seen)> {
         let empty = Bindings { ids: smallvec::smallvec![None; self.vars.len()], ops: smallvec::smallvec![None; self.ops.len()] };
         let holds = |(bound, seen)| {
             let mut m = Match { rule: self, world, bound };
-            (self.when)(&mut m).map(|()| (m.bound, seen))
+            (self.when)(&mut m)?;
+            let same = self.type_of(&self.rhs, world, &m.bound).is_some_and(|ty| ty == world.fact(root).ty);
+            same.then_some((m.bound, seen))
         };
         self.matches(world, &self.lhs, root, &empty).into_iter().filter_map(holds).collect()
     }
@@ -265,8 +305,8 @@ impl Rule {
         }
     }
 
-    fn search(&self, world: &dyn World) -> Vec<(Id, Bindings, Seen)> {
-        world.with_op(self.root_name()).into_iter().flat_map(|root| self.at(world, root).into_iter().map(move |(b, s)| (root, b, s))).collect()
+    fn search(&self, eg: &EGraph) -> Vec<(Id, Bindings, Seen)> {
+        with_op(eg, self.root_name()).into_iter().flat_map(|root| self.at(eg, root).into_iter().map(move |(b, s)| (root, b, s))).collect()
     }
 
     fn build(&self, p: &Pattern, bound: &Bindings, terms: &mut Terms) -> Result<Id, String> {
@@ -403,33 +443,51 @@ pub struct Rewriter<'a> {
     pub steps: usize,
 }
 
+/// Rewrites a term that is to be looked at, by the number of terms it is at most allowed: a rule set that ends needs few of them.
+const STEPS_A_TERM: usize = 1000;
+
 impl<'a> Rewriter<'a> {
     /// A rewriter by these rules, in order of preference.
     pub fn new(rules: &'a [&'a Rule]) -> Rewriter<'a> {
         Rewriter { rules, done: HashMap::new(), steps: 0 }
     }
 
-    /// The normal form of a term.
+    /// The normal form of a term. What waits for others stands on a stack of its own, as a program may be deeper than a thread's.
     pub fn rewrite(&mut self, terms: &mut Terms, id: Id) -> Id {
-        if let Some(to) = self.done.get(&id) {
-            return *to;
-        }
-        let mut term = terms.term(id).clone();
-        for a in &mut term.args {
-            *a = self.rewrite(terms, *a);
-        }
-        let here = terms.add(term);
-        let next = self.rules.iter().find_map(|r| r.rewrite(terms, here).filter(|to| *to != here));
-        let to = match next {
-            None => here,
-            Some(to) => {
-                self.steps += 1;
-                assert!(self.steps < 100_000, "the rewriting rules do not end");
-                self.rewrite(terms, to)
+        let limit = (terms.len() + 100) * STEPS_A_TERM;
+        let mut stack = vec![Wait { ids: vec![], next: id }];
+        while let Some(Wait { ids, next }) = stack.pop() {
+            if let Some(to) = self.done.get(&next).copied() {
+                self.done.extend(ids.into_iter().map(|id| (id, to)));
+                continue;
             }
-        };
-        self.done.insert(id, to);
-        self.done.insert(here, to);
-        to
+            let open: Vec<Id> = terms.term(next).args.iter().copied().filter(|a| !self.done.contains_key(a)).collect();
+            if !open.is_empty() {
+                stack.push(Wait { ids, next });
+                stack.extend(open.into_iter().rev().map(|next| Wait { ids: vec![], next }));
+                continue;
+            }
+            let mut term = terms.term(next).clone();
+            for a in &mut term.args {
+                *a = self.done[a];
+            }
+            let here = terms.add(term);
+            let ids: Vec<Id> = ids.into_iter().chain([next, here]).collect();
+            match self.rules.iter().find_map(|r| r.rewrite(terms, here).filter(|to| *to != here)) {
+                None => self.done.extend(ids.into_iter().map(|id| (id, here))),
+                Some(to) => {
+                    self.steps += 1;
+                    assert!(self.steps < limit, "the rewriting rules do not end");
+                    stack.push(Wait { ids, next: to });
+                }
+            }
+        }
+        self.done[&id]
     }
+}
+
+/// A term to be rewritten, and those that become the same.
+struct Wait {
+    ids: Vec<Id>,
+    next: Id,
 }

@@ -116,8 +116,13 @@ pub trait World {
     fn nodes(&self, id: Id) -> &[Term];
     /// What is known of a class.
     fn fact(&self, id: Id) -> &Fact;
-    /// The classes with a node of this name.
-    fn with_op(&self, name: &'static str) -> Vec<Id>;
+}
+
+/// The classes with a node of this name, in order.
+pub(crate) fn with_op(eg: &EGraph, name: &'static str) -> Vec<Id> {
+    let mut ids: Vec<Id> = eg.classes_for_op(&name).map(Iterator::collect).unwrap_or_default();
+    ids.sort_unstable();
+    ids
 }
 
 impl World for EGraph {
@@ -129,11 +134,6 @@ impl World for EGraph {
     }
     fn fact(&self, id: Id) -> &Fact {
         &self[id].data
-    }
-    fn with_op(&self, name: &'static str) -> Vec<Id> {
-        let mut ids: Vec<Id> = self.classes_for_op(&name).map(Iterator::collect).unwrap_or_default();
-        ids.sort_unstable();
-        ids
     }
 }
 
@@ -196,6 +196,21 @@ impl Terms {
         ids
     }
 
+    /// These terms and what they are made of, operands first. A program may be deeper than a thread's stack, so this keeps its own.
+    pub fn order(&self, roots: &[Id]) -> Vec<Id> {
+        let (mut out, mut seen) = (vec![], vec![false; self.all.len()]);
+        let mut stack: Vec<(Id, bool)> = roots.iter().rev().map(|r| (*r, false)).collect();
+        while let Some((id, leaving)) = stack.pop() {
+            if leaving {
+                out.push(id);
+            } else if !std::mem::replace(&mut seen[usize::from(id)], true) {
+                stack.push((id, true));
+                stack.extend(self.term(id).args.iter().rev().map(|a| (*a, false)));
+            }
+        }
+        out
+    }
+
     /// The function that computes these terms.
     pub fn to_func(&self, name: &str, roots: &[Id], inputs: &[Type]) -> Func {
         let mut func = Func::new(name);
@@ -203,22 +218,17 @@ impl Terms {
             func.add(Op::Input(i as u32, ty.clone()), &[]);
         }
         let mut done: HashMap<Id, NodeId> = HashMap::new();
-        func.results = roots.iter().map(|r| self.emit(*r, &mut func, &mut done)).collect();
-        func.sweep()
-    }
-
-    fn emit(&self, id: Id, func: &mut Func, done: &mut HashMap<Id, NodeId>) -> NodeId {
-        if let Some(node) = done.get(&id) {
-            return *node;
+        for id in self.order(roots) {
+            let term = self.term(id);
+            let args: Vec<NodeId> = term.args.iter().map(|a| done[a]).collect();
+            let node = match &term.op {
+                Op::Input(i, _) => NodeId(*i),
+                op => func.add_typed(op.clone(), &args, self.facts[usize::from(id)].ty.clone()),
+            };
+            done.insert(id, node);
         }
-        let term = self.term(id);
-        let args: Vec<NodeId> = term.args.iter().map(|a| self.emit(*a, func, done)).collect();
-        let node = match &term.op {
-            Op::Input(i, _) => NodeId(*i),
-            op => func.add_typed(op.clone(), &args, self.facts[usize::from(id)].ty.clone()),
-        };
-        done.insert(id, node);
-        node
+        func.results = roots.iter().map(|r| done[r]).collect();
+        func.sweep()
     }
 }
 
@@ -231,8 +241,5 @@ impl World for Terms {
     }
     fn fact(&self, id: Id) -> &Fact {
         &self.facts[usize::from(id)]
-    }
-    fn with_op(&self, name: &'static str) -> Vec<Id> {
-        (0..self.all.len()).filter(|i| self.all[*i].op.name() == name).map(Id::from).collect()
     }
 }

@@ -34,12 +34,17 @@ fn corpus(r: &mut Random, which: usize) -> Func {
         8 => {
             (s.num(2.0) * a * a) / positive(a)
                 + a / (positive(a) * 2.0)
+                + (-a) * positive(a)
+                + (-a) / positive(a)
+                + a / -positive(a)
+                + (-a).contract("tc,cd->td", w).sum()
                 + ((a * 5.0).broadcast([2, t, c])).slice(-2, 0, t).reshape([2, t, c]).sum_axes(&[-3]).reshape([t, c])
         }
         9 => {
             let row = x("r", &[t, 1]);
             let gain = x("g", &[c]);
-            (a * row).sum() + (a * gain) * row + a * (row * gain)
+            let rstd = ((a * a).sum() * (1.0 / c as f64) + 1e-3).rsqrt();
+            (a * row).sum() + (a * 3.0).sum() + (a * gain) * row + a * (row * gain) + (a * gain) * rstd + a * (rstd * gain)
         }
         10 => {
             let mask = s.iota(-1, c).le(s.iota(-2, t));
@@ -67,7 +72,7 @@ fn corpus(r: &mut Random, which: usize) -> Func {
         }
         16 => {
             let u = a * (a * a * 0.044715 + 1.0) * (2.0 / std::f64::consts::PI).sqrt();
-            a * 0.5 * (u.tanh() + 1.0)
+            a * 0.5 * (u.tanh() + 1.0) + a * (u.tanh() + 1.0) * 0.5 + a * ((u.tanh() + 1.0) * 0.5)
         }
         17 | 18 => {
             let (x, half) = (x("q", &[t, 2 * c]), c);
