@@ -1,7 +1,8 @@
 //! From what was written to composites: normal form, saturation, extraction, for one function at a time.
 
+use crate::choose::Method;
 use crate::cost::{FROZEN, Machine};
-use crate::extract::{Method, Problem};
+use crate::extract::Problem;
 use crate::rule::{Report, Rewriter, Rule, saturate};
 use crate::rules;
 use crate::term::{Terms, add_func, egraph};

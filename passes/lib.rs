@@ -3,13 +3,17 @@
 //! Built → normal form → composites found ([`fuse`]) → differentiated ([`grad`]) → forward and backward optimised together
 //! ([`joint`]) → optimizer added ([`train_step`]). Each stage is a graph that prints, parses, verifies and evaluates.
 
+mod choose;
+mod climb;
 mod cost;
+mod exact;
 mod explain;
 mod extract;
 mod fuse;
 mod grad;
 mod joint;
 mod pair;
+mod parts;
 mod plan;
 mod precision;
 mod rule;
@@ -18,9 +22,10 @@ mod tape;
 mod term;
 mod train;
 
+pub use choose::{Choice, Choices, Method, Plan};
 pub use cost::{FROZEN, Machine};
 pub use explain::{Proof, ProofStep, explain, replay};
-pub use extract::{Method, Plan, Problem};
+pub use extract::Problem;
 pub use fuse::{FuncReport, Fuser, Opt, fuse, fuse_func};
 pub use grad::grad;
 pub use joint::joint;
