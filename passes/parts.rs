@@ -26,7 +26,7 @@ struct Left {
 /// Every part of a problem, with each class that a plan may use.
 pub(crate) fn parts(whole: &Choices) -> Vec<Part> {
     let (order, knot) = knots(whole);
-    let must = always_needed(whole);
+    let must = always_needed(whole, &order);
     let left: Vec<Vec<Left>> = (0..whole.classes.len()).map(|c| undominated(whole, c, &|n| must[n] && knot[n] != knot[c])).collect();
     let used = reachable(&left, &must);
     let mut sets = Sets::new(left.len());
@@ -80,18 +80,40 @@ fn knots(whole: &Choices) -> (Vec<usize>, Vec<usize>) {
     (components.into_iter().flatten().map(NodeIndex::index).collect(), knot)
 }
 
-/// The classes that every plan computes: what is wanted, and what all choices of such a class need.
-fn always_needed(whole: &Choices) -> Vec<bool> {
+/// Of the classes that every plan for a class computes, as many are kept: the nearest. What is forgotten is only decided together.
+const REQUIRED_MAX: usize = 128;
+
+/// The classes that every plan computes, as far as they are known.
+fn always_needed(whole: &Choices, order: &[usize]) -> Vec<bool> {
+    let required = required(whole, order);
     let mut must = vec![false; whole.classes.len()];
     let mut stack = whole.wanted.clone();
     while let Some(c) = stack.pop() {
-        if !std::mem::replace(&mut must[c], true)
-            && let Some((first, rest)) = whole.classes[c].split_first()
-        {
-            stack.extend(first.needs.iter().filter(|n| rest.iter().all(|ch| ch.needs.contains(n))));
+        if !std::mem::replace(&mut must[c], true) {
+            stack.extend(required[c].iter().map(|at| order[*at]));
         }
     }
     must
+}
+
+/// For each class, places in `order` of classes that every plan for it computes: itself, and what all its choices require. The last come
+/// first.
+fn required(whole: &Choices, order: &[usize]) -> Vec<Vec<usize>> {
+    let mut of: Vec<Vec<usize>> = vec![vec![]; whole.classes.len()];
+    for (at, c) in order.iter().enumerate() {
+        let mut choices = whole.classes[*c].iter().map(|ch| {
+            let mut all: Vec<usize> = ch.needs.iter().flat_map(|n| of[*n].iter().copied()).collect();
+            all.sort_unstable_by(|a, b| b.cmp(a));
+            all.dedup();
+            all.truncate(REQUIRED_MAX);
+            all
+        });
+        let first = choices.next().unwrap_or_default();
+        let mut common = choices.fold(first, |have, next| have.into_iter().filter(|n| next.binary_search_by(|x| n.cmp(x)).is_ok()).collect());
+        common.insert(0, at);
+        of[*c] = common;
+    }
+    of
 }
 
 /// The choices of a class but for those that cost no less than an earlier one and need all that it does.

@@ -291,7 +291,8 @@ fn associate(outer: &Ein, inner: &Ein) -> Option<(Ein, Ein)> {
 pub fn choices() -> Vec<Rule> { vec![
     rule("associate",        Reassociates, "(contract[?o] (contract[?i] ?a ?b) ?c)",       "(contract[?p] ?a (contract[?j] ?b ?c))", |m| { let (j, p) = associate(m.ein("o"), m.ein("i"))?; m.set("j", Op::Contract(j))?; m.set("p", Op::Contract(p)) }),
     rule("factor",           Reassociates, "(add (contract[?e] ?x ?u) (contract[?e] ?x ?v))", "(contract[?e] ?x (add ?u ?v))",       always),
-    rule("distribute",       Reassociates, "(contract[?e] ?x (add ?u ?v))",                "(add (contract[?e] ?x ?u) (contract[?e] ?x ?v))", |m| when(m.ty("u") == m.ty("v"))),
+    // only where the product inside can then be taken in another order: over any sum, it would spread along the residual stream
+    rule("distribute",       Reassociates, "(contract[?e] ?x (add ?u (contract[?i] ?a ?b)))", "(add (contract[?e] ?x ?u) (contract[?e] ?x (contract[?i] ?a ?b)))", always),
 ]}
 
 /// One spelling and one layout, nothing recognised yet: one way, so no e-graph is needed.

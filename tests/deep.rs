@@ -5,7 +5,7 @@ use models::layers::{affine, causal, gelu, layer_norm, softmax};
 use passes::{Opt, optimize};
 
 /// A GPT without a loop: every layer written out, in one function of about 45 ops a layer.
-fn unrolled(layers: usize) -> Graph {
+pub fn unrolled(layers: usize) -> Graph {
     let b = Builder::default();
     let s = b.scope();
     let mut x = s.input("x", DType::F32, [1usize, 4, 8]);
