@@ -41,6 +41,9 @@ pub enum Method {
 /// Choices in one part beyond which the integer program is not tried: its time grows faster than the part.
 const EXACT_CHOICES_MAX: usize = 400;
 
+/// Readers that make a class a hub.
+const HUB_READERS: usize = 4;
+
 impl Choices {
     /// The best plan that can be found, and how.
     pub fn solve(&self) -> (Plan, Method) {
@@ -62,11 +65,40 @@ impl Choices {
         if self.classes.iter().all(|c| c.len() == 1) {
             return (vec![0; count], Method::Exact);
         }
-        let found = if count <= EXACT_CHOICES_MAX { exact(self) } else { None };
+        let found = if count <= EXACT_CHOICES_MAX { exact(self) } else { self.without_hubs() };
         match found {
             Some(plan) => (self.settle(plan), Method::Exact),
             None => (climb(self), Method::Climb),
         }
+    }
+
+    /// The best plan of a large part where it uses no hub: best even if hubs cost nothing, so best as they are. Without them, what only
+    /// a hub held together, as the one mask of many layers, is decided apart.
+    fn without_hubs(&self) -> Option<Plan> {
+        let hub = self.hubs();
+        let mut relaxed = self.clone();
+        for choice in relaxed.classes.iter_mut().flatten() {
+            choice.needs.retain(|n| !hub[*n]);
+        }
+        let (plan, method) = if hub.contains(&true) { relaxed.solve() } else { return None };
+        (method == Method::Exact && self.order(&plan).is_some()).then_some(plan)
+    }
+
+    /// Classes that need not be computed and that many others could read.
+    fn hubs(&self) -> Vec<bool> {
+        let mut readers = vec![0; self.classes.len()];
+        for choices in &self.classes {
+            let mut needs: Vec<usize> = choices.iter().flat_map(|ch| ch.needs.iter().copied()).collect();
+            needs.sort_unstable();
+            needs.dedup();
+            for n in needs {
+                readers[n] += 1;
+            }
+        }
+        for c in &self.wanted {
+            readers[*c] = 0;
+        }
+        readers.into_iter().map(|n| n >= HUB_READERS).collect()
     }
 
     /// The plan with each class at the first choice that costs no more.

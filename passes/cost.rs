@@ -51,7 +51,8 @@ impl Machine {
             // a row composite reads its rows once and its result is fused onward: its parts less their launches
             Op::Row(_) | Op::AdamW(_) => self.kernel(4.0 * count, self.pointwise, args.first().map_or(0, |t| t.bytes())),
             op => match op.spec().class {
-                Class::Leaf | Class::View | Class::Structure => VIEW,
+                Class::Leaf => 0.0,
+                Class::View | Class::Structure => VIEW,
                 Class::Pointwise => (if matches!(op, Op::Un(_)) { 8.0 } else { 1.0 }) * count / self.pointwise + 1e-8,
                 Class::Reduce => self.kernel(args[0].count() as f64, self.pointwise, traffic),
                 Class::Index | Class::Contract | Class::Composite => self.kernel(0.0, self.pointwise, traffic),

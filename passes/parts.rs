@@ -1,6 +1,6 @@
 //! What must be decided together, and what can be decided apart.
 //!
-//! A class that every plan computes costs the same in all of them once it is decided, and whoever needs it gets it for nothing. Take those
+//! What every plan computes, and what costs nothing, is given. A class that every plan computes costs the same in all of them once it is decided, and whoever needs it gets it for nothing. Take those
 //! needs away, and a program of many layers falls into small parts that share nothing: the best plan is the best of each.
 
 use crate::choose::{Choice, Choices};
@@ -26,7 +26,10 @@ struct Left {
 /// Every part of a problem, with each class that a plan may use.
 pub(crate) fn parts(whole: &Choices) -> Vec<Part> {
     let (order, knot) = knots(whole);
-    let must = always_needed(whole, &order);
+    let mut must = always_needed(whole, &order);
+    for (c, choices) in whole.classes.iter().enumerate() {
+        must[c] |= choices.iter().any(|ch| ch.cost == 0.0 && ch.needs.is_empty());
+    }
     let left: Vec<Vec<Left>> = (0..whole.classes.len()).map(|c| undominated(whole, c, &|n| must[n] && knot[n] != knot[c])).collect();
     let used = reachable(&left, &must);
     let mut sets = Sets::new(left.len());

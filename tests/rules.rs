@@ -111,7 +111,9 @@ fn corpus(r: &mut Random, which: usize) -> Func {
         25 => {
             let (v, u) = (x("v", &[d, 3]), x("u", &[c, d]));
             let chain = a.contract("tc,cd->td", w).contract("td,de->te", v).sum();
-            chain + (a.contract("tc,cd->td", w) + a.contract("tc,cd->td", u)).sum() + a.contract("tc,cd->td", w + u.contract("cd,de->ce", x("z", &[d, d]))).sum()
+            chain
+                + (a.contract("tc,cd->td", w) + a.contract("tc,cd->td", u)).sum()
+                + a.contract("tc,cd->td", w + u.contract("cd,de->ce", x("z", &[d, d]))).sum()
         }
         n => {
             let how = Spelling::nth(n * 37 + r.below(600));
