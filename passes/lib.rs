@@ -26,7 +26,7 @@ pub use choose::{Choice, Choices, Method, Plan};
 pub use cost::{FROZEN, Machine};
 pub use explain::{Proof, ProofStep, explain, replay};
 pub use extract::Problem;
-pub use fuse::{FuncReport, Fuser, Opt, fuse, fuse_func};
+pub use fuse::{FuncReport, Fuser, Opt, Options, fuse, fuse_func};
 pub use grad::grad;
 pub use joint::joint;
 pub use plan::{ALIGN, Arena, Interval, plan};
@@ -64,15 +64,26 @@ impl Stages {
 }
 
 /// Fuses a program whose dims are bound and, where `loss` names an output, differentiates it and optimises both directions together.
-pub fn optimize(graph: &Graph, loss: Option<&str>, opt: Opt) -> Result<Stages, String> {
-    let mut forward = Fuser::new(opt, rules::forward());
-    let fused = fuse(graph, &mut forward);
+/// A debug build verifies the graph after each pass; one that breaks an invariant is a fault of the pass, and a panic.
+pub fn optimize(graph: &Graph, loss: Option<&str>, options: impl Into<Options>) -> Result<Stages, String> {
+    let options = options.into();
+    let mut forward = Fuser::new(options, rules::forward());
+    let fused = verified("fuse", fuse(graph, &mut forward));
     let Some(loss) = loss else {
         return Ok(Stages { fused, reports: forward.reports, ..Stages::default() });
     };
-    let differentiated = grad(&fused, loss)?;
-    let mut both = Fuser::new(opt, rules::both());
+    let differentiated = verified("grad", grad(&fused, loss)?);
+    let mut both = Fuser::new(options, rules::both());
     both.reports = forward.reports;
-    let joint = joint(&differentiated, &mut both);
+    let joint = verified("joint", joint(&differentiated, &mut both));
     Ok(Stages { fused, grad: Some(differentiated), joint: Some(joint), reports: both.reports })
+}
+
+fn verified(pass: &str, graph: Graph) -> Graph {
+    if cfg!(debug_assertions)
+        && let Err(errors) = ir::verify(&graph)
+    {
+        panic!("{pass} broke the graph:\n{}", errors.join("\n"));
+    }
+    graph
 }

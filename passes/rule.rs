@@ -6,7 +6,7 @@
 
 use crate::term::{EGraph, Term, Terms, World, with_op};
 use egg::{ENodeOrVar, Id, PatternAst, Subst, Var};
-use ir::{Attn, Ein, Op, Type, infer};
+use ir::{Attn, Ein, Func, Op, Type, infer};
 use smallvec::SmallVec;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -335,6 +335,36 @@ impl Rule {
         Some(self.build(&self.rhs, &bound, terms).unwrap_or_else(|why| panic!("rule {}: {why}", self.name)))
     }
 
+    /// What the rule claims where it applies to a term, apart from what stands below: a function of the rule's variables, constants kept,
+    /// whose two results are its two sides.
+    pub fn claim(&self, world: &Terms, root: Id) -> Option<Func> {
+        let (mut bound, seen) = self.at(world, root).into_iter().next()?;
+        let (mut terms, mut inputs) = (Terms::new(&[]), vec![]);
+        for id in bound.ids.iter_mut().flatten() {
+            let op = match &world.term(*id).op {
+                constant @ Op::Const(..) => constant.clone(),
+                _ => {
+                    inputs.push(world.fact(*id).ty.clone());
+                    Op::Input(inputs.len() as u32 - 1, world.fact(*id).ty.clone())
+                }
+            };
+            *id = terms.add(Term { op, args: SmallVec::new() });
+        }
+        let left = Self::rebuild(&seen, &bound, &mut terms);
+        let right = self.build(&self.rhs, &bound, &mut terms).unwrap_or_else(|why| panic!("rule {}: {why}", self.name));
+        Some(terms.to_func(self.name, &[left, right], &inputs))
+    }
+
+    fn rebuild(seen: &Seen, bound: &Bindings, terms: &mut Terms) -> Id {
+        match seen {
+            Seen::Var(v) => bound.ids[usize::from(*v)].expect("the left side binds every variable"),
+            Seen::Node(op, args) => {
+                let args = args.iter().map(|a| Self::rebuild(a, bound, terms)).collect();
+                terms.add(Term { op: op.clone(), args })
+            }
+        }
+    }
+
     /// Whether this rule, at the root of `from`, gives `to`.
     pub fn gives(&self, terms: &mut Terms, from: Id, to: Id) -> bool {
         self.at(terms, from).into_iter().any(|(bound, _)| self.build(&self.rhs, &bound, terms) == Ok(to))
@@ -405,7 +435,7 @@ pub struct Report {
 
 /// Most rounds and e-nodes of one saturation.
 pub const ROUNDS_MAX: usize = 30;
-/// Most e-nodes of one saturation.
+/// Most e-nodes of one saturation, where the program has not more than a quarter of them.
 pub const NODES_MAX: usize = 20_000;
 
 /// Applies every rule, once a round, in order, until nothing changes or a cap is hit.
@@ -414,12 +444,13 @@ pub fn saturate(eg: &mut EGraph, rules: &[Rule]) -> Report {
     // only asked whether it holds a match: its order reaches nothing
     let mut done: HashSet<(usize, Id, Bindings)> = HashSet::new();
     eg.rebuild();
-    while report.rounds < ROUNDS_MAX && !report.saturated && eg.total_size() < NODES_MAX {
+    let most = NODES_MAX.max(4 * eg.total_size());
+    while report.rounds < ROUNDS_MAX && !report.saturated && eg.total_size() < most {
         report.rounds += 1;
         let found: Vec<_> = rules.iter().enumerate().flat_map(|(i, rule)| rule.search(eg).into_iter().map(move |m| (i, m))).collect();
         let mut changed = false;
         for (i, (root, bound, seen)) in found {
-            if eg.total_size() >= NODES_MAX || !done.insert((i, root, bound.clone())) {
+            if eg.total_size() >= most || !done.insert((i, root, bound.clone())) {
                 continue;
             }
             if rules[i].apply(eg, root, &bound, &seen) {

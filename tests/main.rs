@@ -10,12 +10,17 @@ mod common;
 /// Compiled programs against evaluation.
 #[cfg(feature = "llvm")]
 mod compiled;
+/// Programs of thousands of ops in one function.
+mod deep;
 /// Programs on devices.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod devices;
 /// What the documents say is so.
 #[cfg(feature = "llvm")]
 mod docs;
+/// What the class of a rule promises of the bits.
+mod exactness;
+mod f32;
 /// Random programs at every level, and a wrong kernel caught.
 #[cfg(feature = "llvm")]
 mod fuzz;
@@ -26,6 +31,8 @@ mod grads;
 /// Errors of the vector functions.
 #[cfg(feature = "llvm")]
 mod maths;
+/// Programs that almost match a rule.
+mod near;
 /// The compiler that NVIDIA's driver brings.
 #[cfg(feature = "cuda")]
 mod nvrtc;

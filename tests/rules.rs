@@ -11,7 +11,7 @@ fn positive(x: Tensor) -> Tensor {
 }
 
 /// One small program for every kind of rule; together their normal forms and fusions use every rule.
-fn corpus(r: &mut Random, which: usize) -> Func {
+pub fn corpus(r: &mut Random, which: usize) -> Func {
     let b = Builder::default();
     let s = b.scope();
     let n = |r: &mut Random| [1, 2, 3, 5, 8][r.below(5)];
@@ -22,7 +22,7 @@ fn corpus(r: &mut Random, which: usize) -> Func {
         0 => a.pow(2.0) + a.pow(3.0) * 2.0 + a.abs().pow(0.5),
         1 => (positive(a).pow(-0.5) + positive(a).pow(-1.0)) * (positive(a).sqrt().recip()),
         2 => s.num(1.0) / positive(a) + a / positive(a).sqrt() + a / s.num(4.0) + a * positive(a).recip(),
-        3 => -a + (a + (-a) * 1.0) - (-a) + (a + a) + a * 2.0 * 3.0 + (s.num(2.0) * s.num(3.0)) * a,
+        3 => -a + (a + (-a) * 1.0) - (-a) + (a + a) + a * 2.0 * 3.0 + (s.num(2.0) * s.num(3.0)) * a + s.num(0.1) * s.num(0.1),
         4 => a + 0.0 - (a - 0.0) * 1.0,
         5 => {
             let row = x("r", &[c]);
@@ -124,11 +124,11 @@ fn corpus(r: &mut Random, which: usize) -> Func {
     b.finish().unwrap_or_else(|e| panic!("corpus {which}: {e}")).funcs.pop().expect("it has a main")
 }
 
-const CORPUS: usize = 30;
+pub const CORPUS: usize = 30;
 
 /// A way to write attention.
 #[derive(Clone, Copy, Debug)]
-struct Spelling {
+pub struct Spelling {
     scale: usize,
     mask: usize,
     shift: bool,
@@ -138,8 +138,8 @@ struct Spelling {
 }
 
 impl Spelling {
-    const COUNT: usize = 5 * 6 * 2 * 2 * 3 * 2;
-    fn nth(mut i: usize) -> Spelling {
+    pub const COUNT: usize = 5 * 6 * 2 * 2 * 3 * 2;
+    pub fn nth(mut i: usize) -> Spelling {
         let mut take = |n: usize| {
             let x = i % n;
             i /= n;
@@ -150,7 +150,7 @@ impl Spelling {
 }
 
 /// softmax(scale · q kᵀ, mask) v, spelled one of many ways.
-fn attention<'g>(s: &Scope<'g>, r: &mut Random, how: Spelling) -> Tensor<'g> {
+pub fn attention<'g>(s: &Scope<'g>, r: &mut Random, how: Spelling) -> Tensor<'g> {
     let (b, t, d, heads) = (1 + r.below(2), 2 + r.below(5), 2 + r.below(4), 4);
     let kv = if how.grouped { 2 } else { heads };
     let input = |name: &str, h: usize| s.input(name, DType::F32, [b, t, h * d]).reshape([b, t, h, d]);

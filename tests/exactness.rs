@@ -1,0 +1,205 @@
+//! What a rule's class promises: `exact` is the same bits in `f32`; nothing folded or moved over- or underflows because of it.
+
+use crate::common::{Random, environment};
+use crate::f32::{differ, eval_f32, special};
+use crate::rules::{CORPUS, corpus};
+use ir::{DType, Dims, Func, Graph, Op, Type, Value};
+use passes::{Legality, Opt, Options, Rewriter, Rule, Terms, optimize, rules};
+use std::collections::BTreeMap;
+
+/// What every rule claims at every term of the corpus, at what comes of it by one rule after another, and at its normal form.
+fn claims() -> BTreeMap<&'static str, Vec<Func>> {
+    let rules = rules::all();
+    let one_way = rules::both();
+    let one_way: Vec<&Rule> = one_way.iter().collect();
+    let mut out: BTreeMap<&'static str, Vec<Func>> = BTreeMap::new();
+    for (round, which) in (0..3).flat_map(|round| (0..CORPUS).map(move |which| (round, which))) {
+        let func = corpus(&mut Random(round * 100 + which as u32), which);
+        let mut terms = Terms::new(&[]);
+        let ids = terms.add_func(&func);
+        let mut rewriter = Rewriter::new(&one_way);
+        for r in &func.results {
+            rewriter.rewrite(&mut terms, ids[r.index()]);
+        }
+        let mut at = 0;
+        while at < terms.len().min(1000) {
+            for rule in &rules {
+                out.entry(rule.name).or_default().extend(rule.claim(&terms, egg::Id::from(at)));
+                rule.rewrite(&mut terms, egg::Id::from(at));
+            }
+            at += 1;
+        }
+    }
+    out
+}
+
+/// The first difference in bits between the two sides, for operands at the edges of `f32`.
+fn difference(claim: &Func, seeds: u32) -> Option<String> {
+    (0..seeds).find_map(|seed| {
+        let mut r = Random(seed * 1000);
+        let inputs: Vec<Value> = claim.inputs().iter().map(|ty| special(&mut r, ty)).collect();
+        let sides = eval_f32(claim, &inputs);
+        differ(&sides[0], &sides[1]).map(|(a, b)| format!("{a:e} and {b:e}"))
+    })
+}
+
+#[test]
+fn exact_rules_keep_every_bit() {
+    let claims = claims();
+    for rule in rules::all().iter().filter(|r| r.legality == Legality::Exact) {
+        let own = claims.get(rule.name).map_or(&[][..], |c| &c[..]);
+        assert!(!own.is_empty(), "{} is never used", rule.name);
+        for claim in own.iter().take(100) {
+            if let Some(why) = difference(claim, 20) {
+                panic!("{} is not exact: {why} in {}", rule.name, graph(claim));
+            }
+        }
+    }
+}
+
+/// The other side of the test above: rules that round, or that treat −0, ∞ or NaN otherwise, are seen to.
+#[test]
+fn rules_that_are_not_exact_are_seen_not_to_be() {
+    let claims = claims();
+    let differs = |name: &str| claims[name].iter().take(40).any(|c| difference(c, 20).is_some());
+    let looser: Vec<&str> = rules::all().iter().filter(|r| r.legality > Legality::Exact).map(|r| r.name).collect();
+    let never: Vec<&str> = looser.into_iter().filter(|n| !differs(n)).collect();
+    // these read the same sums in another layout or under another name; the evaluator keeps their order, a kernel need not
+    let same_order = [
+        "contract-transpose",
+        "transpose-contract",
+        "attention-transpose",
+        "attention-q-transpose",
+        "attention-k-transpose",
+        "attention-v-transpose",
+        "cross-entropy",
+        "rms_norm",
+        "layer_norm",
+        "sigmoid",
+        "gelu",
+        "rope",
+        "rope-halves",
+        "attention-grouped",
+    ];
+    assert_eq!(never, same_order);
+}
+
+fn graph(func: &Func) -> Graph {
+    let inputs = (0..func.inputs().len()).map(|i| format!("x{i}")).collect();
+    Graph { funcs: vec![func.clone()], inputs, outputs: (0..func.results.len()).map(|i| format!("y{i}")).collect() }
+}
+
+/// A program of one operand of three numbers.
+fn program(lines: &str) -> Graph {
+    let text = format!("main(%0 x: f32[1,3]) {{\n{lines}}}\n");
+    text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"))
+}
+
+/// Programs whose numbers would leave the range of `f32`, or enter it, if a constant were folded or a scale moved: what each gives for an
+/// operand is what it gives as written.
+#[test]
+fn no_constant_leaves_the_range_and_no_scale_moves_out_of_it() {
+    let cases: &[(&str, [f32; 3])] = &[
+        // 1e50 is no f32
+        ("  %1 = mul %0, 1e25 : f32[1,3]\n  %2 = mul %1, 1e25 : f32[1,3]\n  return y=%2\n", [1e-30, -1e-30, 0.0]),
+        // 1e-50 neither
+        ("  %1 = mul %0, 1e-25 : f32[1,3]\n  %2 = mul %1, 1e-25 : f32[1,3]\n  return y=%2\n", [1e30, 3e38, 0.0]),
+        // 1e-40 has few bits
+        ("  %1 = mul %0, 1e-20 : f32[1,3]\n  %2 = mul %1, 1e-20 : f32[1,3]\n  return y=%2\n", [1.2345e35, 3e38, 0.0]),
+        ("  %1 = mul 1e25, 1e25 : f32[]\n  %2 = mul %0, 0.0 : f32[1,3]\n  %3 = add %2, %1 : f32[1,3]\n  return y=%3\n", [1.0, 2.0, 3.0]),
+        // one over a large number is denormal, one over a denormal is infinite
+        ("  %1 = div %0, 3e38 : f32[1,3]\n  return y=%1\n", [3e38, 1.2345e38, 1.0]),
+        ("  %1 = div %0, 1e-40 : f32[1,3]\n  return y=%1\n", [1e-40, 1e-44, 0.0]),
+        // a mean whose terms are scaled first; a mean square too
+        ("  %1 = mul %0, 0.25 : f32[1,3]\n  %2 = sum[-1] %1 : f32[1,1]\n  return y=%2\n", [3e38, 3e38, 3e38]),
+        (
+            "  %1 = mul %0, %0 : f32[1,3]\n  %2 = mul %1, 0.3333333333333333 : f32[1,3]\n  %3 = sum[-1] %2 : f32[1,1]\n  %4 = add %3, 1e-05 : f32[1,1]\n  %5 = rsqrt %4 : f32[1,1]\n  %6 = mul %0, %5 : f32[1,3]\n  return y=%6\n",
+            [1.4e19, 1.4e19, 1.4e19],
+        ),
+        // a scale inside a product whose other factor is large, small; inside quotients
+        ("  %1 = mul %0, 1e-20 : f32[1,3]\n  %2 = mul %0, %0 : f32[1,3]\n  %3 = mul %1, %2 : f32[1,3]\n  return y=%3\n", [1e18, -1e18, 1e19]),
+        ("  %1 = mul %0, 1e-20 : f32[1,3]\n  %2 = contract[ab,cb->ac] %1, %0 : f32[1,1]\n  return y=%2\n", [3e19, 3e19, 1e20]),
+        ("  %1 = mul %0, 1e20 : f32[1,3]\n  %2 = contract[ab,cb->ac] %1, %0 : f32[1,1]\n  return y=%2\n", [3e-25, 3e-25, 1e-25]),
+        (
+            "  %1 = mul %0, 1e-20 : f32[1,3]\n  %2 = tanh %0 : f32[1,3]\n  %3 = mul %2, 1e-20 : f32[1,3]\n  %4 = div %1, %3 : f32[1,3]\n  return y=%4\n",
+            [1e30, 1e-20, 1.0],
+        ),
+        ("  %1 = mul %0, 1e-30 : f32[1,3]\n  %2 = div %0, %1 : f32[1,3]\n  return y=%2\n", [1e25, 1.0, 1e-5]),
+        // scores whose scale stands on the queries
+        (
+            "  %1 = mul %0, 2e-38 : f32[1,3]\n  %2 = contract[ab,cb->ac] %1, %0 : f32[1,1]\n  %3 = exp %2 : f32[1,1]\n  %4 = sum[-1] %3 : f32[1,1]\n  %5 = div %3, %4 : f32[1,1]\n  %6 = contract[ac,cb->ab] %5, %0 : f32[1,3]\n  return y=%6\n",
+            [3e19, 1e19, 1e19],
+        ),
+        // GELU of the largest numbers, the half before and behind
+        (
+            "  %1 = mul %0, 0.5 : f32[1,3]\n  %2 = tanh %0 : f32[1,3]\n  %3 = add %2, 1.0 : f32[1,3]\n  %4 = mul %1, %3 : f32[1,3]\n  return y=%4\n",
+            [3e38, 1.0, -1.0],
+        ),
+        // what a mask hides stays hidden when a scale that f32 rounds to 0 would meet it
+        ("  %1 = lt %0, 1.0 : bool[1,3]\n  %2 = select %1, %0, -inf : f32[1,3]\n  %3 = mul %2, 1e-46 : f32[1,3]\n  return y=%3\n", [0.5, 2.0, 3.0]),
+    ];
+    for (text, x) in cases {
+        let written = program(text);
+        let x = Value::new(vec![1, 3], x.iter().map(|x| f64::from(*x)).collect());
+        let want = eval_f32(written.main(), &[x.clone()]).swap_remove(0);
+        for opt in [Opt::Greedy, Opt::Egg] {
+            let stage = optimize(&written, None, opt).unwrap().fused;
+            let have = eval_f32(stage.main(), &[x.clone()]).swap_remove(0);
+            for (h, w) in have.data.iter().zip(&want.data) {
+                let near = h == w || (h.is_nan() && w.is_nan()) || (h - w).abs() <= 1e-5 * w.abs();
+                assert!(near, "{opt}: {h:e} for {w:e} of\n{written}became\n{stage}");
+            }
+        }
+    }
+}
+
+/// With exact rules alone, a program keeps its bits whatever it is made of, at every level.
+#[test]
+fn exact_rules_alone_keep_programs() {
+    for which in 0..CORPUS {
+        let func = corpus(&mut Random(which as u32 + 77), which);
+        let written = graph(&func);
+        for opt in [Opt::Greedy, Opt::Egg] {
+            let stages = optimize(&written, None, Options { opt, rules: Legality::Exact }).unwrap();
+            for seed in 0..4 {
+                let mut r = Random(seed * 1000 + 1);
+                let inputs: Vec<Value> = func.inputs().iter().map(|ty| special(&mut r, ty)).collect();
+                let params = environment(&written, seed, 3);
+                let close = |f: &Func| eval_f32(&with_params(f, &params), &inputs);
+                for (have, want) in close(stages.fused.main()).iter().zip(&close(&func)) {
+                    assert_eq!(differ(have, want), None, "corpus {which}, {opt}:\n{written}became\n{}", stages.fused);
+                }
+            }
+        }
+    }
+}
+
+/// Parameters become sums of constants with the values they have: an evaluator without an environment can run the program.
+fn with_params(func: &Func, params: &ir::Env) -> Func {
+    let mut out = Func::new(&func.name);
+    let mut new = vec![];
+    for node in &func.nodes {
+        let args: Vec<ir::NodeId> = node.args.iter().map(|a| new[a.index()]).collect();
+        let at = match &node.op {
+            Op::Param(name, ty) => literal(&mut out, ty, &params[name.as_ref()]),
+            op => out.add(op.clone(), &args),
+        };
+        new.push(at);
+    }
+    out.results = func.results.iter().map(|r| new[r.index()]).collect();
+    out
+}
+
+fn literal(out: &mut Func, ty: &Type, value: &Value) -> ir::NodeId {
+    let one: Dims = ty.dims.iter().map(|_| ir::Dim::ONE).collect();
+    assert_eq!(ty.rank(), 1, "the corpus has parameters of one axis");
+    let parts: Vec<ir::NodeId> = value
+        .data
+        .iter()
+        .map(|x| {
+            let x = out.add(Op::Const(x.to_bits(), DType::F32), &[]);
+            out.add(Op::Reshape(one.clone()), &[x])
+        })
+        .collect();
+    out.add(Op::Concat(-1), &parts)
+}
