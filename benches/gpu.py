@@ -1,10 +1,14 @@
-"""Training steps and decoding on one GPU: PyTorch compiled beside eggcorn, alternating, on one device in one call.
+"""Checks and times eggcorn on one GPU, PyTorch compiled beside it, alternating, on one device in one call.
 
-Usage: python benches/gpu.py path/to/eggcorn [rounds]
-Without torch it measures eggcorn alone, and says so. benches/gpu.sh builds, checks and then calls this.
+Usage: python benches/gpu.py path/to/eggcorn [--checks path/to/test/binary] [--json gpu.json] [--minutes 8.5] [--rounds 2]
+Without torch it measures eggcorn alone, and says so. benches/gpu.sh run calls this. What there is no time for is said to be missing;
+the file is written after every part, so that a machine that goes away leaves what was known.
 """
 
+import argparse
 import json
+import os
+import re
 import statistics
 import subprocess
 import sys
@@ -20,14 +24,69 @@ LLAMA_110M = dict(num_hidden_layers=12, num_attention_heads=12, num_key_value_he
 LLAMA_1B = dict(num_hidden_layers=16, num_attention_heads=32, num_key_value_heads=8, hidden_size=2048, intermediate_size=8192, vocab_size=32000, max_position_embeddings=2048)
 
 
-def ours(eggcorn, what, model, sets, *rest):
+class Report:
+    """What is known so far, on disk after every part, and the time that is left."""
+
+    def __init__(self, path, minutes):
+        self.path, self.end, self.parts = path, time.monotonic() + 60 * minutes, {}
+
+    def left(self):
+        return self.end - time.monotonic()
+
+    def add(self, part, value):
+        self.parts[part] = value
+        if self.path:
+            with open(self.path + ".tmp", "w") as file:
+                json.dump(self.parts, file, indent=1)
+            os.replace(self.path + ".tmp", self.path)
+
+
+def output(command, seconds, **environment):
+    """A command's standard output, or an error of one line."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=max(seconds, 1), env=os.environ | environment)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"no time was left after {seconds:.0f} s") from None
+    if done.returncode != 0:
+        raise RuntimeError((done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
+    return done.stdout
+
+
+def device():
+    query = "name,driver_version,memory.total,power.limit,clocks.max.sm"
+    try:
+        return output(["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"], 20).strip()
+    except (OSError, RuntimeError) as e:
+        return f"unknown: {e}"
+
+
+def check(binary, report):
+    """Every template, the models, and a thousand random programs, these in as many processes as there are cores."""
+    processes, limit = min(os.cpu_count() or 1, 16), 0.5 * report.left()
+    random = "devices::cuda::random_programs_are_as_evaluated"
+    commands = [([binary, "devices::cuda", "--skip", random], {})]
+    commands += [([binary, random, "--exact"], {"EGGCORN_FUZZ": "heavy", "EGGCORN_SHARD": f"{i}/{processes}"}) for i in range(processes)]
+    start = time.monotonic()
+    environment = os.environ | {"REQUIRE": "cuda", "RUST_BACKTRACE": "0"}
+    running = [subprocess.Popen(c, env=environment | e, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for c, e in commands]
+    failed, passed, late = [], 0, 0
+    for child in running:
+        try:
+            text = child.communicate(timeout=max(1, limit - (time.monotonic() - start)))[0]
+        except subprocess.TimeoutExpired:
+            child.kill()
+            text, late = child.communicate()[0], late + 1
+        passed += sum(int(n) for n in re.findall(r"(\d+) passed", text))
+        failed += [line for line in text.splitlines() if line.endswith("FAILED") or "panicked at" in line or "differs" in line]
+    seconds = time.monotonic() - start
+    return dict(passed=passed, failed=failed[:40], out_of_time=late, processes=len(running), seconds=round(seconds, 1), random_programs=1000)
+
+
+def ours(eggcorn, report, what, model, sets, *rest):
     command = [eggcorn, "bench", what, model, "--device", "cuda", "--json", *rest]
     for key, value in sets.items():
         command += ["--set", f"{key}={value}"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        return done.stderr.strip().splitlines()[-1]
-    return json.loads(done.stdout)["tokens_per_second"]
+    return json.loads(output(command, report.left()))["tokens_per_second"]
 
 
 def torch_model(model, sets):
@@ -102,52 +161,95 @@ def matmul_rate():
 
 
 def guarded(f, *args):
+    """A figure, or why there is none: one that fails must not cost the others."""
     try:
         return f(*args)
-    except Exception as e:  # one figure that fails must not cost the others
-        return f"{type(e).__name__}: {str(e).splitlines()[0][:80]}"
+    except Exception as e:
+        return f"{type(e).__name__}: {(str(e).splitlines() or [''])[0][:120]}"
 
 
-def show(name, mine, theirs, unit="tokens/s"):
+def numbers(values):
+    return [v for v in values if not isinstance(v, str)]
+
+
+def show(row):
     def text(values):
-        numbers = [v for v in values if not isinstance(v, str)]
-        if not numbers:
+        if not numbers(values):
             return str(values[-1]) if values else "not measured"
-        return f"{statistics.median(numbers):.0f} {unit} ({min(numbers):.0f} to {max(numbers):.0f})"
+        return f"{statistics.median(numbers(values)):.0f} tokens/s ({min(numbers(values)):.0f} to {max(numbers(values)):.0f})"
 
-    numbers = [[v for v in side if not isinstance(v, str)] for side in (mine, theirs)]
-    ratio = f"{statistics.median(numbers[0]) / statistics.median(numbers[1]):.2f} x" if all(numbers) else "-"
-    return f"| {name} | {text(mine)} | {text(theirs)} | {ratio} |"
+    mine, theirs = numbers(row["eggcorn"]), numbers(row["torch"])
+    ratio = f"{statistics.median(mine) / statistics.median(theirs):.2f} x" if mine and theirs else "-"
+    return f"| {row['work']} | {text(row['eggcorn'])} | {text(row['torch'])} | {ratio} |"
 
 
-def main():
-    eggcorn, rounds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 2
-    has_torch = torch is not None and torch.cuda.is_available()
-    if not has_torch:
-        print("torch with CUDA is not installed here: eggcorn is measured alone")
-    rows = []
-    cases = [
+def compare(report, work, rounds, mine, theirs):
+    """One row: both sides alternating, as long as there is time for a round."""
+    row, longest = dict(work=work, eggcorn=[], torch=[]), 0.0
+    for _ in range(rounds):
+        if report.left() < max(10.0, 1.2 * longest):
+            break
+        start = time.monotonic()
+        row["eggcorn"].append(guarded(mine))
+        if theirs:
+            row["torch"].append(guarded(theirs))
+        longest = max(longest, time.monotonic() - start)
+    return row
+
+
+def training_cases():
+    return [
         ("GPT-2 124M training, bf16, 16 x 1024", "gpt2", GPT2, 16, 1024),
         ("Llama 110M training, bf16, 16 x 1024", "llama", LLAMA_110M, 16, 1024),
         ("Llama 1B training, bf16, 4 x 1024", "llama", LLAMA_1B, 4, 1024),
     ]
-    for name, model, sets, batch, seq in cases:
-        mine, theirs = [], []
-        for _ in range(rounds):
-            mine.append(ours(eggcorn, "train", model, sets, "--precision", "bf16", "--batch", str(batch), "--seq", str(seq), "--steps", "10"))
-            if has_torch:
-                theirs.append(guarded(torch_training, model, sets, batch, seq, 10))
-        rows.append(show(name, mine, theirs))
-        if has_torch and model == "gpt2" and not isinstance(mine[-1], str):
-            # 6 flops a parameter and token, and attention's 12 l d t
-            flops = 6 * 124e6 + 12 * 12 * 768 * 1024
-            rate = guarded(matmul_rate)
-            if not isinstance(rate, str):
-                print(f"GPT-2's model FLOPs utilisation: {100 * mine[-1] * flops / rate:.1f} % of {rate / 1e12:.0f} TFLOP/s measured in bfloat16")
-    decode = [ours(eggcorn, "generate", "gpt2", GPT2, "--steps", "50") for _ in range(rounds)]
-    rows.append(show("GPT-2 124M decoding, one sequence", decode, [guarded(torch_decode, GPT2, 50)] if has_torch else []))
+
+
+def main():
+    args = argparse.ArgumentParser()
+    args.add_argument("eggcorn")
+    args.add_argument("--checks")
+    args.add_argument("--json")
+    args.add_argument("--minutes", type=float, default=8.5)
+    args.add_argument("--rounds", type=int, default=2)
+    args = args.parse_args()
+    report = Report(args.json, args.minutes)
+    report.add("device", device())
+    print(report.parts["device"], flush=True)
+    failed = False
+    if args.checks:
+        report.add("checks", checks := check(args.checks, report))
+        failed = bool(checks["failed"] or checks["out_of_time"] or not checks["passed"])
+        print(f"== checks: {checks['passed']} passed, {len(checks['failed'])} failed, {checks['out_of_time']} out of time, {checks['seconds']} s")
+        print("\n".join(checks["failed"]), flush=True)
+    lines = guarded(lambda: output([args.eggcorn, "bench", "ops", "--device", "cuda", "--steps", "30", "--json"], min(90, report.left())))
+    ops = [json.loads(line) for line in lines.splitlines() if line.startswith("{")] or lines
+    report.add("ops", ops)
+    for op in ops if isinstance(ops, list) else []:
+        print(f"  {op['op']:18} {op['bytes_per_second'] / 1e9:8.1f} GB/s, {100 * op['share_of_copy']:3.0f} % of a copy")
+    has_torch = torch is not None and torch.cuda.is_available()
+    if not has_torch:
+        print("torch with CUDA is not installed here: eggcorn is measured alone", flush=True)
+    rows = []
+    for work, model, sets, batch, seq in training_cases():
+        sizes = ["--precision", "bf16", "--batch", str(batch), "--seq", str(seq), "--steps", "10"]
+        theirs = (lambda: torch_training(model, sets, batch, seq, 10)) if has_torch else None
+        rows.append(compare(report, work, args.rounds, lambda: ours(args.eggcorn, report, "train", model, sets, *sizes), theirs))
+        report.add("rows", rows)
+    theirs = (lambda: torch_decode(GPT2, 50)) if has_torch else None
+    rows.append(compare(report, "GPT-2 124M decoding, one sequence", args.rounds, lambda: ours(args.eggcorn, report, "generate", "gpt2", GPT2, "--steps", "50"), theirs))
+    report.add("rows", rows)
+    mine = numbers(rows[0]["eggcorn"])
+    rate = guarded(matmul_rate) if has_torch and mine else "not measured"
+    if not isinstance(rate, str):
+        # 6 flops a parameter and token, and attention's 12 l d t
+        share = statistics.median(mine) * (6 * 124e6 + 12 * 12 * 768 * 1024) / rate
+        report.add("model_flops_utilisation", dict(share=share, measured_bf16_rate=rate))
+        print(f"GPT-2's model FLOPs utilisation: {100 * share:.1f} % of {rate / 1e12:.0f} TFLOP/s measured in bfloat16")
     print("| work | eggcorn | torch.compile | ratio |\n| --- | --- | --- | --- |")
-    print("\n".join(rows))
+    print("\n".join(show(row) for row in rows))
+    sys.exit(1 if failed else 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

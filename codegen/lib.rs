@@ -21,5 +21,5 @@ pub(crate) fn hash128(text: &str) -> u128 {
 
 pub use kernel::{Kernel, Memory, interpret};
 pub use lower::{Cpu, Gpu, Target, lower};
-pub use routine::{Address, Buffer, BufferKind, Call, LoopInput, LoopResult, LoopStep, Place, Program, Region, Routine, Step, Table};
+pub use routine::{Address, Buffer, BufferKind, COUNT_MAX, Call, LoopInput, LoopResult, LoopStep, Place, Program, Region, Routine, Step, Table};
 pub use spec::Spec;

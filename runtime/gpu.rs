@@ -35,6 +35,7 @@ enum Repeat {
 
 impl Gpu {
     pub(crate) fn new(program: &Program, device: Arc<Device>) -> Result<Gpu, String> {
+        program.check_reach()?;
         refuse_too_large(program, &device)?;
         let device = device.queue();
         // an operand that does not always begin where a buffer can be bound is told where it does

@@ -96,3 +96,10 @@ pub fn required(tool: &str, why: &str) {
             .expect("the list of what was skipped can be written");
     }
 }
+
+/// Whether a case is this process's: EGGCORN_SHARD=i/n divides cases among n processes, which a machine of many cores wants.
+pub fn own_share(case: u32) -> bool {
+    let Ok(shard) = std::env::var("EGGCORN_SHARD") else { return true };
+    let (i, n) = shard.split_once('/').expect("EGGCORN_SHARD is i/n");
+    case % n.parse::<u32>().expect("EGGCORN_SHARD is i/n") == i.parse::<u32>().expect("EGGCORN_SHARD is i/n")
+}

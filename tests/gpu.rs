@@ -270,3 +270,23 @@ fn a_removed_barrier_or_wait_is_caught() {
     }
     assert!(tried > 20, "only {tried} were tried");
 }
+
+/// Indices have 32 bits: what they cannot count is refused with the number, by whoever runs it, before anything is allocated.
+#[test]
+fn what_32_bits_cannot_count_is_refused() {
+    let program = |text: &str| codegen::Program::new(&read(text), &TARGETS[1]);
+    let map = |rows: usize| format!("main(%0 x: bool[{rows},65536]) {{\n  %1 = not %0 : bool[{rows},65536]\n  return y=%1\n}}\n");
+    for rows in [65534, 65535, 65536, 65537, 1 << 20] {
+        let (count, result) = (rows * 65536, program(&map(rows)).check_reach());
+        assert_eq!(result.is_err(), count > codegen::COUNT_MAX, "{rows} rows");
+        if let Err(e) = result {
+            assert!(e.contains(&count.to_string()) && e.contains("map_0") && e.contains("--device cpu"), "{e}");
+        }
+    }
+    // a product whose operands are small, but not what it writes
+    let e = program("main(%0 x: f32[70000,1], %1 y: f32[70000,1]) {\n  %2 = contract[ab,cb->ac] %0, %1 : f32[70000,70000]\n  return y=%2\n}\n").check_reach();
+    assert!(e.unwrap_err().contains("4900000000"));
+    // and one of many operations, of which no operand is large
+    let sizes = "main(%0 x: f32[4096,4096], %1 y: f32[4096,4096]) {\n  %2 = contract[ab,cb->ac] %0, %1 : f32[4096,4096]\n  return y=%2\n}\n";
+    assert_eq!(program(sizes).check_reach(), Ok(()));
+}

@@ -59,7 +59,8 @@ impl Block<'_> {
     }
 
     pub fn index(&self, n: i64) -> Value {
-        self.scope.const_usize(n as u32 as usize)
+        let n = u32::try_from(n).expect("a program is refused whose indices 32 bits do not hold");
+        self.scope.const_usize(n as usize)
     }
     pub fn constant(&self, x: f64, elem: Elem) -> Value {
         match elem {

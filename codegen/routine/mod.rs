@@ -9,7 +9,9 @@ mod homes;
 mod placement;
 mod prepare;
 mod program;
+mod reach;
 mod routine;
 
 pub use program::{Address, Call, Program, Region};
+pub use reach::COUNT_MAX;
 pub use routine::{Buffer, BufferKind, LoopInput, LoopResult, LoopStep, Place, Routine, Step, Table};
