@@ -4,7 +4,7 @@
 use super::{BINDING, Dialect, Source};
 use crate::kernel::Kernel;
 use crate::lower::Gpu;
-use crate::routine::program::Address;
+use crate::routine::Address;
 use cubecl::bytes::Bytes;
 use cubecl::client::Client;
 use cubecl::prelude::*;
