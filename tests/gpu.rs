@@ -284,7 +284,8 @@ fn what_32_bits_cannot_count_is_refused() {
         }
     }
     // a product whose operands are small, but not what it writes
-    let e = program("main(%0 x: f32[70000,1], %1 y: f32[70000,1]) {\n  %2 = contract[ab,cb->ac] %0, %1 : f32[70000,70000]\n  return y=%2\n}\n").check_reach();
+    let e = program("main(%0 x: f32[70000,1], %1 y: f32[70000,1]) {\n  %2 = contract[ab,cb->ac] %0, %1 : f32[70000,70000]\n  return y=%2\n}\n")
+        .check_reach();
     assert!(e.unwrap_err().contains("4900000000"));
     // and one of many operations, of which no operand is large
     let sizes = "main(%0 x: f32[4096,4096], %1 y: f32[4096,4096]) {\n  %2 = contract[ab,cb->ac] %0, %1 : f32[4096,4096]\n  return y=%2\n}\n";
