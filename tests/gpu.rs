@@ -275,7 +275,7 @@ fn a_removed_barrier_or_wait_is_caught() {
 #[test]
 fn what_32_bits_cannot_count_is_refused() {
     let program = |text: &str| codegen::Program::new(&read(text), &TARGETS[1]);
-    let map = |rows: usize| format!("main(%0 x: bool[{rows},65536]) {{\n  %1 = not %0 : bool[{rows},65536]\n  return y=%1\n}}\n");
+    let map = |rows: usize| format!("main(%0 x: f32[{rows},65536]) {{\n  %1 = exp %0 : f32[{rows},65536]\n  return y=%1\n}}\n");
     for rows in [65534, 65535, 65536, 65537, 1 << 20] {
         let (count, result) = (rows * 65536, program(&map(rows)).check_reach());
         assert_eq!(result.is_err(), count > codegen::COUNT_MAX, "{rows} rows");
