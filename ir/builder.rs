@@ -4,9 +4,13 @@
 
 use crate::graph::{Func, Graph, Loc, Node, NodeId, stack};
 use crate::infer::infer;
+use crate::limits::{check_limits, check_ops, unrolled, unrolled_op};
+use crate::names::{LOOP, new_value_of};
+use crate::naming::{check_name, check_params};
 use crate::op::{Axes, Bin, Ein, Loop, Op, Red, Row, Un, num};
 use crate::types::{DType, Dim, Dims, Type};
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt;
 use std::panic::Location;
 
@@ -39,19 +43,72 @@ impl std::error::Error for ModelErrors {}
 
 /// A function being written, and what it has taken from outside.
 struct Frame {
+    /// Tells this body from others that were open at the same depth.
+    number: u32,
     func: Func,
     /// Values of the enclosing function that the body reads, with their inputs here: the same each iteration.
-    captured: Vec<(NodeId, NodeId)>,
-    /// Parameters declared in the body, with their inputs here: one an iteration.
-    params: Vec<(String, NodeId)>,
+    captured: HashMap<NodeId, NodeId>,
+    /// The same in the order they were taken.
+    captures: Vec<(NodeId, NodeId)>,
+    /// Parameters declared here: in main themselves, in a body inputs, one an iteration.
+    params: Vec<Declared>,
+    /// Where each path stands among them.
+    paths: HashMap<String, usize>,
+    /// How many inputs the function has.
+    inputs: u32,
+}
+
+/// A parameter, and the line that declared it first.
+#[derive(Clone)]
+struct Declared {
+    path: String,
+    id: NodeId,
+    loc: Loc,
+}
+
+impl Frame {
+    fn new(number: u32, name: &str) -> Frame {
+        let func = Func::new(name);
+        Frame { number, func, captured: HashMap::new(), captures: vec![], params: vec![], paths: HashMap::new(), inputs: 0 }
+    }
+
+    fn input(&mut self, ty: Type, loc: Option<Loc>) -> NodeId {
+        self.inputs += 1;
+        self.func.push(Node { op: Op::Input(self.inputs - 1, ty.clone()), args: vec![], ty, loc })
+    }
+}
+
+/// An input or result of main: its name, its value and the line that named it.
+struct Named {
+    name: String,
+    id: NodeId,
+    loc: Loc,
 }
 
 struct State {
     funcs: Vec<Func>,
+    /// Ops of each function with its loops unrolled.
+    ops: Vec<u64>,
     frames: Vec<Frame>,
-    inputs: Vec<String>,
-    outputs: Vec<String>,
+    /// How many frames there have been.
+    opened: u32,
+    inputs: Vec<Named>,
+    outputs: Vec<Named>,
     errors: Vec<ModelError>,
+}
+
+impl State {
+    fn top(&mut self) -> &mut Frame {
+        self.frames.last_mut().expect("the main frame stands until the end")
+    }
+
+    fn main(&mut self) -> &mut Frame {
+        self.frames.first_mut().expect("the main frame stands until the end")
+    }
+
+    fn error(&mut self, loc: Loc, message: String) {
+        self.errors.push(ModelError { loc, message });
+    }
 }
 
 /// Collects a model into a [`Graph`].
@@ -65,6 +122,8 @@ pub struct Tensor<'g> {
     builder: &'g Builder,
     id: NodeId,
     depth: usize,
+    /// The number of the frame it was made in.
+    frame: u32,
 }
 
 /// A place in a model's tree of parameter names.
@@ -103,8 +162,8 @@ tuple_shapes!((A 0), (A 0, B 1), (A 0, B 1, C 2), (A 0, B 1, C 2, D 3), (A 0, B 
 
 impl Default for Builder {
     fn default() -> Builder {
-        let main = Frame { func: Func::new("main"), captured: vec![], params: vec![] };
-        Builder { state: RefCell::new(State { funcs: vec![], frames: vec![main], inputs: vec![], outputs: vec![], errors: vec![] }) }
+        let frames = vec![Frame::new(0, "main")];
+        Builder { state: RefCell::new(State { funcs: vec![], ops: vec![], frames, opened: 1, inputs: vec![], outputs: vec![], errors: vec![] }) }
     }
 }
 
@@ -114,87 +173,178 @@ impl Builder {
         Scope { builder: self, path: String::new() }
     }
 
-    /// Names a result of the program.
+    /// Names a result of the program. `@path` names the new value of that parameter, which has its type.
+    #[track_caller]
     pub fn output(&self, name: &str, value: Tensor) {
+        let loc = Loc(Location::caller());
+        let id = if self.owns(value, loc) && value.depth == 0 { value.id } else { self.stand_in(value, loc) };
         let mut state = self.state.borrow_mut();
-        state.outputs.push(name.into());
-        let main = state.frames.first_mut().expect("the main frame stands until the end");
-        main.func.results.push(value.id);
+        if let Err(why) = check_name(new_value_of(name).unwrap_or(name)) {
+            state.error(loc, format!("result {why}"));
+        }
+        if name.starts_with("grad.") {
+            state.error(loc, format!("result {name}: names that begin with grad. are for the gradients that differentiation adds"));
+        }
+        let first = state.outputs.iter().find(|o| o.name == name).map(|o| o.loc);
+        if let Some(first) = first {
+            state.error(loc, format!("result {name} is named here and at {first}"));
+        }
+        if !state.main().func.ty(id).is_tensor() {
+            state.error(loc, format!("result {name} is a tuple; take a member with get"));
+        }
+        state.outputs.push(Named { name: name.into(), id, loc });
+    }
+
+    /// A result made inside a layer is none of the program: what stands for it.
+    fn stand_in(&self, value: Tensor, loc: Loc) -> NodeId {
+        let mut state = self.state.borrow_mut();
+        if value.depth > 0 && state.frames.len() > value.depth {
+            state.error(loc, "a result is a value of the model, not of a layer: return it from the layer".into());
+        }
+        state.main().func.push(Node { op: num(0.0), args: vec![], ty: Type::scalar(DType::F32), loc: Some(loc) })
     }
 
     /// The graph, or every mistake that was made on the way.
+    #[track_caller]
     pub fn finish(self) -> Result<Graph, ModelErrors> {
         let mut state = self.state.into_inner();
-        if !state.errors.is_empty() {
-            return Err(ModelErrors(state.errors));
-        }
+        let loc = Loc(Location::caller());
+        check_contract(&mut state, loc);
         let main = state.frames.pop().expect("the main frame stands until the end");
-        state.funcs.push(main.func);
-        Ok(Graph { funcs: state.funcs, inputs: state.inputs, outputs: state.outputs }.sweep())
+        let results = state.outputs.iter().map(|o| o.id).collect();
+        state.funcs.push(Func { results, ..main.func });
+        let names = |named: Vec<Named>| named.into_iter().map(|n| n.name).collect();
+        let graph = Graph { funcs: state.funcs, inputs: names(state.inputs), outputs: names(state.outputs) };
+        if state.errors.is_empty()
+            && let Err(why) = check_limits(&graph)
+        {
+            state.errors.push(ModelError { loc, message: why });
+        }
+        if state.errors.is_empty() { Ok(graph.sweep()) } else { Err(ModelErrors(state.errors)) }
     }
 
     fn tensor(&self, id: NodeId) -> Tensor<'_> {
-        Tensor { builder: self, id, depth: self.state.borrow().frames.len() - 1 }
+        let state = self.state.borrow();
+        let depth = state.frames.len() - 1;
+        Tensor { builder: self, id, depth, frame: state.frames[depth].number }
     }
 
     fn error(&self, loc: Loc, message: String) {
-        self.state.borrow_mut().errors.push(ModelError { loc, message });
+        self.state.borrow_mut().error(loc, message);
+    }
+
+    /// Whether a tensor can be used where a model is now; if not, that is an error.
+    fn owns(&self, t: Tensor, loc: Loc) -> bool {
+        if !std::ptr::eq(self, t.builder) {
+            self.error(loc, "this value belongs to another builder".into());
+            return false;
+        }
+        let open = self.state.borrow().frames.get(t.depth).is_some_and(|f| f.number == t.frame);
+        if !open {
+            self.error(loc, "this value belongs to a layer that has ended: return it from the layer".into());
+        }
+        open
     }
 
     fn push(&self, op: Op, args: Vec<NodeId>, ty: Type, loc: Loc) -> Tensor<'_> {
-        let id = {
-            let mut state = self.state.borrow_mut();
-            let frame = state.frames.last_mut().expect("a frame is open");
-            frame.func.push(Node { op, args, ty, loc: Some(loc) })
-        };
+        let id = self.state.borrow_mut().top().func.push(Node { op, args, ty, loc: Some(loc) });
         self.tensor(id)
     }
 
+    /// A value of a type for what could not be made: it keeps later shapes sensible, and `finish` hands out no graph.
+    fn broken(&self, ty: Type, loc: Loc) -> Tensor<'_> {
+        self.push(num(0.0), vec![], ty, loc)
+    }
+
+    fn declare_new(&self, path: String, ty: Type, loc: Loc) -> NodeId {
+        let mut state = self.state.borrow_mut();
+        let in_main = state.frames.len() == 1;
+        let frame = state.top();
+        let id = if in_main {
+            frame.func.push(Node { op: Op::Param(path.as_str().into(), ty.clone()), args: vec![], ty, loc: Some(loc) })
+        } else {
+            frame.input(ty, Some(loc))
+        };
+        frame.paths.insert(path.clone(), frame.params.len());
+        frame.params.push(Declared { path, id, loc });
+        id
+    }
+
     /// The id of a tensor in the open function, taken in from the enclosing ones if need be.
-    fn here(&self, t: Tensor) -> NodeId {
+    fn here(&self, t: Tensor, loc: Loc) -> NodeId {
+        if !self.owns(t, loc) {
+            return self.broken(Type::scalar(DType::F32), loc).id;
+        }
         let top = self.state.borrow().frames.len() - 1;
         (t.depth + 1..=top).fold(t.id, |id, depth| self.capture(id, depth))
     }
 
     fn capture(&self, outer: NodeId, depth: usize) -> NodeId {
         let mut state = self.state.borrow_mut();
-        if let Some((_, inner)) = state.frames[depth].captured.iter().find(|c| c.0 == outer) {
+        if let Some(inner) = state.frames[depth].captured.get(&outer) {
             return *inner;
         }
         let source = state.frames[depth - 1].func.node(outer).clone();
         let frame = &mut state.frames[depth];
         // constants are cheaper written again than passed in
-        let node = if matches!(source.op, Op::Const(..)) { source } else { input_node(&frame.func, source.ty) };
-        let is_input = matches!(node.op, Op::Input(..));
-        let inner = frame.func.push(node);
-        if is_input {
-            frame.captured.push((outer, inner));
+        if matches!(source.op, Op::Const(..)) {
+            return frame.func.push(source);
         }
+        let inner = frame.input(source.ty, source.loc);
+        frame.captured.insert(outer, inner);
+        frame.captures.push((outer, inner));
         inner
     }
 
     fn apply(&self, op: Op, args: &[Tensor], loc: Loc) -> Tensor<'_> {
-        let ids: Vec<NodeId> = args.iter().map(|a| self.here(*a)).collect();
-        let types: Vec<Type> = {
+        let ids: Vec<NodeId> = args.iter().map(|a| self.here(*a, loc)).collect();
+        let (inferred, first) = {
             let state = self.state.borrow();
             let func = &state.frames.last().expect("a frame is open").func;
-            ids.iter().map(|i| func.ty(*i).clone()).collect()
+            let types: Vec<&Type> = ids.iter().map(|i| func.ty(*i)).collect();
+            (infer(&op, &types), types.first().map(|t| (*t).clone()))
         };
-        match infer(&op, &types.iter().collect::<Vec<_>>()) {
+        match inferred {
             Ok(ty) => self.push(op, ids, ty, loc),
             Err(why) => {
                 self.error(loc, why);
-                // a stand-in that keeps later shapes sensible; `finish` hands out no graph
-                let ty = types.into_iter().next().unwrap_or(Type::scalar(DType::F32));
-                self.push(num(0.0), vec![], ty, loc)
+                self.broken(first.unwrap_or(Type::scalar(DType::F32)), loc)
             }
         }
     }
 }
 
-fn input_node(func: &Func, ty: Type) -> Node {
-    let index = func.inputs().len() as u32;
-    Node { op: Op::Input(index, ty.clone()), args: vec![], ty, loc: None }
+/// What can only be said when all of a model is known: what its results and parameters are to each other.
+fn check_contract(state: &mut State, end: Loc) {
+    let main = &state.frames[0];
+    let mut errors = vec![];
+    if state.outputs.is_empty() && state.errors.is_empty() {
+        errors.push((end, "the model has no result: name one with output".to_string()));
+    }
+    for o in &state.outputs {
+        let Some(path) = new_value_of(&o.name) else { continue };
+        match main.paths.get(path).map(|i| &main.params[*i]) {
+            None => errors.push((o.loc, format!("result {} is the new value of a parameter that the model does not have", o.name))),
+            Some(p) if main.func.ty(p.id) != main.func.ty(o.id) => {
+                let (have, want) = (main.func.ty(o.id), main.func.ty(p.id));
+                errors.push((o.loc, format!("result {} is {have}, and the parameter, declared at {}, is {want}", o.name, p.loc)));
+            }
+            Some(_) => {}
+        }
+    }
+    let params: Vec<(&str, &Type)> = main.params.iter().map(|p| (p.path.as_str(), main.func.ty(p.id))).collect();
+    errors.extend(check_params(&params).into_iter().map(|(i, why)| (main.params[i].loc, why)));
+    for p in main.params.iter().filter(|p| p.path.starts_with("grad.")) {
+        errors.push((p.loc, format!("parameter {}: names that begin with grad. are for gradients", p.path)));
+    }
+    for i in &state.inputs {
+        if let Some(p) = main.paths.get(&i.name).map(|p| &main.params[*p]) {
+            errors.push((i.loc, format!("input {} has the name of the parameter declared at {}", i.name, p.loc)));
+        }
+    }
+    for (loc, why) in errors {
+        state.error(loc, why);
+    }
 }
 
 impl<'g> Scope<'g> {
@@ -211,36 +361,46 @@ impl<'g> Scope<'g> {
     }
 
     fn declare(&self, path: String, ty: Type, loc: Loc) -> Tensor<'g> {
-        if let Err(why) = ty.checked_count() {
-            self.builder.error(loc, format!("parameter {path}: {why}"));
+        let b = self.builder;
+        let ty = match infer(&Op::Param(path.as_str().into(), ty.clone()), &[]) {
+            Ok(ty) => ty,
+            Err(why) => {
+                b.error(loc, format!("parameter {path}: {why}"));
+                return b.broken(Type::scalar(DType::F32), loc);
+            }
+        };
+        let known = {
+            let state = b.state.borrow();
+            let frame = state.frames.last().expect("a frame is open");
+            frame.paths.get(&path).map(|i| (frame.params[*i].clone(), frame.func.ty(frame.params[*i].id).clone()))
+        };
+        let Some((first, had)) = known else { return b.tensor(b.declare_new(path, ty, loc)) };
+        if had != ty {
+            b.error(loc, format!("parameter {path} is {ty} here and {had} at {}", first.loc));
+            return b.broken(ty, loc);
         }
-        let depth = self.builder.state.borrow().frames.len();
-        if depth == 1 {
-            return self.builder.push(Op::Param(path.as_str().into(), ty.clone()), vec![], ty, loc);
-        }
-        let mut state = self.builder.state.borrow_mut();
-        let frame = state.frames.last_mut().expect("a frame is open");
-        if let Some((_, id)) = frame.params.iter().find(|p| p.0 == path) {
-            return Tensor { builder: self.builder, id: *id, depth: depth - 1 };
-        }
-        let node = input_node(&frame.func, ty);
-        let id = frame.func.push(node);
-        frame.params.push((path, id));
-        Tensor { builder: self.builder, id, depth: depth - 1 }
+        b.tensor(first.id)
     }
 
     /// An input of the program.
     #[track_caller]
     pub fn input(&self, name: &str, dtype: DType, shape: impl Shape) -> Tensor<'g> {
-        let ty = Type::of(dtype, shape.dims());
-        let id = {
-            let mut state = self.builder.state.borrow_mut();
-            state.inputs.push(name.into());
-            let main = &mut state.frames.first_mut().expect("the main frame stands").func;
-            let node = input_node(main, ty);
-            main.push(node)
-        };
-        Tensor { builder: self.builder, id, depth: 0 }
+        let (b, loc) = (self.builder, Loc(Location::caller()));
+        let mut ty = Type::of(dtype, shape.dims());
+        if let Err(why) = infer(&Op::Input(0, ty.clone()), &[]) {
+            b.error(loc, format!("input {name}: {why}"));
+            ty = Type::scalar(DType::F32);
+        }
+        let mut state = b.state.borrow_mut();
+        if let Err(why) = check_name(name) {
+            state.error(loc, format!("input {why}"));
+        }
+        if let Some(first) = state.inputs.iter().find(|i| i.name == name).map(|i| i.loc) {
+            state.error(loc, format!("input {name} is named here and at {first}"));
+        }
+        let id = state.main().input(ty, Some(loc));
+        state.inputs.push(Named { name: name.into(), id, loc });
+        Tensor { builder: b, id, depth: 0, frame: 0 }
     }
 
     /// A number.
@@ -304,63 +464,113 @@ impl<'g> Scope<'g> {
         layer: impl FnOnce(&Scope<'g>, Tensor<'g>, &[Tensor<'g>]) -> (Tensor<'g>, Vec<Tensor<'g>>),
     ) -> (Tensor<'g>, Vec<Tensor<'g>>) {
         let (loc, b) = (Loc(Location::caller()), self.builder);
-        if n == 0 {
-            b.error(loc, format!("{name}: a model needs at least one layer"));
-            return (x, vec![]);
+        let trip = self.trip(name, n, loc);
+        if let Err(why) = check_name(name) {
+            b.error(loc, format!("layers: {why}"));
         }
-        let x_here = b.here(x);
-        let stacked_here: Vec<NodeId> = stacked.iter().map(|s| b.here(*s)).collect();
-        let (x_ty, own_types) = {
+        let x_here = b.here(x, loc);
+        let stacked: Vec<NodeId> = stacked.iter().map(|s| self.stacked(name, trip, b.here(*s, loc), loc)).collect();
+        let inner = self.open(name, x_here, &stacked);
+        let (y, ys) = layer(&self.at(name).at(LOOP), inner[0], &inner[1..]);
+        let results: Vec<NodeId> = std::iter::once(&y).chain(&ys).map(|t| b.here(*t, loc)).collect();
+        let (l, args) = self.close(trip, x_here, stacked, results, loc);
+        let (ty, types) = {
             let state = b.state.borrow();
             let func = &state.frames.last().expect("a frame is open").func;
-            let own = |i: &NodeId| Type { dims: func.ty(*i).dims.iter().skip(1).copied().collect(), ..func.ty(*i).clone() };
-            (func.ty(x_here).clone(), stacked_here.iter().map(own).collect::<Vec<_>>())
-        };
-        let mut frame = Frame { func: Func::new(name), captured: vec![], params: vec![] };
-        let mut inputs = vec![];
-        for ty in std::iter::once(x_ty.clone()).chain(own_types) {
-            let node = input_node(&frame.func, ty);
-            inputs.push(frame.func.push(node));
-        }
-        b.state.borrow_mut().frames.push(frame);
-        let inner: Vec<Tensor> = inputs.iter().map(|i| b.tensor(*i)).collect();
-        let (y, ys) = layer(&self.at(name).at("{}"), inner[0], &inner[1..]);
-        let results: Vec<NodeId> = std::iter::once(&y).chain(&ys).map(|t| b.here(*t)).collect();
-        let mut frame = b.state.borrow_mut().frames.pop().expect("the body's frame is open");
-        if *frame.func.ty(results[0]) != x_ty {
-            b.error(loc, format!("{name}: a layer takes {x_ty} and gives {}", frame.func.ty(results[0])));
-            return (x, ys);
-        }
-        frame.func.results = results;
-        let mut args = vec![x_here];
-        args.extend(&stacked_here);
-        for (path, id) in &frame.params {
-            let ty = stack(frame.func.ty(*id), n as u32);
-            args.push(b.here(self.declare(path.clone(), ty, loc)));
-        }
-        let count = args.len() as u32 - 1;
-        args.extend(frame.captured.iter().map(|c| c.0));
-        let order: Vec<NodeId> = inputs.iter().copied().chain(frame.params.iter().map(|p| p.1)).chain(frame.captured.iter().map(|c| c.1)).collect();
-        let func = with_input_order(&frame.func, &order);
-        let (op, ty) = {
-            let mut state = b.state.borrow_mut();
-            let l = Loop { func: state.funcs.len() as u32, trip: n as u32, carried: 1, stacked: count, reverse: false };
-            state.funcs.push(func);
-            let func = &state.frames.last().expect("a frame is open").func;
             let types: Vec<&Type> = args.iter().map(|a| func.ty(*a)).collect();
-            (Op::Repeat(l.clone()), Graph::repeat_type(&state.funcs, &l, &types))
+            let outputs = state.funcs[l.func as usize].outputs();
+            (check_body(name, &outputs, types[0]).and_then(|()| Graph::repeat_type(&state.funcs, &l, &types)), outputs)
         };
         match ty {
             Ok(ty) => {
-                let all = b.push(op, args, ty.clone(), loc);
+                let all = b.push(Op::Repeat(l), args, ty.clone(), loc);
                 let mut parts = (0..ty.parts.len() as u32).map(|i| b.apply(Op::Get(i), &[all], loc));
                 (parts.next().expect("a repeat carries a value"), parts.collect())
             }
             Err(why) => {
                 b.error(loc, why);
-                (x, ys)
+                (b.tensor(x_here), types[1..].iter().map(|t| b.broken(stack(t, trip), loc)).collect())
             }
         }
+    }
+
+    /// A number of iterations that a program can have.
+    fn trip(&self, name: &str, n: usize, loc: Loc) -> u32 {
+        if n == 0 {
+            self.builder.error(loc, format!("{name}: a model needs at least one layer"));
+        }
+        u32::try_from(n)
+            .unwrap_or_else(|_| {
+                self.builder.error(loc, format!("{name}: {n} layers are too many"));
+                1
+            })
+            .max(1)
+    }
+
+    /// A value of which each layer takes its own slice, or what stands for one that has no slice for each.
+    fn stacked(&self, name: &str, trip: u32, id: NodeId, loc: Loc) -> NodeId {
+        let ty = self.builder.tensor(id).ty();
+        if ty.is_tensor() && ty.dims.first() == Some(&Dim::from(trip)) {
+            return id;
+        }
+        self.builder.error(loc, format!("{name}: each of {trip} layers takes its slice of {ty}, whose first axis must be {trip}"));
+        let rest = Type { dims: ty.dims.iter().skip(1).copied().collect(), ..ty };
+        self.builder.broken(stack(&rest, trip), loc).id
+    }
+
+    /// Opens the body of a loop; its carried value and its slices there.
+    fn open(&self, name: &str, x: NodeId, stacked: &[NodeId]) -> Vec<Tensor<'g>> {
+        let b = self.builder;
+        let inputs: Vec<NodeId> = {
+            let mut state = b.state.borrow_mut();
+            let mut frame = Frame::new(state.opened, name);
+            state.opened += 1;
+            let func = &state.top().func;
+            let own = |i: &NodeId| Type { dims: func.ty(*i).dims.iter().skip(1).copied().collect(), ..func.ty(*i).clone() };
+            let types: Vec<Type> = std::iter::once(func.ty(x).clone()).chain(stacked.iter().map(own)).collect();
+            let inputs = types.into_iter().map(|ty| frame.input(ty, None)).collect();
+            state.frames.push(frame);
+            inputs
+        };
+        inputs.into_iter().map(|i| b.tensor(i)).collect()
+    }
+
+    /// Closes the body of a loop, which becomes a function; the loop over it, and its operands: x, slices, parameters, captured values.
+    fn close(&self, trip: u32, x: NodeId, stacked: Vec<NodeId>, results: Vec<NodeId>, loc: Loc) -> (Loop, Vec<NodeId>) {
+        let b = self.builder;
+        let mut frame = b.state.borrow_mut().frames.pop().expect("the body's frame is open");
+        frame.func.results = results;
+        let mut order: Vec<NodeId> = frame.func.ids().filter(|i| matches!(frame.func.node(*i).op, Op::Input(..))).take(1 + stacked.len()).collect();
+        let mut args: Vec<NodeId> = std::iter::once(x).chain(stacked).collect();
+        for p in &frame.params {
+            let ty = stack(frame.func.ty(p.id), trip);
+            args.push(b.here(self.declare(p.path.clone(), ty, p.loc), p.loc));
+            order.push(p.id);
+        }
+        let stacked = args.len() as u32 - 1;
+        args.extend(frame.captures.iter().map(|c| c.0));
+        order.extend(frame.captures.iter().map(|c| c.1));
+        let func = with_input_order(&frame.func, &order);
+        let mut state = b.state.borrow_mut();
+        let l = Loop { func: state.funcs.len() as u32, trip, carried: 1, stacked, reverse: false };
+        let ops = unrolled(&func, &state.ops);
+        state.ops.push(ops);
+        state.funcs.push(func);
+        if let Err(why) = check_ops(unrolled_op(&Op::Repeat(l.clone()), &state.ops)) {
+            state.error(loc, why);
+        }
+        (l, args)
+    }
+}
+
+/// Whether the body of a loop gives back what it takes, and tensors beside.
+fn check_body(name: &str, outputs: &[Type], x: &Type) -> Result<(), String> {
+    if outputs[0] != *x {
+        return Err(format!("{name}: a layer takes {x} and gives {}", outputs[0]));
+    }
+    match outputs.iter().find(|t| !t.is_tensor()) {
+        Some(t) => Err(format!("{name}: a layer gives {t}, which is no tensor; take a member with get")),
+        None => Ok(()),
     }
 }
 
@@ -375,9 +585,14 @@ fn with_input_order(func: &Func, order: &[NodeId]) -> Func {
 }
 
 impl<'g> Tensor<'g> {
-    /// The type.
+    /// The type; that of a number where the value belongs to a layer that has ended, whose use is an error.
     pub fn ty(self) -> Type {
-        self.builder.state.borrow().frames[self.depth].func.ty(self.id).clone()
+        self.known_type().unwrap_or(Type::scalar(DType::F32))
+    }
+
+    fn known_type(self) -> Option<Type> {
+        let state = self.builder.state.borrow();
+        state.frames.get(self.depth).filter(|f| f.number == self.frame).map(|f| f.func.ty(self.id).clone())
     }
 
     /// The id in the function it was made in.
@@ -385,8 +600,13 @@ impl<'g> Tensor<'g> {
         self.id
     }
 
-    /// A dim, by axis from the end.
+    /// A dim, by axis from the end; 1 where there are fewer axes, which would broadcast.
+    #[track_caller]
     pub fn dim(self, axis: i8) -> Dim {
+        if axis >= 0 {
+            let loc = Loc(Location::caller());
+            self.builder.error(loc, format!("axes count from the end: -1 is the last, and {axis} is none"));
+        }
         self.ty().dim(axis)
     }
 
@@ -462,14 +682,30 @@ impl<'g> Tensor<'g> {
     /// Elements `lo..hi` of an axis counted from the end.
     #[track_caller]
     pub fn slice(self, axis: i8, lo: usize, hi: usize) -> Tensor<'g> {
-        self.apply(Op::Slice(axis, lo as u32, hi as u32), &[])
+        match (u32::try_from(lo), u32::try_from(hi)) {
+            (Ok(lo), Ok(hi)) => self.apply(Op::Slice(axis, lo, hi), &[]),
+            _ => {
+                self.builder.error(Loc(Location::caller()), format!("slice(x: {}): {lo}..{hi} is outside every axis", self.ty()));
+                self
+            }
+        }
     }
 
-    /// The last axis in `n` equal parts.
+    /// The last axis in `N` equal parts.
     #[track_caller]
     pub fn chunks<const N: usize>(self) -> [Tensor<'g>; N] {
-        let width = self.dim(-1).value().unwrap_or(0) as usize / N;
-        std::array::from_fn(|i| self.slice(-1, i * width, (i + 1) * width))
+        let ty = self.ty();
+        let whole = ty.dims.last().and_then(|d| d.value()).filter(|w| N > 0 && w.is_multiple_of(N as u64));
+        match whole {
+            Some(whole) => {
+                let width = whole as usize / N;
+                std::array::from_fn(|i| self.slice(-1, i * width, (i + 1) * width))
+            }
+            None => {
+                self.builder.error(Loc(Location::caller()), format!("chunks(x: {ty}): the last axis is not {N} equal parts"));
+                [self; N]
+            }
+        }
     }
 
     /// This tensor, then another, along an axis.

@@ -50,6 +50,7 @@ pub type Env = HashMap<String, Value>;
 
 /// The results of main by name. Fails where something is missing or has another shape.
 pub fn eval(graph: &Graph, env: &Env) -> Result<HashMap<String, Value>, String> {
+    crate::limits::check_evaluated(graph)?;
     let inputs = graph.inputs.iter().map(|n| env.get(n).cloned().ok_or_else(|| format!("input {n} is missing"))).collect::<Result<Vec<_>, _>>()?;
     let results = eval_func(&graph.funcs, graph.main(), &inputs, env)?;
     Ok(graph.outputs.iter().cloned().zip(results).collect())

@@ -1,6 +1,8 @@
 //! The graph: functions in an append-only arena, every operand before its user, every callee before its caller.
 
 use crate::infer::infer;
+use crate::limits::check_limits;
+use crate::names::new_value_of;
 use crate::op::{Loop, Name, Op};
 use crate::types::{Dim, Dims, Type};
 use std::collections::HashMap;
@@ -129,8 +131,13 @@ impl Func {
 
     /// Which nodes the results need.
     pub fn live(&self) -> Vec<bool> {
+        self.needed(&[])
+    }
+
+    /// Which nodes the results and some others need.
+    fn needed(&self, kept: &[NodeId]) -> Vec<bool> {
         let mut live = vec![false; self.nodes.len()];
-        for r in &self.results {
+        for r in self.results.iter().chain(kept) {
             live[r.index()] = true;
         }
         for id in self.ids().rev() {
@@ -145,7 +152,12 @@ impl Func {
 
     /// The canonical form: dead nodes dropped, equal nodes merged, inputs first, then parameters, constants and the rest.
     pub fn sweep(&self) -> Func {
-        let live = self.live();
+        self.sweep_keeping(&[])
+    }
+
+    /// The same, where some nodes stay that no result needs: state that is only written.
+    pub(crate) fn sweep_keeping(&self, kept: &[NodeId]) -> Func {
+        let live = self.needed(kept);
         let rank = |op: &Op| match op {
             Op::Input(..) => 0,
             Op::Param(..) => 1,
@@ -190,7 +202,8 @@ impl Graph {
         let body = funcs.get(l.func as usize).ok_or_else(|| format!("there is no function f{} before this one", l.func))?;
         let (carried, stacked) = (l.carried as usize, l.stacked as usize);
         let inputs = body.inputs();
-        if l.trip == 0 || carried + stacked > inputs.len() || args.len() != inputs.len() || carried > body.results.len() {
+        let fits = l.trip > 0 && carried + stacked <= inputs.len() && args.len() == inputs.len() && carried <= body.results.len();
+        if !fits {
             return Err(format!("repeat of f{}: {} operands for {} inputs over {} iterations", l.func, args.len(), inputs.len(), l.trip));
         }
         for (i, (have, want)) in args.iter().zip(&inputs).enumerate() {
@@ -200,6 +213,9 @@ impl Graph {
             }
         }
         let outputs = body.outputs();
+        if outputs.is_empty() {
+            return Err(format!("repeat of f{}: it gives nothing", l.func));
+        }
         if outputs[..carried] != inputs[..carried] {
             return Err(format!("repeat of f{}: what goes round changes its type", l.func));
         }
@@ -222,7 +238,9 @@ impl Graph {
             let bound = bind_func(f, &funcs, size_of)?;
             funcs.push(bound);
         }
-        Ok(Graph { funcs, ..self.clone() })
+        let bound = Graph { funcs, ..self.clone() };
+        check_limits(&bound)?;
+        Ok(bound)
     }
 
     /// Parameters and state of main with their types, in order of first use.
@@ -231,9 +249,30 @@ impl Graph {
         self.main().nodes.iter().filter_map(param).collect()
     }
 
+    /// Main in canonical form. State that is only written is a parameter, too, and has the type of what is written.
+    fn sweep_main(&self, main: &Func) -> Func {
+        let mut main = main.clone();
+        let mut params: HashMap<Name, NodeId> = HashMap::new();
+        for id in main.ids() {
+            if let Op::Param(name, _) = &main.node(id).op {
+                params.insert(name.clone(), id);
+            }
+        }
+        let states = self.outputs.iter().zip(main.results.clone()).filter_map(|(o, r)| new_value_of(o).map(|path| (path, r)));
+        let mut kept = vec![];
+        for (path, r) in states {
+            let ty = main.ty(r).clone();
+            let new = || main.push(Node { op: Op::Param(path.into(), ty.clone()), args: vec![], ty, loc: None });
+            kept.push(params.get(path).copied().unwrap_or_else(new));
+        }
+        main.sweep_keeping(&kept)
+    }
+
     /// Every function in canonical form, functions nobody calls dropped.
     pub fn sweep(&self) -> Graph {
-        let funcs: Vec<Func> = self.funcs.iter().map(Func::sweep).collect();
+        let last = self.funcs.len().saturating_sub(1);
+        let one = |(i, f): (usize, &Func)| if i == last { self.sweep_main(f) } else { f.sweep() };
+        let funcs: Vec<Func> = self.funcs.iter().enumerate().map(one).collect();
         let mut used = vec![false; funcs.len()];
         if let Some(main) = used.last_mut() {
             *main = true;
@@ -278,7 +317,7 @@ fn bind_func(f: &Func, before: &[Func], size_of: &dyn Fn(char) -> Option<u64>) -
             if missing.is_empty() {
                 format!("dim {d} is too large")
             } else {
-                format!("dim {} has no size: name it, as in --set {}=64", missing.join(", "), missing[0])
+                format!("dim {} has no size: name it, as in --dim {}=64", missing.join(", "), missing[0])
             }
         })
     };

@@ -1,6 +1,6 @@
 //! The type rule of every op, written once: the builder, the verifier and the e-graph's analysis call it.
 
-use crate::op::{Attn, Bin, Ein, Op, Row};
+use crate::op::{Attn, Bin, Ein, Labels, Op, Row};
 use crate::types::{DType, Dim, Dims, Type, list};
 
 /// The type of `op(args)`, or why it has none. A `repeat`'s type needs its body: see [`crate::Graph`].
@@ -9,9 +9,17 @@ pub fn infer(op: &Op, args: &[&Type]) -> Result<Type, String> {
     if !op.variadic() && args.len() != spec.operands.len() {
         return Err(format!("{op} takes {} operands ({}), not {}", spec.operands.len(), spec.operands.join(", "), args.len()));
     }
-    let ty = rule(op, args).map_err(|why| format!("{}: {why}", call(op, args)))?;
-    ty.checked_count().map_err(|why| format!("{}: {why}", call(op, args)))?;
-    Ok(ty)
+    let typed = tensors(op, args).and_then(|()| rule(op, args));
+    typed.and_then(|ty| ty.checked_count().map(|_| ty)).map_err(|why| format!("{}: {why}", call(op, args)))
+}
+
+/// All but `get` and a loop take tensors, and what a tuple holds are tensors.
+fn tensors(op: &Op, args: &[&Type]) -> Result<(), String> {
+    match op {
+        Op::Get(_) | Op::Repeat(_) => Ok(()),
+        _ if args.iter().any(|t| !t.is_tensor()) => Err("a tuple is not a tensor; take a member with get".into()),
+        _ => Ok(()),
+    }
 }
 
 /// `add(a: f32[2,3], b: f32[4])`, as errors name a call.
@@ -24,13 +32,18 @@ pub fn call(op: &Op, args: &[&Type]) -> String {
 fn rule(op: &Op, t: &[&Type]) -> Result<Type, String> {
     let same = |dims: Dims| Ok(Type { dtype: t[0].dtype, dims, parts: vec![] });
     match op {
+        Op::Param(_, ty) | Op::Input(_, ty) if !ty.is_tensor() => Err(format!("{ty} is not the type of a tensor")),
         Op::Param(_, ty) | Op::Input(_, ty) => Ok(ty.clone()),
         Op::Const(_, dtype) if dtype.is_half() => Err(format!("a number is f32; cast it to {dtype}")),
-        Op::Const(_, dtype) => Ok(Type::scalar(*dtype)),
+        Op::Const(bits, dtype) if holds(*dtype, *bits) => Ok(Type::scalar(*dtype)),
+        Op::Const(_, dtype) => Err(format!("this is no number of type {dtype}")),
         Op::Iota(axis, dim) => {
-            let mut dims: Dims = std::iter::repeat_n(Dim::ONE, usize::from(axis.unsigned_abs())).collect();
-            *dims.first_mut().ok_or("the axis must be negative")? = *dim;
-            Ok(Type { dtype: DType::I32, dims, parts: vec![] })
+            if *axis >= 0 {
+                return Err(format!("axes count from the end: -1 is the last, and {axis} is none"));
+            }
+            countable(*dim)?;
+            let ones = std::iter::repeat_n(Dim::ONE, usize::from(axis.unsigned_abs()) - 1);
+            Ok(Type { dtype: DType::I32, dims: std::iter::once(*dim).chain(ones).collect(), parts: vec![] })
         }
         Op::Size(_) => Ok(Type::scalar(DType::F32)),
         Op::Un(_) => float(t, t[0].dims.clone()),
@@ -41,9 +54,15 @@ fn rule(op: &Op, t: &[&Type]) -> Result<Type, String> {
             same_dtype(t[1], t[2])?;
             Ok(Type { dtype: t[1].dtype, dims: broadcast(t)?, parts: vec![] })
         }
-        Op::Cast(dtype) if *dtype == DType::Tuple || t[0].dtype == DType::Tuple => Err("a tuple has no element type".into()),
+        Op::Cast(DType::Tuple) => Err("a tuple has no element type".into()),
         Op::Cast(dtype) => Ok(Type { dtype: *dtype, dims: t[0].dims.clone(), parts: vec![] }),
         Op::Reduce(_, axes) => {
+            if axes.is_empty() {
+                return Err("there is no axis to reduce".into());
+            }
+            if let Some(a) = axes.iter().enumerate().find_map(|(i, a)| axes[..i].contains(a).then_some(a)) {
+                return Err(format!("axis {a} is reduced twice"));
+            }
             let mut dims = t[0].dims.clone();
             for a in axes {
                 dims[axis(t[0], *a)?] = Dim::ONE;
@@ -52,7 +71,7 @@ fn rule(op: &Op, t: &[&Type]) -> Result<Type, String> {
         }
         Op::Contract(ein) => product(t, contract(ein, t)?),
         Op::Reshape(dims) => {
-            let (from, to) = (t[0].checked_count()?, Type::of(DType::F32, dims.iter().copied()).checked_count()?);
+            let (from, to) = (t[0].checked_count()?, Type::of(t[0].dtype, dims.iter().copied()).checked_count()?);
             if from != to {
                 return Err(format!("{from} elements cannot become [{}], which has {to}", list(dims)));
             }
@@ -61,14 +80,15 @@ fn rule(op: &Op, t: &[&Type]) -> Result<Type, String> {
         Op::Transpose(order) => {
             let mut sorted = order.clone();
             sorted.sort_unstable();
-            if !sorted.iter().copied().eq(0..t[0].rank() as u8) {
+            if !sorted.iter().map(|i| usize::from(*i)).eq(0..t[0].rank()) {
                 return Err(format!("[{}] is not an order of {} axes", list(order), t[0].rank()));
             }
             same(order.iter().map(|i| t[0].dims[usize::from(*i)]).collect())
         }
         Op::Broadcast(dims) => {
             let to = Type { dtype: t[0].dtype, dims: dims.clone(), parts: vec![] };
-            if t[0].rank() > dims.len() || (1..=t[0].rank() as i8).any(|a| t[0].dim(-a) != Dim::ONE && t[0].dim(-a) != to.dim(-a)) {
+            let fits = |(have, want): (&Dim, &Dim)| *have == Dim::ONE || have == want;
+            if t[0].rank() > dims.len() || !t[0].dims.iter().rev().zip(dims.iter().rev()).all(fits) {
                 return Err(format!("cannot be repeated to [{}]", list(dims)));
             }
             Ok(to)
@@ -83,8 +103,7 @@ fn rule(op: &Op, t: &[&Type]) -> Result<Type, String> {
         }
         Op::Pad(a, before, after) => {
             let i = axis(t[0], *a)?;
-            let whole = numeric(t[0].dims[i])?.checked_add(u64::from(*before) + u64::from(*after)).ok_or("too large")?;
-            resized(t[0], i, whole)
+            resized(t[0], i, numeric(t[0].dims[i])? + u64::from(*before) + u64::from(*after))
         }
         Op::Concat(a) => concat(*a, t),
         Op::Gather => {
@@ -94,7 +113,7 @@ fn rule(op: &Op, t: &[&Type]) -> Result<Type, String> {
         }
         Op::ScatterAdd => {
             expect(t[1], DType::I32, "the index")?;
-            same_dtype(t[0], t[2])?;
+            float(&[t[0], t[2]], Dims::new())?;
             let row = t[0].dims.get(1..).ok_or("the base has no axis to index")?;
             let want: Dims = t[1].dims.iter().chain(row).copied().collect();
             if want != t[2].dims {
@@ -110,6 +129,7 @@ fn rule(op: &Op, t: &[&Type]) -> Result<Type, String> {
             Ok(Type { dtype: DType::U32, dims: dims.clone(), parts: vec![] })
         }
         Op::Repeat(_) => Err("the type of a repeat depends on its body".into()),
+        Op::Tuple if t.is_empty() => Err("there is nothing to put together".into()),
         Op::Tuple => Ok(Type::tuple(t.iter().map(|t| (*t).clone()).collect())),
         Op::Get(i) => t[0].parts.get(*i as usize).cloned().ok_or_else(|| format!("there is no member {i}")),
         Op::Row(row) => row_rule(*row, t),
@@ -122,7 +142,7 @@ fn rule(op: &Op, t: &[&Type]) -> Result<Type, String> {
             Ok(Type::tuple(t[..3].iter().map(|x| Type { dtype: DType::F32, ..(*x).clone() }).collect()))
         }
         Op::AdamW(_) => {
-            if t[1..4].iter().any(|x| *x != t[0]) || t[4..].iter().any(|x| !x.is_scalar()) {
+            if t[1..4].iter().any(|x| *x != t[0]) || t[4..].iter().any(|x| !x.is_scalar() || x.rank() > t[0].rank()) {
                 return Err("p, g, m and v must have one type, and the rest must be scalars".into());
             }
             Ok(Type::tuple(vec![t[0].clone(); 3]))
@@ -154,7 +174,7 @@ fn row_rule(row: Row, t: &[&Type]) -> Result<Type, String> {
         *dims.last_mut().ok_or("a row needs an axis")? = Dim::ONE;
         float(&floats, dims)
     };
-    let scalar_eps = |eps: &Type| if eps.is_scalar() { Ok(()) } else { Err("eps must be a scalar".to_string()) };
+    let scalar_eps = |eps: &Type| if eps.is_scalar() && eps.rank() <= t[0].rank() { Ok(()) } else { Err("eps must be a scalar".to_string()) };
     let like_first = |other: &Type| if other == t[0] { Ok(()) } else { Err(format!("{other} must be {}", t[0])) };
     if t[0].rank() == 0 && !matches!(row, Row::Sigmoid | Row::Gelu | Row::GeluGrad | Row::Silu | Row::Swiglu) {
         return Err("a row needs an axis".into());
@@ -169,7 +189,7 @@ fn row_rule(row: Row, t: &[&Type]) -> Result<Type, String> {
         Row::Rope => {
             let width = numeric(t[0].dim(-1))?;
             let fits = |c: &Type| numeric(c.dim(-1)).is_ok_and(|w| w * 2 == width) && c.rank() <= t[0].rank();
-            let leading = |c: &Type| (2..=c.rank() as i8).all(|a| c.dim(-a) == Dim::ONE || c.dim(-a) == t[0].dim(-a));
+            let leading = |c: &Type| c.dims.iter().rev().zip(t[0].dims.iter().rev()).skip(1).all(|(c, x)| *c == Dim::ONE || c == x);
             if t[1] != t[2] || !fits(t[1]) || !leading(t[1]) {
                 return Err("cos and sin must be alike, half as wide as x, and broadcast over it".into());
             }
@@ -177,6 +197,7 @@ fn row_rule(row: Row, t: &[&Type]) -> Result<Type, String> {
         }
         Row::CrossEntropy | Row::CrossEntropyBwd => {
             expect(t[1], DType::I32, "labels")?;
+            countable(t[0].dim(-1))?;
             let per_row = per_row()?;
             if t[1].dims != per_row.dims {
                 return Err(format!("labels must be i32[{}]", list(&per_row.dims)));
@@ -194,54 +215,114 @@ fn contract(ein: &Ein, t: &[&Type]) -> Result<Dims, String> {
     if ein.a.len() != t[0].rank() || ein.b.len() != t[1].rank() {
         return Err(format!("{ein} wants {} and {} axes", ein.a.len(), ein.b.len()));
     }
-    let mut size = [None; 32];
+    sums_products(&ein.a, &ein.b, &ein.outs())?;
+    let mut size = [None; LABELS];
     for (l, d) in ein.a.iter().zip(&t[0].dims).chain(ein.b.iter().zip(&t[1].dims)) {
-        let known = size.get_mut(usize::from(*l)).ok_or("too many labels")?;
-        match known {
-            Some(s) if *s != *d => return Err(format!("inner dims differ: label {} is {s} and {d}", (b'a' + l) as char)),
-            _ => *known = Some(*d),
+        agree(&mut size, *l, *d).map_err(|why| format!("inner dims differ: {why}"))?;
+    }
+    Ok((0..ein.out).filter_map(|l| size[usize::from(l)]).collect())
+}
+
+/// Labels are small letters.
+const LABELS: usize = 26;
+
+/// A label as it is written.
+fn letter(l: u8) -> char {
+    char::from(b'a'.saturating_add(l))
+}
+
+/// Whether these are the labels of a contraction: each once an operand, and in the result, or else in both operands.
+fn sums_products(a: &[u8], b: &[u8], out: &[u8]) -> Result<(), String> {
+    let twice = |s: &[u8]| s.iter().enumerate().find(|(i, l)| s[..*i].contains(l)).map(|(_, l)| *l);
+    if let Some(l) = [a, b, out].into_iter().find_map(twice) {
+        return Err(format!("label {} stands twice for one tensor", letter(l)));
+    }
+    if let Some(l) = a.iter().chain(b).chain(out).find(|l| usize::from(**l) >= LABELS) {
+        return Err(format!("label {l} is too large; there are {LABELS}"));
+    }
+    if let Some(l) = out.iter().find(|l| !a.contains(l) && !b.contains(l)) {
+        return Err(format!("label {} has no size", letter(*l)));
+    }
+    match a.iter().chain(b).find(|l| !out.contains(l) && !(a.contains(l) && b.contains(l))) {
+        Some(l) => Err(format!("label {} is in one operand alone and not in the result", letter(*l))),
+        None => Ok(()),
+    }
+}
+
+/// Notes the size of a label, which is one in all operands.
+fn agree(size: &mut [Option<Dim>; LABELS], l: u8, d: Dim) -> Result<(), String> {
+    let known = size.get_mut(usize::from(l)).ok_or_else(|| format!("label {l} is too large; there are {LABELS}"))?;
+    match known {
+        Some(s) if *s != d => Err(format!("label {} is {s} and {d}", letter(l))),
+        _ => {
+            *known = Some(d);
+            Ok(())
         }
     }
-    (0..ein.out).map(|l| size[usize::from(l)].ok_or_else(|| format!("label {} has no size", (b'a' + l) as char))).collect()
 }
 
 /// The size of every label of an attention, by its q, k and v; the grouped head has the size it has in q.
-pub fn attention_sizes(a: &Attn, q: &Type, k: &Type, v: &Type) -> Result<[Option<Dim>; 32], String> {
-    let mut size = [None; 32];
-    for (labels, ty) in [(&a.q, q), (&a.k, k), (&a.v, v)] {
+pub fn attention_sizes(a: &Attn, q: &Type, k: &Type, v: &Type) -> Result<[Option<Dim>; LABELS], String> {
+    let mut size = [None; LABELS];
+    for (i, (labels, ty)) in [(&a.q, q), (&a.k, k), (&a.v, v)].into_iter().enumerate() {
         if labels.len() != ty.rank() {
             return Err(format!("labels {a} do not fit the ranks of q, k and v"));
         }
         for (l, d) in labels.iter().zip(&ty.dims) {
-            let grouped = a.group > 1 && *l == a.head && !std::ptr::eq(ty, q);
-            let d = if grouped { d.times(Dim::from(a.group)).ok_or("too large")? } else { *d };
-            let known = size.get_mut(usize::from(*l)).ok_or("too many labels")?;
-            match known {
-                Some(s) if *s != d => return Err(format!("label {} is {s} and {d}", (b'a' + l) as char)),
-                _ => *known = Some(d),
-            }
+            let grouped = a.group > 1 && *l == a.head && i > 0;
+            let d = if grouped { d.times(Dim::from(a.group)).ok_or_else(|| format!("{d} groups of {} are too many", a.group))? } else { *d };
+            agree(&mut size, *l, d)?;
         }
     }
     Ok(size)
 }
 
+/// Whether the labels mean softmax(q kᵀ) v, forward and backward: what its definition takes for granted.
+fn attention_labels(a: &Attn) -> Result<(), String> {
+    if !(2..=6).contains(&a.scores) {
+        return Err(format!("scores have 2 to 6 axes, not {}", a.scores));
+    }
+    let scores: Vec<u8> = (0..a.scores).collect();
+    let (key, rows) = (a.scores - 1, a.rows());
+    if let Some(labels) = [&a.q, &a.k, &a.v, &a.o].into_iter().find(|l| l.len() > 8) {
+        return Err(format!("an operand has at most 8 axes, not {}", labels.len()));
+    }
+    sums_products(&a.q, &a.k, &scores)?;
+    sums_products(&scores, &a.v, &a.o)?;
+    if a.q.contains(&key) || a.o.contains(&key) {
+        return Err(format!("label {} is the softmax's axis, which k and v have alone", letter(key)));
+    }
+    if let Some(l) = rows.iter().find(|l| !a.o.contains(l)) {
+        return Err(format!("label {} of the scores is not in the result", letter(*l)));
+    }
+    let everywhere = [&a.q, &a.k, &a.v, &a.o].into_iter().all(|x| x.contains(&a.head)) && rows.contains(&a.head);
+    if a.group == 0 || (a.group > 1 && !everywhere) {
+        return Err(format!("heads in groups of {} must be in q, k, v, the scores and the result", a.group));
+    }
+    Ok(())
+}
+
 fn attention(a: &Attn, q: &Type, k: &Type, v: &Type, scale: &Type) -> Result<Type, String> {
-    if !scale.is_scalar() {
+    attention_labels(a)?;
+    if !scale.is_scalar() || scale.rank() > usize::from(a.scores) {
         return Err("scale must be a scalar".into());
     }
     same_dtype(q, k)?;
     same_dtype(k, v)?;
     let size = attention_sizes(a, q, k, v)?;
-    let dim = |l: &u8| size.get(usize::from(*l)).copied().flatten().ok_or_else(|| format!("label {} has no size", (b'a' + l) as char));
-    let o = a.o.iter().map(dim).collect::<Result<Dims, _>>()?;
-    let rows = a.rows().iter().map(dim).collect::<Result<Dims, _>>()?;
-    dim(&(a.scores - 1))?;
-    let lse = product(&[q, k], rows)?;
-    Ok(Type::tuple(vec![Type { dtype: q.dtype, dims: o, parts: vec![] }, lse]))
+    let dims = |labels: &[u8]| labels.iter().filter_map(|l| size[usize::from(*l)]).collect::<Dims>();
+    let scores = product(&[q, k], dims(&(0..a.scores).collect::<Labels>()))?;
+    scores.checked_count().map_err(|why| format!("the scores: {why}"))?;
+    if a.causal {
+        scores.dims[usize::from(a.scores) - 2..].iter().try_for_each(|d| countable(*d))?;
+    }
+    let o = Type { dtype: q.dtype, dims: dims(&a.o), parts: vec![] };
+    let lse = Type { dims: dims(&a.rows()), ..scores };
+    Ok(Type::tuple(vec![o, lse]))
 }
 
 fn concat(a: i8, t: &[&Type]) -> Result<Type, String> {
-    let first = *t.first().ok_or("nothing to put together")?;
+    let first = *t.first().ok_or("there is nothing to put together")?;
     let i = axis(first, a)?;
     let mut whole = 0u64;
     for part in t {
@@ -249,26 +330,26 @@ fn concat(a: i8, t: &[&Type]) -> Result<Type, String> {
         if !fits {
             return Err(format!("{part} does not fit beside {first}"));
         }
-        whole = whole.checked_add(numeric(part.dims[i])?).ok_or("too large")?;
+        // each is below 2⁴¹, and a program has fewer operands than would overflow
+        whole = whole.saturating_add(numeric(part.dims[i])?);
     }
     resized(first, i, whole)
 }
 
 /// Numpy's broadcasting: axes are aligned at the end, sizes must agree or be 1.
 pub fn broadcast(t: &[&Type]) -> Result<Dims, String> {
-    if t.iter().any(|t| t.dtype == DType::Tuple) {
-        return Err("a tuple is not a tensor".into());
-    }
     let rank = t.iter().map(|t| t.rank()).max().unwrap_or(0);
-    let axis_dim = |a: i8| {
-        t.iter().map(|t| t.dim(-a)).try_fold(Dim::ONE, |have, d| match (have == Dim::ONE, d == Dim::ONE) {
+    // the dim that many axes before the last
+    let dim = |t: &Type, back: usize| t.rank().checked_sub(back).map_or(Dim::ONE, |i| t.dims[i]);
+    let axis_dim = |back: usize| {
+        t.iter().map(|t| dim(t, back)).try_fold(Dim::ONE, |have, d| match (have == Dim::ONE, d == Dim::ONE) {
             (true, _) => Ok(d),
             (false, true) => Ok(have),
             (false, false) if have == d => Ok(d),
-            (false, false) => Err(format!("axis -{a} is {have} on one side and {d} on the other")),
+            (false, false) => Err(format!("axis -{back} is {have} on one side and {d} on the other")),
         })
     };
-    (1..=rank as i8).rev().map(axis_dim).collect()
+    (1..=rank).rev().map(axis_dim).collect()
 }
 
 /// The index of an axis counted from the end.
@@ -280,6 +361,27 @@ fn resized(ty: &Type, i: usize, size: u64) -> Result<Type, String> {
     let mut dims = ty.dims.clone();
     dims[i] = Dim::num(size);
     Ok(Type { dtype: ty.dtype, dims, parts: vec![] })
+}
+
+/// Whether a constant's bits are a number of the type, in the one form it has.
+fn holds(dtype: DType, bits: u64) -> bool {
+    let x = f64::from_bits(bits);
+    let whole = |x: f64| x.fract() == 0.0 && (x != 0.0 || bits == 0);
+    match dtype {
+        DType::F32 => !x.is_nan() || bits == f64::NAN.to_bits(),
+        DType::I32 => whole(x) && (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&x),
+        DType::U32 => whole(x) && (0.0..=f64::from(u32::MAX)).contains(&x),
+        DType::Bool => bits == 0 || x == 1.0,
+        DType::BF16 | DType::F16 | DType::Tuple => false,
+    }
+}
+
+/// Positions are counted in `i32`.
+fn countable(d: Dim) -> Result<(), String> {
+    match d.value() {
+        Some(n) if n > 1 << 31 => Err(format!("{n} positions are more than an i32 counts")),
+        _ => Ok(()),
+    }
 }
 
 fn numeric(d: Dim) -> Result<u64, String> {

@@ -439,7 +439,8 @@ impl Op {
 
 /// An `f32` constant.
 pub fn num(x: f64) -> Op {
-    Op::Const(x.to_bits(), DType::F32)
+    // one NaN, so that a constant reads back as it was
+    Op::Const(if x.is_nan() { f64::NAN } else { x }.to_bits(), DType::F32)
 }
 
 fn letters(labels: &[u8]) -> String {
@@ -500,8 +501,8 @@ impl FromStr for Op {
             return Op::plain().into_iter().find(|op| op.name() == name).ok_or_else(|| unknown(name));
         }
         let parts: Vec<&str> = attr.split(',').map(str::trim).filter(|p| !p.is_empty()).collect();
-        let axes = || parts.iter().map(|a| a.parse().ok().filter(|a| *a < 0)).collect::<Option<Axes>>().ok_or_else(bad);
-        let axis = |t: &str| t.parse::<i8>().ok().filter(|a| (-8..0).contains(a)).ok_or_else(bad);
+        let axes = || parts.iter().map(|a| a.parse().ok().filter(|a| (-16..0).contains(a))).collect::<Option<Axes>>().ok_or_else(bad);
+        let axis = |t: &str| t.parse::<i8>().ok().filter(|a| (-16..0).contains(a)).ok_or_else(bad);
         let number = |t: &str| t.parse::<u32>().map_err(|_| bad());
         Ok(match (name, parts.as_slice()) {
             ("iota", [a, d]) => Op::Iota(axis(a)?, d.parse()?),

@@ -17,8 +17,12 @@
 
 use crate::graph::{Func, Graph, Node, NodeId};
 use crate::infer::infer;
+use crate::limits::{check_ops, unrolled_op};
+use crate::names::new_value_of;
+use crate::naming::check_name;
 use crate::op::Op;
 use crate::types::{Type, list, split_top};
+use crate::verify::verify;
 use std::collections::HashMap;
 use std::fmt::{self, Display, Write};
 use std::str::FromStr;
@@ -97,129 +101,221 @@ fn print_func(f: &mut fmt::Formatter, func: &Func, title: &str, outside: Option<
 /// Why a text is not a graph, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {
-    /// Line of the text, from 1.
+    /// Line of the text, from 1; 0 where there is none.
     pub line: usize,
+    /// Column of the line, from 1, in characters: where what is wrong begins.
+    pub column: usize,
     /// What is wrong there.
     pub message: String,
 }
 
 impl Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.message)
+        write!(f, "line {}, column {}: {}", self.line, self.column, self.message)
     }
 }
 
 impl std::error::Error for ParseError {}
 
+/// What is wrong with a part of a line.
+struct Fault<'a> {
+    part: &'a str,
+    message: String,
+}
+
+/// Says which part of a line an error is about.
+fn at<'a, E: Display>(part: &'a str) -> impl Fn(E) -> Fault<'a> {
+    move |why| Fault { part, message: why.to_string() }
+}
+
+fn fault<T>(part: &str, message: String) -> Result<T, Fault<'_>> {
+    Err(Fault { part, message })
+}
+
+impl Fault<'_> {
+    /// Its place in the text: the part is a slice of the line.
+    fn locate(self, line: usize, raw: &str) -> ParseError {
+        let start = (self.part.as_ptr() as usize).saturating_sub(raw.as_ptr() as usize);
+        let column = 1 + raw.get(..start).map_or(0, |before| before.chars().count());
+        ParseError { line, column, message: self.message }
+    }
+}
+
 impl FromStr for Graph {
     type Err = ParseError;
+    /// Reads what `Display` writes, and verifies it.
     fn from_str(text: &str) -> Result<Graph, ParseError> {
-        let mut graph = Graph::default();
-        let mut open: Option<Reader> = None;
-        for (i, raw) in text.lines().enumerate() {
-            let at = |message: String| ParseError { line: i + 1, message };
+        let mut program = Program::default();
+        for (i, raw) in text.strip_prefix('\u{FEFF}').unwrap_or(text).lines().enumerate() {
             let line = raw.trim();
-            if line.is_empty() || line.starts_with(';') {
-                continue;
-            }
-            match open.take() {
-                None if graph.outputs.is_empty() && !graph.funcs.iter().any(|f| f.name == "main") => {
-                    open = Some(Reader::header(line, &mut graph).map_err(at)?);
-                }
-                None => return Err(at("nothing may follow main".into())),
-                Some(reader) if line == "}" => graph.funcs.push(reader.func),
-                Some(mut reader) => {
-                    reader.line(line, &mut graph).map_err(at)?;
-                    open = Some(reader);
-                }
+            if !line.is_empty() && !line.starts_with(';') {
+                program.line(line).map_err(|f| f.locate(i + 1, raw))?;
             }
         }
-        let end = |message: &str| ParseError { line: text.lines().count(), message: message.into() };
-        if open.is_some() {
-            return Err(end("a function is not closed: expected '}'"));
+        program.finish().map_err(|message| ParseError { line: text.lines().count(), column: 1, message })
+    }
+}
+
+/// A text being read: functions so far, and one that is open.
+#[derive(Default)]
+struct Program {
+    graph: Graph,
+    /// Ops of each function with its loops unrolled.
+    ops: Vec<u64>,
+    open: Option<Reader>,
+    has_main: bool,
+}
+
+impl Program {
+    fn line<'a>(&mut self, line: &'a str) -> Result<(), Fault<'a>> {
+        match self.open.take() {
+            None if self.has_main => return fault(line, "nothing may follow main".into()),
+            None => {
+                let reader = Reader::header(line, &mut self.graph)?;
+                self.has_main = reader.is_main;
+                self.open = Some(reader);
+            }
+            Some(reader) if line == "}" => {
+                if !reader.returned {
+                    return fault(line, "a function returns at least one value: expected return before '}'".into());
+                }
+                self.ops.push(reader.ops);
+                self.graph.funcs.push(reader.func);
+            }
+            Some(mut reader) => {
+                reader.line(line, &mut self.graph, &self.ops)?;
+                self.open = Some(reader);
+            }
         }
-        if graph.funcs.last().is_none_or(|f| f.name != "main") {
-            return Err(end("there is no main function"));
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Graph, String> {
+        if self.open.is_some() {
+            return Err("a function is not closed: expected '}'".into());
         }
-        Ok(graph)
+        if !self.has_main {
+            return Err("there is no main function".into());
+        }
+        verify(&self.graph).map_err(|errors| errors.join("; "))?;
+        Ok(self.graph)
     }
 }
 
 /// A function being read.
 struct Reader {
     func: Func,
+    is_main: bool,
     names: HashMap<String, NodeId>,
+    /// Main's parameters by path.
+    params: HashMap<String, NodeId>,
+    /// Ops so far with loops unrolled.
+    ops: u64,
     returned: bool,
 }
 
 impl Reader {
-    fn header(line: &str, graph: &mut Graph) -> Result<Reader, String> {
-        let bad = || format!("'{line}': expected a function like f0 name(%0: f32[4]) {{ or main(…) {{");
+    fn header<'a>(line: &'a str, graph: &mut Graph) -> Result<Reader, Fault<'a>> {
+        let bad = || Fault { part: line, message: format!("'{}': expected a function like f0 name(%0: f32[4]) {{ or main(…) {{", short(line)) };
         let (title, rest) = line.split_once('(').ok_or_else(bad)?;
         let inputs = rest.strip_suffix('{').map(str::trim_end).and_then(|t| t.strip_suffix(')')).ok_or_else(bad)?;
-        let name = match title.split_once(' ') {
-            None if title == "main" => "main",
-            Some((id, name)) if id == format!("f{}", graph.funcs.len()) && name != "main" => name,
-            _ => return Err(format!("'{title}': expected f{} or main", graph.funcs.len())),
+        let (is_main, name) = match title.split_once(' ') {
+            None if title == "main" => (true, "main"),
+            Some((id, name)) if id == format!("f{}", graph.funcs.len()) => (false, name),
+            _ => return fault(title, format!("'{}': expected f{} and a name, or main", short(title), graph.funcs.len())),
         };
-        let mut reader = Reader { func: Func::new(name), names: HashMap::new(), returned: false };
+        check_name(name).map_err(at(name))?;
+        let (names, params) = (HashMap::new(), HashMap::new());
+        let mut reader = Reader { func: Func::new(name), is_main, names, params, ops: 0, returned: false };
         for (i, input) in split_top(inputs).into_iter().enumerate() {
-            let (id, ty) = input.split_once(':').ok_or_else(bad)?;
-            let (id, label) = id.split_once(' ').unwrap_or((id, ""));
-            if id != format!("%{i}") || (name == "main") == label.is_empty() {
-                return Err(format!("'{input}': expected %{i}{}", if name == "main" { " and a name" } else { "" }));
-            }
-            if name == "main" {
-                graph.inputs.push(label.into());
-            }
-            let ty: Type = ty.parse()?;
-            let node = reader.func.push(Node { op: Op::Input(i as u32, ty.clone()), args: vec![], ty, loc: None });
-            reader.names.insert(id.into(), node);
+            reader.input(i, input, graph)?;
         }
         Ok(reader)
     }
 
-    fn line(&mut self, line: &str, graph: &mut Graph) -> Result<(), String> {
-        if self.returned {
-            return Err("nothing may follow return".into());
+    fn input<'a>(&mut self, i: usize, input: &'a str, graph: &mut Graph) -> Result<(), Fault<'a>> {
+        let wanted = || format!("'{}': expected %{i}{}", short(input), if self.is_main { " and a name" } else { "" });
+        let Some((title, ty)) = input.split_once(':') else { return fault(input, wanted()) };
+        let (id, label) = title.split_once(' ').unwrap_or((title, ""));
+        if id != format!("%{i}") || self.is_main == label.is_empty() {
+            return fault(input, wanted());
         }
-        if let Some(results) = line.strip_prefix("return") {
+        if self.is_main {
+            check_name(label).map_err(at(label))?;
+            if graph.inputs.iter().any(|n| n == label) {
+                return fault(label, format!("two inputs are named {label}"));
+            }
+            graph.inputs.push(label.into());
+        }
+        let parsed: Type = ty.parse().map_err(at(ty.trim()))?;
+        let op = Op::Input(i as u32, parsed);
+        let ty = infer(&op, &[]).map_err(at(ty.trim()))?;
+        let node = self.func.push(Node { op, args: vec![], ty, loc: None });
+        self.names.insert(id.into(), node);
+        Ok(())
+    }
+
+    fn line<'a>(&mut self, line: &'a str, graph: &mut Graph, ops: &[u64]) -> Result<(), Fault<'a>> {
+        if self.returned {
+            return fault(line, "nothing may follow return".into());
+        }
+        if let Some(results) = line.strip_prefix("return").filter(|r| r.is_empty() || r.starts_with(' ')) {
             self.returned = true;
             return self.results(results, graph);
         }
-        let (rest, ty) = line.rsplit_once(" : ").ok_or_else(|| format!("'{line}': expected a type after ' : '"))?;
-        let ty: Type = ty.parse()?;
-        if rest.starts_with('@') {
-            let name = rest.trim();
-            let op = Op::Param(name[1..].into(), ty.clone());
-            let id = self.func.push(Node { op, args: vec![], ty, loc: None });
-            return self.define(name, id);
+        let Some((rest, ty_text)) = line.rsplit_once(" : ") else {
+            return fault(line, format!("'{}': expected a type after ' : '", short(line)));
+        };
+        let ty: Type = ty_text.parse().map_err(at(ty_text.trim()))?;
+        let rest = rest.trim();
+        if let Some(path) = rest.strip_prefix('@') {
+            return self.param(rest, path, ty);
         }
-        let (name, call) = rest.split_once(" = ").ok_or_else(|| format!("'{rest}': expected %n = op operands"))?;
-        let call = call.trim();
-        let (op, args) = call.split_once(' ').unwrap_or((call, ""));
-        let op: Op = op.parse()?;
+        let Some((name, call)) = rest.split_once(" = ") else {
+            return fault(rest, format!("'{}': expected %n = op operands", short(rest)));
+        };
+        let (name, call) = (name.trim(), call.trim());
+        if !name.strip_prefix('%').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())) {
+            return fault(name, format!("'{}' is no name of a value: expected %n", short(name)));
+        }
+        let (op_text, args) = call.split_once(' ').unwrap_or((call, ""));
+        let op: Op = op_text.parse().map_err(at(op_text))?;
         let args = split_top(args).into_iter().map(|a| self.operand(a)).collect::<Result<Vec<_>, _>>()?;
+        self.ops = self.ops.saturating_add(unrolled_op(&op, ops));
+        check_ops(self.ops).map_err(at(op_text))?;
         let types: Vec<&Type> = args.iter().map(|a| self.func.ty(*a)).collect();
         let have = match &op {
-            Op::Repeat(l) => Graph::repeat_type(&graph.funcs, l, &types)?,
-            op => infer(op, &types)?,
+            Op::Repeat(l) => Graph::repeat_type(&graph.funcs, l, &types),
+            op => infer(op, &types),
         };
+        let have = have.map_err(at(call))?;
         if have != ty {
-            return Err(format!("{op} gives {have}, not {ty}"));
+            return fault(ty_text.trim(), format!("{op} gives {have}, not {ty}"));
         }
         let id = self.func.push(Node { op, args, ty, loc: None });
-        self.define(name.trim(), id)
+        self.define(name, id)
     }
 
-    fn define(&mut self, name: &str, id: NodeId) -> Result<(), String> {
+    fn param<'a>(&mut self, name: &'a str, path: &'a str, ty: Type) -> Result<(), Fault<'a>> {
+        if !self.is_main {
+            return fault(name, format!("{}: a parameter in a function that is not main: pass it in", short(name)));
+        }
+        check_name(path).map_err(at(path))?;
+        let op = Op::Param(path.into(), ty);
+        let id = self.func.push(Node { ty: infer(&op, &[]).map_err(at(name))?, op, args: vec![], loc: None });
+        self.define(name, id)?;
+        self.params.insert(path.into(), id);
+        Ok(())
+    }
+
+    fn define<'a>(&mut self, name: &'a str, id: NodeId) -> Result<(), Fault<'a>> {
         match self.names.insert(name.into(), id) {
             None => Ok(()),
-            Some(_) => Err(format!("{name} is defined twice")),
+            Some(_) => fault(name, format!("{name} is defined twice")),
         }
     }
 
-    fn operand(&mut self, text: &str) -> Result<NodeId, String> {
+    fn operand<'a>(&mut self, text: &'a str) -> Result<NodeId, Fault<'a>> {
         if let Some(id) = self.names.get(text) {
             return Ok(*id);
         }
@@ -229,28 +325,59 @@ impl Reader {
                 self.names.insert(text.into(), id);
                 Ok(id)
             }
-            _ => Err(format!("{text} is not defined before this line")),
+            _ => fault(text, format!("{} is not defined before this line", short(text))),
         }
     }
 
-    fn results(&mut self, text: &str, graph: &mut Graph) -> Result<(), String> {
+    fn results<'a>(&mut self, text: &'a str, graph: &mut Graph) -> Result<(), Fault<'a>> {
         for part in split_top(text) {
-            let value = match (self.func.name.as_str(), part.split_once('=')) {
-                ("main", Some((name, value))) => {
-                    graph.outputs.push(name.into());
+            let value = match part.split_once('=') {
+                Some((name, value)) if self.is_main => {
+                    self.result(name, value, graph)?;
                     value
                 }
-                ("main", None) => return Err(format!("'{part}': expected name=value")),
-                (_, _) => part,
+                None if self.is_main => return fault(part, format!("'{}': expected name=value", short(part))),
+                _ => part,
             };
             let id = self.operand(value)?;
+            if !self.func.ty(id).is_tensor() {
+                return fault(value, format!("{value} is {}, which is no tensor; take a member with get", self.func.ty(id)));
+            }
             self.func.results.push(id);
         }
         if self.func.results.is_empty() {
-            return Err("a function returns at least one value".into());
+            return fault(text, "a function returns at least one value".into());
         }
-        self.func = self.func.sweep();
+        let states = graph.outputs.iter().filter_map(|o| self.params.get(new_value_of(o)?).copied());
+        self.func = self.func.sweep_keeping(&states.collect::<Vec<_>>());
         Ok(())
+    }
+
+    /// A named result: its name is new, and that of state is a parameter's of the value's type.
+    fn result<'a>(&mut self, name: &'a str, value: &'a str, graph: &mut Graph) -> Result<(), Fault<'a>> {
+        check_name(new_value_of(name).unwrap_or(name)).map_err(at(name))?;
+        if graph.outputs.iter().any(|n| n == name) {
+            return fault(name, format!("two results are named {name}"));
+        }
+        if let Some(path) = new_value_of(name) {
+            let id = self.operand(value)?;
+            let have = self.func.ty(id);
+            match self.params.get(path).map(|p| self.func.ty(*p)) {
+                None => return fault(name, format!("{name} is the new value of a parameter that main does not have")),
+                Some(want) if want != have => return fault(name, format!("{name} is {have}, and the parameter is {want}")),
+                Some(_) => {}
+            }
+        }
+        graph.outputs.push(name.into());
+        Ok(())
+    }
+}
+
+/// A part of a line as errors quote it.
+fn short(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into(),
     }
 }
 

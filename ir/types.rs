@@ -7,6 +7,9 @@ use std::str::FromStr;
 /// The largest number of elements a tensor may have; sizes beyond it are refused before anything is allocated.
 pub const ELEMENTS_MAX: u64 = 1 << 40;
 
+/// The largest number of axes a tensor may have.
+pub const RANK_MAX: usize = 16;
+
 /// A number times at most three named sizes (one capital letter each), in normal form: equal dims are equal values.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Dim {
@@ -26,15 +29,18 @@ impl Dim {
         Dim { number: n, symbols: [0; 3] }
     }
 
-    /// A named dim. The name is one capital letter.
+    /// A named dim. The name is one capital letter; with another the dim is `?`, which no tensor may have.
     pub fn sym(name: char) -> Dim {
-        assert!(name.is_ascii_uppercase(), "a symbolic dim is one capital letter, not {name:?}");
-        Dim { number: 1, symbols: [0, 0, name as u8] }
+        let letter = if name.is_ascii_uppercase() { name as u8 } else { b'?' };
+        Dim { number: 1, symbols: [0, 0, letter] }
     }
 
     /// The product, or `None` where it overflows or names more than three symbols.
     pub fn times(self, other: Dim) -> Option<Dim> {
         let number = self.number.checked_mul(other.number)?;
+        if number == 0 {
+            return Some(Dim::num(0));
+        }
         let mut names: SmallVec<[u8; 6]> = self.symbols.iter().chain(&other.symbols).copied().filter(|s| *s != 0).collect();
         if names.len() > 3 {
             return None;
@@ -105,11 +111,16 @@ impl FromStr for Dim {
         text.split('*').try_fold(Dim::ONE, |product, part| {
             let factor = match part.as_bytes() {
                 [name @ b'A'..=b'Z'] => Dim::sym(*name as char),
-                _ => Dim::num(part.parse().map_err(|_| format!("'{part}' is not a dim: expected a number or a capital letter"))?),
+                digits if digits.iter().all(u8::is_ascii_digit) => Dim::num(part.parse().map_err(|_| not_a_dim(part))?),
+                _ => return Err(not_a_dim(part)),
             };
-            product.times(factor).ok_or_else(|| format!("dim '{text}' is too large"))
+            product.times(factor).ok_or_else(|| format!("dim '{text}' is too large, or names more than three sizes"))
         })
     }
+}
+
+fn not_a_dim(text: &str) -> String {
+    format!("'{text}' is not a dim: expected a number or a capital letter")
 }
 
 /// The type of an element.
@@ -227,8 +238,13 @@ impl Type {
 
     /// The dim of an axis counted from the end (`-1` is the last); 1 where the tensor has fewer axes.
     pub fn dim(&self, axis: i8) -> Dim {
-        let i = self.rank() as i64 + i64::from(axis);
-        if i < 0 { Dim::ONE } else { self.dims[i as usize] }
+        let i = usize::try_from(self.rank() as i64 + i64::from(axis)).ok();
+        i.and_then(|i| self.dims.get(i)).copied().unwrap_or(Dim::ONE)
+    }
+
+    /// Whether it is one tensor, not several values.
+    pub fn is_tensor(&self) -> bool {
+        self.dtype != DType::Tuple
     }
 
     /// Whether every dim is 1.
@@ -257,13 +273,21 @@ impl Type {
         }
     }
 
-    /// The product of the dims, or why there is none.
+    /// The product of the dims, or why no tensor has them: too many axes, too many elements, or names that are none.
     pub fn checked_count(&self) -> Result<Dim, String> {
-        let product = self.dims.iter().try_fold(Dim::ONE, |p, d| p.times(*d));
-        match product {
-            Some(p) if p.value().is_none_or(|n| n <= ELEMENTS_MAX) => Ok(p),
-            _ => Err(format!("{self} has too many elements (more than {ELEMENTS_MAX})")),
+        if self.rank() > RANK_MAX {
+            return Err(format!("a tensor has at most {RANK_MAX} axes, not {}", self.rank()));
         }
+        if self.dims.iter().any(|d| d.symbols().any(|s| s == '?')) {
+            return Err(format!("{self} names a dim by something else than one capital letter"));
+        }
+        // an axis of size 0 does not make the others harmless: strides are products of the rest
+        let extent = |d: &Dim| if *d == Dim::num(0) { Dim::ONE } else { *d };
+        let number = self.dims.iter().map(extent).try_fold(1u64, |n, d| n.checked_mul(d.number)).filter(|n| *n <= ELEMENTS_MAX);
+        number.ok_or_else(|| format!("{self} has too many elements (more than {ELEMENTS_MAX})"))?;
+        self.parts.iter().try_for_each(|p| p.checked_count().map(|_| ()))?;
+        let product = self.dims.iter().try_fold(Dim::ONE, |p, d| p.times(*d));
+        product.ok_or_else(|| format!("{self} has more than three named sizes"))
     }
 }
 
@@ -303,7 +327,10 @@ fn parse_type(text: &str, depth: usize) -> Result<Type, String> {
 
 /// Dims as written between brackets: `B,T,768`.
 pub fn parse_dims(text: &str) -> Result<Dims, String> {
-    text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::parse).collect()
+    if text.trim().is_empty() {
+        return Ok(Dims::new());
+    }
+    text.split(',').map(|t| t.trim().parse()).collect()
 }
 
 /// Splits at commas that stand outside every bracket.
