@@ -171,7 +171,9 @@ fn row_rule(row: Row, t: &[&Type]) -> Result<Type, String> {
     let whole = || float(&floats, t[0].dims.clone());
     let per_row = || {
         let mut dims = t[0].dims.clone();
-        *dims.last_mut().ok_or("a row needs an axis")? = Dim::ONE;
+        if let Some(last) = dims.last_mut() {
+            *last = Dim::ONE;
+        }
         float(&floats, dims)
     };
     let scalar_eps = |eps: &Type| if eps.is_scalar() && eps.rank() <= t[0].rank() { Ok(()) } else { Err("eps must be a scalar".to_string()) };
@@ -251,13 +253,9 @@ fn sums_products(a: &[u8], b: &[u8], out: &[u8]) -> Result<(), String> {
 
 /// Notes the size of a label, which is one in all operands.
 fn agree(size: &mut [Option<Dim>; LABELS], l: u8, d: Dim) -> Result<(), String> {
-    let known = size.get_mut(usize::from(l)).ok_or_else(|| format!("label {l} is too large; there are {LABELS}"))?;
-    match known {
-        Some(s) if *s != d => Err(format!("label {} is {s} and {d}", letter(l))),
-        _ => {
-            *known = Some(d);
-            Ok(())
-        }
+    match size[usize::from(l)].replace(d) {
+        Some(s) if s != d => Err(format!("label {} is {s} and {d}", letter(l))),
+        _ => Ok(()),
     }
 }
 
