@@ -302,7 +302,7 @@ impl Builder {
             let state = self.state.borrow();
             let func = &state.frames.last().expect("a frame is open").func;
             let types: Vec<&Type> = ids.iter().map(|i| func.ty(*i)).collect();
-            (infer(&op, &types), types.first().map(|t| (*t).clone()))
+            (infer(&op, &types), types.first().filter(|t| t.is_tensor()).map(|t| (*t).clone()))
         };
         match inferred {
             Ok(ty) => self.push(op, ids, ty, loc),

@@ -45,7 +45,7 @@ fn rule(op: &Op, t: &[&Type]) -> Result<Type, String> {
             let ones = std::iter::repeat_n(Dim::ONE, usize::from(axis.unsigned_abs()) - 1);
             Ok(Type { dtype: DType::I32, dims: std::iter::once(*dim).chain(ones).collect(), parts: vec![] })
         }
-        Op::Size(_) => Ok(Type::scalar(DType::F32)),
+        Op::Size(dim) => Type::f32([*dim]).checked_count().map(|_| Type::scalar(DType::F32)),
         Op::Un(_) => float(t, t[0].dims.clone()),
         Op::StopGradient => same(t[0].dims.clone()),
         Op::Bin(bin) => binary(*bin, t),

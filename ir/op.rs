@@ -131,18 +131,22 @@ impl FromStr for Ein {
     type Err = String;
     /// Reads `bth,hd->btd`.
     fn from_str(text: &str) -> Result<Ein, String> {
-        let bad = || format!("'{text}' is not a contraction: expected something like ab,bc->ac");
-        let (inputs, out) = text.split_once("->").ok_or_else(bad)?;
-        let (a, b) = inputs.split_once(',').ok_or_else(bad)?;
-        let all: Vec<u8> = a.bytes().chain(b.bytes()).collect();
-        let distinct = |s: &str| s.bytes().enumerate().all(|(i, c)| !s.as_bytes()[..i].contains(&c));
-        let both = |l: &u8| a.as_bytes().contains(l) && b.as_bytes().contains(l);
-        if !all.iter().all(u8::is_ascii_lowercase)
-            || ![a, b, out].into_iter().all(distinct)
-            || !out.bytes().all(|l| all.contains(&l))
-            || !all.iter().all(|l| out.as_bytes().contains(l) || both(l))
-        {
-            return Err(bad());
+        let bad = |why: String| format!("'{text}' is no contraction, for {why}: expected something like ab,bc->ac");
+        let (inputs, out) = text.split_once("->").ok_or_else(|| bad("it has no '->'".into()))?;
+        let (a, b) = inputs.split_once(',').ok_or_else(|| bad("it has no ',' between two operands".into()))?;
+        for part in [a, b, out] {
+            if let Some(c) = part.chars().find(|c| !c.is_ascii_lowercase()) {
+                return Err(bad(format!("'{c}' is no small letter")));
+            }
+            if let Some((_, c)) = part.char_indices().find(|(i, c)| part[..*i].contains(*c)) {
+                return Err(bad(format!("'{c}' stands twice in '{part}'")));
+            }
+        }
+        if let Some(c) = out.chars().find(|c| !inputs.contains(*c)) {
+            return Err(bad(format!("'{c}' of the result is in no operand")));
+        }
+        if let Some(c) = a.chars().chain(b.chars()).find(|c| !out.contains(*c) && !(a.contains(*c) && b.contains(*c))) {
+            return Err(bad(format!("'{c}' is in one operand alone and not in the result")));
         }
         Ok(Ein::new(a.as_bytes(), b.as_bytes(), out.as_bytes()))
     }

@@ -17,7 +17,7 @@
 
 use crate::graph::{Func, Graph, Node, NodeId};
 use crate::infer::infer;
-use crate::limits::{check_ops, unrolled_op};
+use crate::limits::{check_ops, unrolled, unrolled_op};
 use crate::names::new_value_of;
 use crate::naming::check_name;
 use crate::op::Op;
@@ -179,7 +179,7 @@ impl Program {
                 if !reader.returned {
                     return fault(line, "a function returns at least one value: expected return before '}'".into());
                 }
-                self.ops.push(reader.ops);
+                self.ops.push(unrolled(&reader.func, &self.ops));
                 self.graph.funcs.push(reader.func);
             }
             Some(mut reader) => {

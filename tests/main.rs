@@ -10,6 +10,8 @@ mod common;
 /// Compiled programs against evaluation.
 #[cfg(feature = "llvm")]
 mod compiled;
+/// What a model is held to, and what it may be called.
+mod contracts;
 /// Programs of thousands of ops in one function.
 mod deep;
 /// Programs on devices.
@@ -28,6 +30,10 @@ mod fuzz;
 mod gpu;
 /// Every pullback against differences, and a wrong one caught.
 mod grads;
+/// Damaged dumps through the whole compiler, and absurd programs.
+mod hostile;
+/// One ill-typed program for each error of the type rule.
+mod ill_typed;
 /// Errors of the vector functions.
 #[cfg(feature = "llvm")]
 mod maths;
@@ -57,3 +63,5 @@ mod toolchains;
 /// Training, resuming, generating; what must not depend on depth or length.
 #[cfg(feature = "llvm")]
 mod training;
+/// Every rule of the verifier, violated alone.
+mod verifier;

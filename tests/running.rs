@@ -1,8 +1,8 @@
 //! Programs run: on a device, or by the interpreter kernel by kernel; and what they give against evaluation.
 
 use crate::common::difference;
-use codegen::kernel::Kernel;
-use codegen::{BufferKind, Memory, Program, Step, Target, interpret};
+use codegen::kernel::{Elem, Kernel};
+use codegen::{BufferKind, Memory, Program, Region, Step, Target, interpret};
 use ir::{DType, Env, Graph, Value, eval};
 use runtime::{Device, Session};
 use std::collections::{BTreeMap, HashMap};
@@ -112,6 +112,40 @@ fn stepped(graph: &Graph, env: &Env, target: &Target, run: &mut dyn FnMut(&Kerne
     }
     let value = |r: &Result<usize, usize>, ty: &ir::Type| Value::new(ty.sizes(), memory[&key(r.unwrap())][..ty.count()].to_vec());
     routine.results.iter().zip(&program.outputs).map(|(r, o)| value(r, &o.1)).collect()
+}
+
+/// Interprets every call of a program, loops and all; its results but for those that are state.
+pub fn interpreted_calls(program: &Program, env: &Env) -> HashMap<String, Value> {
+    let mut memory: BTreeMap<Region, Vec<u8>> = BTreeMap::new();
+    let bytes = |ty: &ir::Type, v: &Value| v.data.iter().flat_map(|x| to_bytes(*x, Elem::of(ty.dtype))).collect::<Vec<u8>>();
+    for (i, (name, ty)) in program.inputs.iter().enumerate() {
+        memory.insert(Region::Input(i), bytes(ty, &env[name]));
+    }
+    for (i, (name, ty)) in program.params.iter().enumerate() {
+        memory.insert(Region::Param(i), bytes(ty, &env[name.as_ref()]));
+    }
+    for (i, (_, ty)) in program.outputs.iter().enumerate() {
+        memory.insert(Region::Output(i), vec![0xFF; ty.bytes()]);
+    }
+    memory.insert(Region::Arena, vec![0xFF; program.arena_bytes()]);
+    for call in program.calls() {
+        let k = &program.kernels[call.kernel];
+        let read = |(a, p): (&codegen::Address, &codegen::kernel::Param)| {
+            memory[&a.region][a.offset..a.offset + a.bytes].chunks_exact(p.elem.bytes()).map(|c| from_bytes(c, p.elem)).collect::<Memory>()
+        };
+        let mut buffers: Vec<Memory> = call.args.iter().zip(&k.params).map(read).collect();
+        interpret(k, &mut buffers, 0, k.units as i64);
+        for ((a, p), m) in call.args.iter().zip(&k.params).zip(buffers).filter(|((_, p), _)| p.written) {
+            let written: Vec<u8> = m.iter().flat_map(|x| to_bytes(*x, p.elem)).collect();
+            memory.get_mut(&a.region).expect("regions are as the program says")[a.offset..a.offset + written.len()].copy_from_slice(&written);
+        }
+    }
+    let value = |i: usize, ty: &ir::Type| {
+        let elem = Elem::of(ty.dtype);
+        Value::new(ty.sizes(), memory[&Region::Output(i)].chunks_exact(elem.bytes()).map(|c| from_bytes(c, elem)).collect())
+    };
+    let plain = program.outputs.iter().enumerate().filter(|(i, _)| program.output_state(*i).is_none());
+    plain.map(|(i, (name, ty))| (name.clone(), value(i, ty))).collect()
 }
 
 /// Runs a program of one function as `interpreted` does, each kernel by `f` on its operands' bytes.

@@ -22,7 +22,7 @@ fn text_that_is_no_program() {
     refused(&main("%1 = broadcast[99999999999999999999] %0 : f32[1]"), 2, &["not a dim"]);
     refused(&main("%1 = transpose[0,0] %0 : f32[2,3]"), 2, &["not an order"]);
     refused(&main("%1 = sum[0] %0 : f32[2,3]"), 2, &["attributes"]);
-    refused(&main("%1 = contract[zz,zz->z] %0, %0 : f32[2]"), 2, &["not a contraction"]);
+    refused(&main("%1 = contract[zz,zz->z] %0, %0 : f32[2]"), 2, &["no contraction", "'z' stands twice in 'zz'"]);
     refused(&main("%1 = attention[abc->d|900] %0, %0, %0, 1.0 : f32[2]"), 2, &["not an attention"]);
     refused(&main("%1 = repeat[f0,3,1,0] %0 : (f32[2,3])"), 2, &["no function f0 before"]);
     refused(
