@@ -5,6 +5,7 @@ use crate::common::{Random, bound, environment, gpt, llama};
 use crate::random_graphs::random_graph;
 use crate::running::{cases, interpreted_calls};
 use codegen::{Cpu, Program, Target};
+use ir::names::{LOSS, LOSS_SUM};
 use ir::{Graph, eval, verify};
 use passes::{Opt, Optimizer, optimize, train_step};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,9 +17,9 @@ const TARGET: Cpu = Cpu { lanes: 8, registers: 16, cache: 1 << 14 };
 fn dumps() -> Vec<String> {
     let mut out = vec![];
     for model in [gpt(), llama(true)] {
-        let built = model.graph().unwrap();
+        let built = llm::Objective::NextToken.graph(&model, llm::Mode::Train).unwrap();
         let graph = bound(&model, 1, 3);
-        let joint = optimize(&graph.keep_outputs(&["loss"]), Some("loss"), Opt::Egg).unwrap();
+        let joint = optimize(&graph.keep_outputs(&LOSS), Some(LOSS_SUM), Opt::Egg).unwrap();
         let step = train_step(joint.last(), &Optimizer::default()).unwrap();
         out.extend([&built, &graph, &joint.fused, joint.grad.as_ref().unwrap(), joint.last(), &step].map(Graph::to_string));
     }
@@ -160,8 +161,8 @@ fn through(text: &str, opt: Opt) -> Fate {
     let again: Graph = graph.to_string().parse().unwrap_or_else(|e| panic!("what reads is printed and reads again: {e}"));
     assert_eq!(again, graph);
     let Ok(bound) = graph.bind(&|s| Some(if s == 'B' { 1 } else { 3 })) else { return Fate::Refused };
-    let loss = bound.outputs.iter().any(|o| o == "loss").then_some("loss");
-    let stages = optimize(&bound, None, opt).and_then(|fused| loss.map_or(Ok(fused), |_| optimize(&bound.keep_outputs(&["loss"]), loss, opt)));
+    let loss = bound.outputs.iter().any(|o| o == LOSS_SUM).then_some(LOSS_SUM);
+    let stages = optimize(&bound, None, opt).and_then(|fused| loss.map_or(Ok(fused), |_| optimize(&bound.keep_outputs(&LOSS), loss, opt)));
     let Ok(stages) = stages else { return Fate::Refused };
     for stage in [Some(&stages.fused), stages.grad.as_ref(), stages.joint.as_ref()].into_iter().flatten() {
         verify(stage).unwrap_or_else(|e| panic!("a stage is verified: {}", e.join("; ")));
