@@ -4,8 +4,7 @@ use super::options::{DeviceArgs, apply, mebibytes};
 use super::plot::plot;
 use super::say;
 use eggcorn::llm::{
-    Config, Error, Event, Models, OWN_TEXT, Outcome, RESUMABLE, Result, Sampling, Tokenizer, Trainer, read_manifest, read_text, recipe,
-    with_vocabulary, write_file,
+    Config, Error, Event, Models, OWN_TEXT, Outcome, RESUMABLE, Result, Sampling, Tokenizer, Trainer, read_manifest, read_text, recipe, write_file,
 };
 use eggcorn::runtime::Device;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -68,12 +67,12 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
         None => return Err(Error(format!("the recipe {name} needs a text: add --data FILE"))),
     };
     let tokenizer = Tokenizer::of(config.data.tokenizer, &text);
-    let config = Config { model: with_vocabulary(&config.model, &tokenizer)?, ..config };
+    let config = Config { model: config.model.with_vocabulary(tokenizer.size())?, ..config };
     check_directory(&dir, &config, saved.as_ref(), args.resume)?;
     let tokens = tokenizer.encode(&text)?;
     let device = args.device.open()?;
     let mut trainer = Trainer::new(config.clone(), tokens, device.clone())?;
-    trainer.check_finite = args.check_finite;
+    trainer.step.check_finite = args.check_finite;
     if args.resume {
         trainer.resume(&dir)?;
     }

@@ -1,65 +1,75 @@
-//! A model of one's own: define it, look at what the compiler made of it, train 50 steps, write a sample.
+//! A model of one's own, with the whole command line:
 //!
-//! It is a small network that reads the last 8 characters and guesses the next (Bengio et al. 2003).
+//! ```sh
+//! cargo run --example own_model -- dump tiny --stage fused
+//! cargo run --example own_model -- train tiny --data text.txt --set width=64 --out runs/tiny
+//! cargo run --example own_model -- generate runs/tiny
+//! ```
 
-use eggcorn::ir::names::{LOSS, LOSS_MEAN, LOSS_SUM};
-use eggcorn::ir::{Builder, DType, Graph, ModelErrors};
-use eggcorn::llm::{Data, Kind, OWN_TEXT, Sampling, Tokenizer, sample};
-use eggcorn::models::{Init, losses::cross_entropy};
-use eggcorn::passes::{Opt, Optimizer, optimize, train_step};
-use eggcorn::runtime::{Pool, Session};
-use std::sync::Arc;
+use eggcorn::ir::{Scope, Tensor};
+use eggcorn::models::layers::{linear, rms_norm, softmax};
+use eggcorn::models::{Architecture, Entry, Init, Kept, Reading, Shape, check};
+use serde::{Deserialize, Serialize};
 
-const CONTEXT: usize = 8;
-const BATCH: usize = 128;
-
-/// tanh(embed(x) W₁) W₂, for `ids` [B, 8]
-fn model(vocab: usize) -> Result<Graph, ModelErrors> {
-    let b = Builder::default();
-    let s = b.scope();
-    let (ids, labels) = (s.input("ids", DType::I32, [BATCH, CONTEXT]), s.input("labels", DType::I32, [BATCH, 1]));
-    let x = s.param("embed", [vocab, 64]).gather(ids).reshape([BATCH, 1, CONTEXT * 64]);
-    let h = x.contract("btc,cd->btd", s.param("hidden", [CONTEXT * 64, 256])).tanh();
-    let logits = h.contract("btc,cd->btd", s.param("out", [256, vocab])); // [B, 1, V]
-    b.output("logits", logits);
-    cross_entropy(&s, logits, labels).output(&b);
-    b.finish()
+/// Attention with one head, and no more. The fields are its settings: what stands under `[model]`, and what `--set` changes.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Tiny {
+    vocab_size: usize,
+    context: usize,
+    layers: usize,
+    width: usize,
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let tokenizer = Tokenizer::of(Kind::Char, OWN_TEXT);
-    let data = Data::split(tokenizer.encode(OWN_TEXT)?, 0.1, CONTEXT)?;
-    let (graph, pool) = (model(tokenizer.size())?, Arc::new(Pool::new(2)));
-    let training = optimize(&graph.keep_outputs(&LOSS), Some(LOSS_SUM), Opt::Egg)?;
-    println!("{}", training.fused);
-
-    let mut session = Session::new(&train_step(training.last(), &Optimizer::default())?, pool.clone())?;
-    for name in ["embed", "hidden", "out"] {
-        session.fill_param(name, |values| Init::Normal(0.05).fill(1, name, values))?;
+impl Default for Tiny {
+    fn default() -> Tiny {
+        Tiny { vocab_size: 256, context: 64, layers: 2, width: 32 }
     }
-    for step in 0..50 {
-        let batch = data.batch(1, step, BATCH, CONTEXT);
-        session.set_i32("ids", &batch.ids)?;
-        session.set_i32("labels", &batch.labels.chunks(CONTEXT).map(|row| row[CONTEXT - 1]).collect::<Vec<_>>())?;
-        session.set_f32("lr", &[3e-3])?;
-        session.set_f32("step", &[step as f32 + 1.0])?;
-        session.run()?;
-        if step % 10 == 9 {
-            println!("step {}: loss {:.3}", step + 1, session.output(LOSS_MEAN).ok_or("loss")?.f32s()[0]);
-        }
+}
+
+impl Architecture for Tiny {
+    fn name() -> &'static str {
+        "tiny"
     }
 
-    let mut forward = Session::new(optimize(&graph.keep_outputs(&["logits"]), None, Opt::Egg)?.last(), pool)?;
-    forward.adopt_params(&session)?;
-    let mut text = tokenizer.encode("fn main(")?;
-    for i in 0..80 {
-        let mut window = text[text.len() - CONTEXT..].to_vec();
-        window.resize(BATCH * CONTEXT, 0); // the other rows are not read
-        forward.set_i32("ids", &window)?;
-        forward.run()?;
-        let logits = &forward.output("logits").ok_or("logits")?.f32s()[..tokenizer.size()];
-        text.push(sample(logits, &Sampling { temperature: 0.7, top_k: 20, seed: 1 }, i));
+    /// x + tanh(softmax(q kᵀ / √d, causal) v W), normalised, layer after layer
+    fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> (Tensor<'g>, Vec<Tensor<'g>>) {
+        let places = s.param("places", [self.context, self.width]).gather(read.positions(s, -1));
+        let x = s.param("words", [self.vocab_size, self.width]).gather(read.tokens) + places; // [B, T, C]
+        read.blocks(s, "blocks", self.layers, x, |s, x, place| {
+            let (b, t, c) = (x.dim(-3), x.dim(-2), x.dim(-1));
+            let [q, k, v] = ["q", "k", "v"].map(|name| linear(&s.at(name), x, self.width).reshape((b, 1usize, t, c)));
+            let [k, v] = place.with_past(s, k, v); // [B, 1, S, C]
+            let scores = place.visible(s, q.contract("bhtd,bhsd->bhts", k) / (self.width as f64).sqrt());
+            let y = softmax(scores).contract("bhts,bhsd->bhtd", v).reshape((b, t, c));
+            (rms_norm(&s.at("norm"), x + linear(&s.at("out"), y, self.width).tanh(), 1e-5), [k, v])
+        })
     }
-    println!("{}", tokenizer.decode(&text));
-    Ok(())
+
+    fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
+        linear(&s.at("head"), x, self.vocab_size)
+    }
+
+    fn cache(&self) -> Vec<Kept> {
+        Kept::keys_and_values(self.layers, 1, self.context, self.width)
+    }
+
+    fn init(&self, path: &str) -> Init {
+        if path.ends_with("norm.weight") { Init::Ones } else { Init::Normal(0.05) }
+    }
+
+    fn shape(&self) -> Shape {
+        let (n, c) = (self.layers as f64, self.width as f64);
+        let multiplied = n * 4.0 * c * c + self.vocab_size as f64 * c;
+        Shape { vocabulary: self.vocab_size, context: self.context, dropout: 0.0, multiplied, attended: n * c }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        check::layers("layers", self.layers)?;
+        check::sizes(&[("vocab_size", self.vocab_size, 256), ("context", self.context, 64), ("width", self.width, 32)])
+    }
+}
+
+fn main() -> std::process::ExitCode {
+    eggcorn::cli::main_with(&[Entry::of::<Tiny>()])
 }

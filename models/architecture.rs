@@ -1,7 +1,7 @@
 //! What a model implements.
 
 use crate::init::Init;
-use crate::layers::Past;
+use crate::layers::{Past, causal};
 use ir::{DType, Scope, Tensor};
 use std::fmt;
 
@@ -91,11 +91,29 @@ pub struct Reading<'g> {
 }
 
 /// Where a block stands.
+#[derive(Clone, Copy)]
 pub struct Place<'g> {
     /// Seeds this block's dropout; it may add 0 to 7 for its several places.
     pub key: Option<Tensor<'g>>,
     /// What this block keeps of the tokens before.
     pub past: Option<Past<'g>>,
+}
+
+impl<'g> Place<'g> {
+    /// Keys and values of these tokens, [B, H, T, D], and of those before: [B, H, S, D].
+    #[track_caller]
+    pub fn with_past(&self, s: &Scope<'g>, k: Tensor<'g>, v: Tensor<'g>) -> [Tensor<'g>; 2] {
+        self.past.map_or([k, v], |p| p.with(s, k, v))
+    }
+
+    /// Scores [B, H, T, S] of tokens after the one that asks become −∞.
+    #[track_caller]
+    pub fn visible(&self, s: &Scope<'g>, scores: Tensor<'g>) -> Tensor<'g> {
+        match self.past {
+            None => causal(s, scores),
+            Some(past) => past.mask(s, scores),
+        }
+    }
 }
 
 impl<'g> Reading<'g> {

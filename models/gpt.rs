@@ -6,7 +6,7 @@
 use crate::architecture::{Architecture, Kept, Place, Reading, Shape};
 use crate::check;
 use crate::init::Init;
-use crate::layers::{Past, affine, causal, dropout, gelu, layer_norm, softmax};
+use crate::layers::{affine, dropout, gelu, layer_norm, softmax};
 use ir::{Scope, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -94,23 +94,23 @@ impl Gpt {
         s.at("transformer").at("wte").param("weight", [self.vocab_size, self.n_embd])
     }
 
-    fn block<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, Place { key, past }: Place<'g>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
-        let (y, present) = self.attention(&s.at("attn"), layer_norm(&s.at("ln_1"), x, EPS), key, past);
+    fn block<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, place: Place<'g>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
+        let (y, present) = self.attention(&s.at("attn"), layer_norm(&s.at("ln_1"), x, EPS), place);
         let x = x + y;
-        (x + self.mlp(&s.at("mlp"), layer_norm(&s.at("ln_2"), x, EPS), key), present)
+        (x + self.mlp(&s.at("mlp"), layer_norm(&s.at("ln_2"), x, EPS), place.key), present)
     }
 
     /// softmax(q kᵀ / √d, causal) v, per head
-    fn attention<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, key: Option<Tensor<'g>>, past: Option<Past<'g>>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
+    fn attention<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, place: Place<'g>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
         let (b, t, d) = (x.dim(-3), x.dim(-2), self.n_embd / self.n_head);
         let heads = |x: Tensor<'g>| x.reshape((b, t, self.n_head, d)).transpose(&[0, 2, 1, 3]); // [B, H, T, D]
         let [q, k, v] = affine(&s.at("c_attn"), x, 3 * self.n_embd).chunks().map(heads);
-        let [k, v] = past.map_or([k, v], |p| p.with(s, k, v));
+        let [k, v] = place.with_past(s, k, v);
         let scores = q.contract("bhtd,bhsd->bhts", k) / (d as f64).sqrt();
-        let scores = past.map_or_else(|| causal(s, scores), |p| p.mask(s, scores));
-        let weights = dropout(s, softmax(scores), self.dropout, key); // [B, H, T, T]
+        let scores = place.visible(s, scores);
+        let weights = dropout(s, softmax(scores), self.dropout, place.key); // [B, H, T, T]
         let y = weights.contract("bhts,bhsd->bhtd", v).transpose(&[0, 2, 1, 3]).reshape((b, t, self.n_embd));
-        (dropout(s, affine(&s.at("c_proj"), y, self.n_embd), self.dropout, key.map(|k| k + s.uint(1))), [k, v])
+        (dropout(s, affine(&s.at("c_proj"), y, self.n_embd), self.dropout, place.key.map(|k| k + s.uint(1))), [k, v])
     }
 
     /// gelu(x W₁ + b₁) W₂ + b₂

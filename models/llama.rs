@@ -2,10 +2,10 @@
 //!
 //! Parameters have the names and layouts of Hugging Face's Llama checkpoints.
 
-use crate::architecture::{Architecture, Kept, Reading, Shape};
+use crate::architecture::{Architecture, Kept, Place, Reading, Shape};
 use crate::check;
 use crate::init::Init;
-use crate::layers::{Past, causal, linear, rms_norm, silu, softmax};
+use crate::layers::{linear, rms_norm, silu, softmax};
 use ir::{DType, Scope, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -62,7 +62,7 @@ impl Architecture for Llama {
         let angles = self.angles(s, read.positions(s, -2));
         let (cos, sin) = (angles.cos(), angles.sin());
         let x = self.embedding(s).gather(read.tokens); // [B, T, C]
-        read.blocks(&s.at("model"), "layers", self.num_hidden_layers, x, |s, x, place| self.block(s, x, [cos, sin], place.past))
+        read.blocks(&s.at("model"), "layers", self.num_hidden_layers, x, |s, x, place| self.block(s, x, [cos, sin], place))
     }
 
     fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
@@ -127,8 +127,8 @@ impl Llama {
         s.at("model").at("embed_tokens").param("weight", [self.vocab_size, self.hidden_size])
     }
 
-    fn block<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, rotation: [Tensor<'g>; 2], past: Option<Past<'g>>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
-        let (y, present) = self.attention(&s.at("self_attn"), rms_norm(&s.at("input_layernorm"), x, self.rms_norm_eps), rotation, past);
+    fn block<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, rotation: [Tensor<'g>; 2], place: Place<'g>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
+        let (y, present) = self.attention(&s.at("self_attn"), rms_norm(&s.at("input_layernorm"), x, self.rms_norm_eps), rotation, place);
         let x = x + y;
         (x + self.mlp(&s.at("mlp"), rms_norm(&s.at("post_attention_layernorm"), x, self.rms_norm_eps)), present)
     }
@@ -141,19 +141,19 @@ impl Llama {
     }
 
     /// softmax(q kᵀ / √d, causal) v with rotated q and k; a group of query heads shares one k and v
-    fn attention<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, [cos, sin]: [Tensor<'g>; 2], past: Option<Past<'g>>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
+    fn attention<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, [cos, sin]: [Tensor<'g>; 2], place: Place<'g>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
         let (b, t) = (x.dim(-3), x.dim(-2));
         let (n, kv, d) = (self.num_attention_heads, self.num_key_value_heads, self.head_size());
         let heads = |name, n: usize| linear(&s.at(name), x, n * d).reshape((b, t, n, d)).transpose(&[0, 2, 1, 3]); // [B, H, T, D]
         let q = rope(heads("q_proj", n), cos, sin);
         let (k, v) = (rope(heads("k_proj", kv), cos, sin), heads("v_proj", kv));
-        let [k, v] = past.map_or([k, v], |p| p.with(s, k, v));
+        let [k, v] = place.with_past(s, k, v);
         let shared = |x: Tensor<'g>| {
             let (b, t) = (x.dim(-4), x.dim(-2));
             x.reshape((b, kv, 1usize, t, d)).broadcast((b, kv, n / kv, t, d)).reshape((b, n, t, d))
         };
         let scores = q.contract("bhtd,bhsd->bhts", shared(k)) / (d as f64).sqrt();
-        let scores = past.map_or_else(|| causal(s, scores), |p| p.mask(s, scores));
+        let scores = place.visible(s, scores);
         let y = softmax(scores).contract("bhts,bhsd->bhtd", shared(v));
         (linear(&s.at("o_proj"), y.transpose(&[0, 2, 1, 3]).reshape((b, t, n * d)), self.hidden_size), [k, v])
     }

@@ -161,7 +161,7 @@ fn runs_repeat_to_the_bit(device) {
 
 #[cfg(feature = "llvm")]
 fn generation_is_the_processors(device) {
-    let model = llm::with_vocabulary(&small_llama(), &Tokenizer::of(Kind::Char, OWN_TEXT)).unwrap();
+    let model = small_llama().with_vocabulary(Tokenizer::of(Kind::Char, OWN_TEXT).size()).unwrap();
     let write = |device: &Device| {
         let mut g = Generator::new(&model, device.clone()).unwrap();
         llm::initialise(g.session_mut(), &model, 5).unwrap();
@@ -195,7 +195,7 @@ fn trainer(model: &Model, device: &Device, steps: u64) -> Trainer {
     let tokenizer = Tokenizer::of(Kind::Char, OWN_TEXT);
     let train =
         TrainConfig { steps, batch: 4, context: 32, warmup: 20.0, lr: 3e-3, eval_every: 10_000, save_every: 10_000, ..TrainConfig::default() };
-    let config = Config { model: llm::with_vocabulary(model, &tokenizer).unwrap(), data: DataConfig::default(), train };
+    let config = Config { model: model.with_vocabulary(tokenizer.size()).unwrap(), data: DataConfig::default(), train };
     Trainer::new(config, tokenizer.encode(OWN_TEXT).unwrap(), device.clone()).unwrap()
 }
 

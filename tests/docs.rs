@@ -135,7 +135,7 @@ fn cubecl_is_named_in_one_folder() {
 
 #[test]
 fn the_example_runs() {
-    let target = std::path::Path::new(env!("CARGO_BIN_EXE_eggcorn")).parent().unwrap().join("examples/own_model");
+    let target = std::path::Path::new(env!("CARGO_BIN_EXE_eggcorn")).parent().unwrap().join("examples/own_loop");
     let out = Command::new(&target).output().unwrap_or_else(|e| panic!("{}: {e}", target.display()));
     let text = String::from_utf8_lossy(&out.stdout);
     assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));

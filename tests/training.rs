@@ -104,7 +104,7 @@ fn a_loss_that_is_not_finite_stops_and_names_the_step_and_the_kernel() {
     (c.train.lr, c.train.min_lr, c.train.warmup, c.train.grad_clip) = (1e30, Some(1e30), 0.0, 0.0);
     for check in [false, true] {
         let mut t = trainer(&c, 1);
-        t.check_finite = check;
+        t.step.check_finite = check;
         let error = (0..20).find_map(|_| t.one_step().err()).expect("it diverges").to_string();
         assert!(error.starts_with("step ") && error.contains(if check { "kernel " } else { "the loss is" }), "{error}");
     }
@@ -227,7 +227,7 @@ fn the_recipe_learns() {
         .map(|seed| {
             let mut c = llm::recipe("shakespeare-char", &llm::Models::default()).unwrap();
             c.train.seed = seed;
-            c.model = llm::with_vocabulary(&c.model, &tokenizer).unwrap();
+            c.model = c.model.with_vocabulary(tokenizer.size()).unwrap();
             let threads = std::thread::available_parallelism().map_or(1, usize::from);
             let mut t = Trainer::new(c, tokenizer.encode(&text).unwrap(), Arc::new(Pool::new(threads))).unwrap();
             match t.run(None, &AtomicBool::new(false), &mut |_| Ok(())).unwrap() {

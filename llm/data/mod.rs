@@ -1,7 +1,9 @@
 //! Text to batches.
 
+mod batch;
 mod own_text;
 mod windows;
 
+pub use batch::{Batch, Column, Values};
 pub use own_text::OWN_TEXT;
-pub use windows::{Batch, Data, random, read_text};
+pub use windows::{Data, random, read_text};

@@ -1,5 +1,6 @@
 //! Text to batches, as a function of the seed and the step: any step's batch can be made without the ones before.
 
+use super::batch::{Batch, Values};
 use crate::error::{Error, Result, file_error};
 use std::path::Path;
 
@@ -10,15 +11,6 @@ pub struct Data {
     pub train: Vec<i32>,
     /// For evaluation.
     pub held_out: Vec<i32>,
-}
-
-/// Windows of tokens and the tokens that follow them, row by row.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Batch {
-    /// Inputs.
-    pub ids: Vec<i32>,
-    /// What follows each; −100 where nothing is asked.
-    pub labels: Vec<i32>,
 }
 
 /// Reads a text file; says what is wrong with one that is not UTF-8.
@@ -60,21 +52,21 @@ impl Data {
 
     /// The batch of a step: `rows` windows from places that depend on the seed and their number alone.
     pub fn batch(&self, seed: u64, step: u64, rows: usize, context: usize) -> Batch {
-        let mut batch = Batch::default();
+        let mut windows = Windows::default();
         for row in 0..rows as u64 {
             let number = step * rows as u64 + row;
             let at = (random(seed, number) % (self.train.len() - context) as u64) as usize;
-            batch.ids.extend(&self.train[at..at + context]);
-            batch.labels.extend(&self.train[at + 1..at + context + 1]);
+            windows.ids.extend(&self.train[at..at + context]);
+            windows.labels.extend(&self.train[at + 1..at + context + 1]);
         }
-        batch
+        windows.batch(rows, context)
     }
 
     /// The held-out tokens as batches of consecutive windows, each token asked once; the last batch is filled up with unasked rows.
     pub fn held_out_batches(&self, rows: usize, context: usize) -> Vec<Batch> {
         let windows: Vec<&[i32]> =
             (0..self.held_out.len() - 1).step_by(context).map(|at| &self.held_out[at..(at + context + 1).min(self.held_out.len())]).collect();
-        let fill = |batch: &mut Batch, window: &[i32]| {
+        let fill = |batch: &mut Windows, window: &[i32]| {
             let n = window.len().saturating_sub(1);
             batch.ids.extend(&window[..n]);
             batch.ids.extend(vec![0; context - n]);
@@ -82,12 +74,26 @@ impl Data {
             batch.labels.extend(vec![-100; context - n]);
         };
         let batch = |chunk: &[&[i32]]| {
-            let mut b = Batch::default();
+            let mut b = Windows::default();
             chunk.iter().for_each(|w| fill(&mut b, w));
             (chunk.len()..rows).for_each(|_| fill(&mut b, &[]));
-            b
+            b.batch(rows, context)
         };
         windows.chunks(rows).map(batch).collect()
+    }
+}
+
+/// Windows of tokens and the tokens that follow them, row by row; −100 where nothing is asked.
+#[derive(Default)]
+struct Windows {
+    ids: Vec<i32>,
+    labels: Vec<i32>,
+}
+
+impl Windows {
+    fn batch(self, rows: usize, context: usize) -> Batch {
+        let shape = [rows, context];
+        Batch::default().with("input_ids", &shape, Values::I32(self.ids)).with("labels", &shape, Values::I32(self.labels))
     }
 }
 

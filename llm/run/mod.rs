@@ -1,5 +1,7 @@
-//! The training loops, one plain file each.
+//! The training loops, one plain file each, and the evaluation on the way.
 
+mod evaluation;
 mod pretrain;
 
-pub use pretrain::{Event, Outcome, Trainer, initialise, step_program, with_vocabulary};
+pub use evaluation::Evaluation;
+pub use pretrain::{Event, Outcome, Trainer};

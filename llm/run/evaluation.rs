@@ -1,0 +1,43 @@
+//! The loss on text that is held out, with the weights as they are now and nothing dropped.
+
+use crate::config::Config;
+use crate::data::Batch;
+use crate::error::{Error, Result};
+use crate::objective::{Mode, Objective};
+use ir::names::{LOSS, LOSS_COUNT, LOSS_SUM};
+use passes::{Opt, lower_precision, optimize};
+use runtime::{Device, Session};
+
+/// The program of the loss without a gradient.
+pub struct Evaluation {
+    session: Session,
+}
+
+impl Evaluation {
+    /// Compiles the program for batches of the size training has.
+    pub fn new(config: &Config, device: Device) -> Result<Evaluation> {
+        let t = &config.train;
+        let forward = Objective::NextToken.bound(&config.model, Mode::Evaluate, t.batch, t.context)?.keep_outputs(&LOSS);
+        let forward = lower_precision(optimize(&forward, None, Opt::Egg)?.last(), t.precision.dtype());
+        Ok(Evaluation { session: Session::new(&forward, device)? })
+    }
+
+    /// Bytes it allocated.
+    pub fn bytes(&self) -> usize {
+        self.session.bytes()
+    }
+
+    /// The mean loss over batches, each label counted once, with the parameters that `of` has.
+    pub fn mean_loss<'b>(&mut self, of: &Session, batches: impl Iterator<Item = &'b Batch>) -> Result<f64> {
+        self.session.adopt_params(of)?;
+        let (mut total, mut count) = (0.0, 0.0);
+        for batch in batches {
+            batch.fill(&mut self.session, &[])?;
+            self.session.run().map_err(|e| Error(e.to_string()))?;
+            let read = |name| f64::from(self.session.output(name).expect("the program has a loss").f32s()[0]);
+            total += read(LOSS_SUM);
+            count += read(LOSS_COUNT);
+        }
+        Ok(total / f64::max(count, 1.0))
+    }
+}

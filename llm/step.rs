@@ -1,0 +1,127 @@
+//! A training step: its program, its session, its learning rate and where it stands. Every training loop runs one.
+
+use crate::config::{Config, Schedule};
+use crate::data::{Batch, random};
+use crate::error::{Error, Result};
+use crate::objective::bound;
+use crate::weights::{checkpoint, initialise};
+use ir::names::{LOSS, LOSS_MEAN, LOSS_SUM};
+use models::Model;
+use passes::{Opt, Optimizer, lower_precision, optimize, train_step};
+use runtime::{Device, Session};
+use std::path::Path;
+
+/// A training step that runs again and again.
+pub struct Step {
+    session: Session,
+    schedule: Schedule,
+    seed: u64,
+    accumulate: u64,
+    done: u64,
+    notices: Vec<String>,
+    /// Look at every kernel's result and stop at the first that is not finite.
+    pub check_finite: bool,
+}
+
+/// What a step gave.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Report {
+    /// The mean loss before the update.
+    pub loss: f64,
+    /// The norm of its gradient, before it was clipped.
+    pub grad_norm: f64,
+    /// The learning rate of the update.
+    pub lr: f64,
+}
+
+/// Inputs of the program that are the step's own and no column of a batch.
+const OWN: [&str; 3] = ["lr", "step", "key"];
+
+/// A training step's program, dims bound, and what the compiler has to say of it.
+pub fn step_program(model: &Model, config: &Config, opt: Opt) -> Result<(ir::Graph, Vec<String>)> {
+    let t = &config.train;
+    let graph = bound(model, t.batch, t.context)?.keep_outputs(&LOSS);
+    let stages = optimize(&graph, Some(LOSS_SUM), opt)?;
+    let optimizer =
+        Optimizer { beta1: t.beta1, beta2: t.beta2, eps: 1e-8, weight_decay: t.weight_decay, grad_clip: t.grad_clip, accumulate: t.accumulate };
+    let graph = lower_precision(stages.last(), t.precision.dtype());
+    Ok((train_step(&graph, &optimizer)?, stages.notices()))
+}
+
+impl Step {
+    /// Compiles the program and starts the parameters from the seed.
+    pub fn new(config: &Config, device: Device) -> Result<Step> {
+        let (program, notices) = step_program(&config.model, config, Opt::Egg)?;
+        let mut session = Session::new(&program, device)?;
+        let t = &config.train;
+        initialise(&mut session, &config.model, t.seed)?;
+        let (schedule, accumulate) = (t.schedule(), u64::from(t.accumulate));
+        Ok(Step { session, schedule, seed: t.seed, accumulate, done: 0, notices, check_finite: false })
+    }
+
+    /// Steps done.
+    pub fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// The session, which holds the parameters and the optimizer's state.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// What the compiler has to say of the program.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// Takes one step on a batch. A loss that is not finite is an error, and the step does not count.
+    pub fn take(&mut self, batch: &Batch) -> Result<Report> {
+        let (number, lr) = (self.done + 1, self.schedule.at(self.done));
+        batch.fill(&mut self.session, &OWN)?;
+        self.session.set_f32("lr", &[lr as f32])?;
+        self.session.set_f32("step", &[number as f32])?;
+        if self.session.inputs().any(|n| n == "key") {
+            self.session.set_u32("key", &self.keys())?;
+        }
+        self.run().map_err(|e| Error(format!("step {number}: {e}")))?;
+        let read = |name: &str| f64::from(self.session.output(name).expect("a training step has it").f32s()[0]);
+        let report = Report { loss: read(LOSS_MEAN), grad_norm: read("grad_norm"), lr };
+        if !report.loss.is_finite() || !report.grad_norm.is_finite() {
+            return Err(Error(format!(
+                "step {number}: the loss is {} and the gradient's norm {}; try a smaller train.lr, or --check-finite to see the first kernel; the last checkpoint is untouched",
+                report.loss, report.grad_norm
+            )));
+        }
+        self.done = number;
+        Ok(report)
+    }
+
+    /// A key of dropout a micro-batch, alike in no two steps.
+    fn keys(&self) -> Vec<u32> {
+        let first = self.done * self.accumulate;
+        (first..first + self.accumulate).map(|i| random(self.seed ^ 0x6472_6F70, i) as u32).collect()
+    }
+
+    fn run(&mut self) -> std::result::Result<(), String> {
+        if self.check_finite {
+            return self.session.run_checked().map_err(|e| e.to_string());
+        }
+        self.session.run().map_err(|e| format!("{e}; the last checkpoint is untouched"))
+    }
+
+    /// Saves parameters, state and the number of the step to a run directory, with a name for what it was trained on.
+    pub fn save(&self, dir: &Path, text: &str) -> Result<()> {
+        checkpoint::save(dir, &self.session, self.done, text)
+    }
+
+    /// Goes on from a run directory's checkpoint. Refused where it was trained on something of another name.
+    pub fn resume(&mut self, dir: &Path, text: &str) -> Result<u64> {
+        let manifest = checkpoint::read(dir)?.ok_or_else(|| Error(format!("{}: there is no checkpoint to resume from", dir.display())))?;
+        if manifest.text != text {
+            return Err(Error(format!("{}: this run was trained on another text; give the same --data", dir.display())));
+        }
+        checkpoint::restore(dir, &manifest, &mut self.session, &|_| true)?;
+        self.done = manifest.step;
+        Ok(self.done)
+    }
+}
