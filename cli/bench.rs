@@ -17,9 +17,8 @@ pub struct Args {
     /// What to measure.
     #[arg(value_enum)]
     what: What,
-    /// The model.
-    #[arg(default_value = "gpt2")]
-    model: String,
+    /// The model; the first there is, unless said.
+    model: Option<String>,
     /// Change a setting of the model, as in --set n_layer=2.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -53,7 +52,8 @@ enum What {
 
 impl Args {
     fn model(&self, models: &Models) -> Result<Model> {
-        ModelArgs { model: self.model.clone(), set: self.set.clone() }.model(models)
+        let model = self.model.clone().unwrap_or_else(|| models.names()[0].into());
+        ModelArgs { model, set: self.set.clone() }.model(models)
     }
 }
 
@@ -82,13 +82,13 @@ fn generate(args: &Args, model: Model) -> Result<()> {
     let (median, fastest, slowest) = spread(&mut seconds);
     if args.json {
         let line = serde_json::json!({
-            "model": args.model, "device": on, "tokens_per_second": 1.0 / median, "bytes": bytes, "bytes_per_second": bytes as f64 / median,
+            "model": model.name(), "device": on, "tokens_per_second": 1.0 / median, "bytes": bytes, "bytes_per_second": bytes as f64 / median,
             "seconds": {"median": median, "min": fastest, "max": slowest, "steps": args.steps},
         });
         say!("{line}");
         return Ok(());
     }
-    say!("{} a token at a time, {on}", args.model);
+    say!("{} a token at a time, {on}", model.name());
     say!("  token      {:.2} ms median of {}, {:.2} to {:.2}", 1e3 * median, args.steps, 1e3 * fastest, 1e3 * slowest);
     say!("  speed      {:.0} tokens/s; {} of weights, keys and values, {:.0} GB/s", 1.0 / median, mebibytes(bytes), bytes as f64 / median / 1e9);
     Ok(())
@@ -132,7 +132,7 @@ fn train(args: &Args, model: Model) -> Result<()> {
     let share = peak.map(|p| flops / median / p);
     if args.json {
         let line = serde_json::json!({
-            "model": args.model, "batch": batch, "seq": seq, "device": device.describe(), "opt": args.opt.to_string(),
+            "model": model.name(), "batch": batch, "seq": seq, "device": device.describe(), "opt": args.opt.to_string(),
             "tokens_per_second": tokens / median, "seconds": {"median": median, "min": fastest, "max": slowest, "steps": args.steps},
             "gflops": flops / median / 1e9, "fma_peak_gflops": peak.map(|p| p / 1e9), "share_of_peak": share,
             "planned_bytes": planned, "added_bytes": added, "optimise_seconds": optimised.as_secs_f64(),
@@ -141,7 +141,7 @@ fn train(args: &Args, model: Model) -> Result<()> {
         say!("{line}");
         return Ok(());
     }
-    say!("{} {batch} × {seq}, {}, --opt {}", args.model, device.describe(), args.opt);
+    say!("{} {batch} × {seq}, {}, --opt {}", model.name(), device.describe(), args.opt);
     say!("  optimise   {:.3} s", optimised.as_secs_f64());
     say!(
         "  compile    {:.3} s, {} kernels, {} of them cached",

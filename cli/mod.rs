@@ -14,7 +14,7 @@ mod train;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use eggcorn::ir::either;
-use eggcorn::llm::{Models, Result};
+use eggcorn::llm::{Models, RECIPES, Result};
 use eggcorn::models::Entry;
 
 #[derive(Parser)]
@@ -76,10 +76,16 @@ impl Cli {
     }
 }
 
-/// The command line, where every argument that is a model says which there are.
+/// The command line, where arguments that are names say which there are.
 fn command(models: &Models) -> clap::Command {
-    let help = format!("The model: {}", either(&models.names()));
-    let with_names = |a: clap::Arg| if a.get_id() == "model" { a.help(help.clone()) } else { a };
+    let model = format!("The model: {}", either(&models.names()));
+    let recipes: String = RECIPES.iter().map(|r| format!("\n  {:18}{}", r.name, r.about())).collect();
+    let recipe = format!("The recipe, or a model with the usual training [default: self]{recipes}");
+    let with_names = |a: clap::Arg| match a.get_id().as_str() {
+        "model" => a.help(model.clone()),
+        "recipe" => a.help(recipe.clone()),
+        _ => a,
+    };
     Cli::command().mut_subcommands(|c| c.mut_args(with_names))
 }
 

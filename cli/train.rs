@@ -21,7 +21,7 @@ use std::time::Instant;
     after_help = "Examples:\n  eggcorn train                                   # a small GPT on this project's own source\n  eggcorn train shakespeare-char --data input.txt --out runs/shakespeare\n  eggcorn train --config my.toml --data input.txt --set train.lr=3e-4\n  eggcorn train --resume --out runs/shakespeare --data input.txt"
 )]
 pub struct Args {
-    /// The recipe: self or shakespeare-char.
+    /// The recipe, or a model with the usual training.
     recipe: Option<String>,
     /// A configuration instead of a recipe.
     #[arg(long, conflicts_with = "recipe")]
@@ -32,10 +32,10 @@ pub struct Args {
     /// The run directory.
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Go on from the run directory's checkpoint.
+    /// Go on from the run directory's checkpoint; with --set train.steps=N, to another number of steps than was planned.
     #[arg(long)]
     resume: bool,
-    /// Change a setting, as in --set train.lr=3e-4.
+    /// Change a setting, as in --set train.lr=3e-4, whatever the recipe or --config says; of two changes of one setting the later counts.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     #[command(flatten)]

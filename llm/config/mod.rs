@@ -82,7 +82,9 @@ const ARCH: &str = "arch";
 impl Config {
     /// A model with the usual text and training.
     pub fn of(model: Model) -> Config {
-        Config { model, data: DataConfig::default(), train: TrainConfig::default() }
+        let usual = TrainConfig::default();
+        let train = TrainConfig { context: usual.context.min(model.context()), ..usual };
+        Config { model, data: DataConfig::default(), train }
     }
 
     /// Reads TOML. What it does not say is as it is by default.

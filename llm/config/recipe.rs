@@ -22,11 +22,12 @@ impl Recipe {
     }
 }
 
-/// The configuration of a recipe.
+/// The configuration of a recipe, or of a model with the usual training.
 pub fn recipe(name: &str, models: &Models) -> Result<Config> {
-    let Some(recipe) = RECIPES.iter().find(|r| r.name == name) else {
-        let names: Vec<&str> = RECIPES.iter().map(|r| r.name).collect();
-        return Err(Error(format!("there is no recipe {name}; there are {}{}", names.join(", "), hint(name, &names))));
-    };
-    Config::parse(recipe.text, &format!("recipe {name}"), models)
+    if let Some(recipe) = RECIPES.iter().find(|r| r.name == name) {
+        return Config::parse(recipe.text, &format!("recipe {name}"), models);
+    }
+    let names: Vec<&str> = RECIPES.iter().map(|r| r.name).chain(models.names()).collect();
+    let unknown = |_| Error(format!("there is no recipe or model {name}; there are {}{}", names.join(", "), hint(name, &names)));
+    models.by_name(name).map(Config::of).map_err(unknown)
 }
