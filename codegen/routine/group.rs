@@ -2,12 +2,16 @@
 //!
 //! Greedy, producer into consumer, along the order of the program: pointwise ops join the kernel of an operand where their shapes
 //! agree and no cycle between kernels would arise; reductions along rows join what they reduce; what follows a product and has its
-//! shape becomes its epilogue. Kernels are the nodes of a `petgraph` graph, whose order is the schedule.
+//! shape becomes its epilogue. Kernels are the nodes of a graph, and the schedule is an order of it.
+//!
+//! Everything that is asked once an op is answered by what is kept beside the groups: what each needs, and its level, which is above the
+//! levels of those. A question whether one group runs after another looks only at levels between the two.
 
 use super::expand::pointwise;
 use super::homes::axis_of;
 use ir::{Class, Func, NodeId, Op};
-use petgraph::graphmap::DiGraphMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 
 /// What a kernel is built around.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,17 +39,30 @@ pub(crate) struct Groups {
     pub of: Vec<Option<usize>>,
 }
 
-/// The nodes that must have run for a value to be in memory: views are looked through.
-pub(crate) fn producers(func: &Func, id: NodeId) -> Option<NodeId> {
-    match &func.node(id).op {
-        Op::Input(..) | Op::Param(..) | Op::Const(..) | Op::Iota(..) | Op::Size(_) => None,
-        Op::Reshape(_) | Op::Transpose(_) | Op::Slice(..) | Op::Get(_) => producers(func, func.node(id).args[0]),
-        _ => Some(id),
+/// The node that must have run for a value to be in memory: views are looked through.
+pub(crate) fn producers(func: &Func, mut id: NodeId) -> Option<NodeId> {
+    while is_view(&func.node(id).op) {
+        id = func.node(id).args[0];
     }
+    in_memory(&func.node(id).op).then_some(id)
 }
 
 pub(crate) fn is_view(op: &Op) -> bool {
     matches!(op, Op::Reshape(_) | Op::Transpose(_) | Op::Slice(..) | Op::Get(_))
+}
+
+/// Whether a kernel writes what an op gives: it is neither there before anything runs nor written out where it is used.
+fn in_memory(op: &Op) -> bool {
+    !matches!(op, Op::Input(..) | Op::Param(..) | Op::Const(..) | Op::Iota(..) | Op::Size(_))
+}
+
+/// [`producers`] of every node, at once.
+fn all_producers(func: &Func) -> Vec<Option<NodeId>> {
+    let mut out: Vec<Option<NodeId>> = vec![];
+    for (id, node) in func.ids().zip(&func.nodes) {
+        out.push(if is_view(&node.op) { out[node.args[0].index()] } else { Some(id).filter(|_| in_memory(&node.op)) });
+    }
+    out
 }
 
 /// The axes of a reduction as indices, and whether they are the trailing ones.
@@ -62,8 +79,16 @@ fn reduced(func: &Func, id: NodeId) -> (Vec<usize>, bool) {
 struct Grouping<'a> {
     func: &'a Func,
     users: Vec<Vec<NodeId>>,
+    producers: Vec<Option<NodeId>>,
     groups: Vec<Option<Group>>,
     of: Vec<Option<usize>>,
+    /// The groups each reads, and those that read it.
+    needs: Vec<BTreeSet<usize>>,
+    readers: Vec<BTreeSet<usize>>,
+    /// Above the level of every group that it reads.
+    level: Vec<usize>,
+    /// Groups that reduce leading axes, by what they reduce.
+    columns: HashMap<(Vec<usize>, Vec<usize>), Vec<usize>>,
 }
 
 /// Groups a function's live ops.
@@ -75,7 +100,17 @@ pub(crate) fn group(func: &Func) -> Groups {
             users[a.index()].push(id);
         }
     }
-    let mut g = Grouping { func, users, groups: vec![], of: vec![None; func.nodes.len()] };
+    let mut g = Grouping {
+        func,
+        users,
+        producers: all_producers(func),
+        groups: vec![],
+        of: vec![None; func.nodes.len()],
+        needs: vec![],
+        readers: vec![],
+        level: vec![],
+        columns: HashMap::new(),
+    };
     for id in func.ids().filter(|id| live[id.index()]) {
         let op = &func.node(id).op;
         match op.spec().class {
@@ -94,40 +129,64 @@ pub(crate) fn group(func: &Func) -> Groups {
 
 impl Grouping<'_> {
     fn open(&mut self, kind: Kind, id: NodeId) {
-        self.groups.push(Some(Group { kind, nodes: vec![id] }));
-        self.of[id.index()] = Some(self.groups.len() - 1);
+        let group = self.groups.len();
+        if let Kind::Cols { dims, axes } = &kind {
+            self.columns.entry((dims.clone(), axes.clone())).or_default().push(group);
+        }
+        self.groups.push(Some(Group { kind, nodes: vec![] }));
+        self.needs.push(BTreeSet::new());
+        self.readers.push(BTreeSet::new());
+        self.level.push(0);
+        self.join(id, group);
     }
 
     fn join(&mut self, id: NodeId, group: usize) {
         self.groups[group].as_mut().expect("the group stands").nodes.push(id);
         self.of[id.index()] = Some(group);
+        for g in self.read_by(id) {
+            self.reads(group, g);
+        }
+        self.raise(group);
     }
 
     fn get(&self, group: usize) -> &Group {
         self.groups[group].as_ref().expect("the group stands")
     }
 
-    /// Groups that must run before these operands are in memory.
-    fn needs(&self, args: &[NodeId]) -> Vec<usize> {
-        args.iter().filter_map(|a| producers(self.func, *a)).filter_map(|p| self.of[p.index()]).collect()
+    /// Groups that must run before an op's operands are in memory.
+    fn read_by(&self, id: NodeId) -> Vec<usize> {
+        self.func.node(id).args.iter().filter_map(|a| self.producers[a.index()]).filter_map(|p| self.of[p.index()]).collect()
     }
 
-    fn dependencies(&self, group: usize) -> Vec<usize> {
-        let mut out: Vec<usize> = self.get(group).nodes.iter().flat_map(|n| self.needs(&self.func.node(*n).args)).filter(|g| *g != group).collect();
-        out.sort_unstable();
-        out.dedup();
-        out
+    /// Notes that a group reads another.
+    fn reads(&mut self, group: usize, other: usize) {
+        if group != other {
+            self.needs[group].insert(other);
+            self.readers[other].insert(group);
+        }
+    }
+
+    /// Brings a group above what it reads, and its readers above it.
+    fn raise(&mut self, group: usize) {
+        let mut stack = vec![group];
+        while let Some(g) = stack.pop() {
+            let least = self.needs[g].iter().map(|h| self.level[*h] + 1).max().unwrap_or(0);
+            if least > self.level[g] {
+                self.level[g] = least;
+                stack.extend(&self.readers[g]);
+            }
+        }
     }
 
     /// Whether `from` runs after `to` because of what it reads, perhaps through others.
     fn depends(&self, from: usize, to: usize) -> bool {
-        let (mut seen, mut stack) = (vec![false; self.groups.len()], vec![from]);
+        let (mut seen, mut stack) = (BTreeSet::new(), vec![from]);
         while let Some(g) = stack.pop() {
             if g == to {
                 return true;
             }
-            if !std::mem::replace(&mut seen[g], true) {
-                stack.extend(self.dependencies(g));
+            if self.level[g] > self.level[to] && seen.insert(g) {
+                stack.extend(&self.needs[g]);
             }
         }
         false
@@ -139,17 +198,16 @@ impl Grouping<'_> {
         let node = self.func.node(id);
         node.args.iter().enumerate().any(|(i, a)| {
             let across = is_view(&self.func.node(*a).op) || (i == 0 && node.op == Op::Gather);
-            across && producers(self.func, *a).is_some_and(|p| self.of[p.index()] == Some(group))
+            across && self.producers[a.index()].is_some_and(|p| self.of[p.index()] == Some(group))
         })
     }
 
     fn may_join(&self, id: NodeId, group: usize) -> bool {
-        let needs = self.needs(&self.func.node(id).args);
-        !self.reads_across(id, group) && needs.iter().all(|h| *h == group || !self.depends(*h, group))
+        !self.reads_across(id, group) && self.read_by(id).iter().all(|h| *h == group || !self.depends(*h, group))
     }
 
     fn may_merge(&self, a: usize, b: usize) -> bool {
-        let clear = |a: usize, b: usize| self.dependencies(a).iter().all(|h| *h == b || !self.depends(*h, b));
+        let clear = |a: usize, b: usize| self.needs[a].iter().all(|h| *h == b || !self.depends(*h, b));
         let across = |a: usize, b: usize| self.get(a).nodes.iter().any(|n| self.reads_across(*n, b));
         a != b && clear(a, b) && clear(b, a) && !across(a, b) && !across(b, a)
     }
@@ -167,6 +225,18 @@ impl Grouping<'_> {
         group.kind = kind;
         group.nodes.extend(gone.nodes);
         group.nodes.sort_unstable();
+        for other in std::mem::take(&mut self.needs[from]) {
+            self.readers[other].remove(&from);
+            self.reads(into, other);
+        }
+        for reader in std::mem::take(&mut self.readers[from]) {
+            self.needs[reader].remove(&from);
+            self.reads(reader, into);
+        }
+        self.raise(into);
+        for reader in self.readers[into].clone() {
+            self.raise(reader);
+        }
     }
 
     /// Whether a value of these dims belongs in rows: it has their dims, or one value a row.
@@ -266,11 +336,11 @@ impl Grouping<'_> {
         let x = self.func.node(id).args[0];
         let dims = self.func.ty(x).sizes();
         if !trailing {
-            let same = Kind::Cols { dims, axes };
-            let found = (0..self.groups.len()).find(|g| self.groups[*g].as_ref().is_some_and(|h| h.kind == same) && self.may_join(id, *g));
+            let alike = self.columns.get(&(dims.clone(), axes.clone()));
+            let found = alike.and_then(|gs| gs.iter().copied().find(|g| self.may_join(id, *g)));
             return match found {
                 Some(g) => self.join(id, g),
-                None => self.open(same, id),
+                None => self.open(Kind::Cols { dims, axes }, id),
             };
         }
         let tail = axes.len();
@@ -290,29 +360,28 @@ impl Grouping<'_> {
         }
     }
 
-    /// The groups in the order of the kernel graph; among those that are ready, the one earliest in the program.
+    /// The groups in an order of the kernel graph; among those that are ready, the one earliest in the program.
     fn schedule(self) -> Groups {
-        let ids: Vec<usize> = (0..self.groups.len()).filter(|g| self.groups[*g].is_some()).collect();
-        let mut graph: DiGraphMap<usize, ()> = DiGraphMap::new();
-        for g in &ids {
-            graph.add_node(*g);
-            for d in self.dependencies(*g) {
-                graph.add_edge(d, *g, ());
-            }
-        }
-        let place = |g: usize| self.get(g).nodes.iter().max().copied();
-        let mut waiting: std::collections::BTreeMap<usize, usize> =
-            ids.iter().map(|g| (*g, graph.neighbors_directed(*g, petgraph::Incoming).count())).collect();
+        let place = |g: usize| Reverse((self.get(g).nodes.iter().max().copied(), g));
+        let mut waiting: Vec<usize> = self.needs.iter().map(BTreeSet::len).collect();
+        let standing = (0..self.groups.len()).filter(|g| self.groups[*g].is_some());
+        let mut ready: BinaryHeap<_> = standing.clone().filter(|g| waiting[*g] == 0).map(place).collect();
         let mut order = vec![];
-        while let Some(g) = waiting.iter().filter(|w| *w.1 == 0).map(|w| *w.0).min_by_key(|g| place(*g)) {
-            waiting.remove(&g);
+        while let Some(Reverse((_, g))) = ready.pop() {
             order.push(g);
-            for after in graph.neighbors_directed(g, petgraph::Outgoing) {
-                *waiting.get_mut(&after).expect("it waits for this one") -= 1;
+            for after in &self.readers[g] {
+                waiting[*after] -= 1;
+                if waiting[*after] == 0 {
+                    ready.push(place(*after));
+                }
             }
         }
-        assert!(waiting.is_empty(), "{}: kernels wait for each other", self.func.name);
-        let of = self.of.iter().map(|g| g.and_then(|g| order.iter().position(|o| *o == g))).collect();
+        assert_eq!(order.len(), standing.count(), "{}: kernels wait for each other", self.func.name);
+        let mut at = vec![0; self.groups.len()];
+        for (i, g) in order.iter().enumerate() {
+            at[*g] = i;
+        }
+        let of = self.of.iter().map(|g| g.map(|g| at[g])).collect();
         let mut groups: Vec<Group> = order.iter().map(|g| self.get(*g).clone()).collect();
         for g in &mut groups {
             g.nodes.sort_unstable();
