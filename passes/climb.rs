@@ -3,7 +3,7 @@
 use crate::choose::{Choices, Plan};
 
 /// Choices that are looked at before climbing stops, so that its time is bounded whatever the problem.
-const LOOKS_MAX: usize = 100_000_000;
+const LOOKS_MAX: usize = 5_000_000;
 
 struct Climber<'a> {
     problem: &'a Choices,

@@ -427,6 +427,8 @@ pub struct Report {
     pub rounds: usize,
     /// E-nodes at the end.
     pub nodes: usize,
+    /// Matches found, in all rounds: what the work is proportional to.
+    pub matches: usize,
     /// Whether nothing was left to do; false where a cap was hit, which callers must say.
     pub saturated: bool,
     /// How often each rule changed something.
@@ -448,6 +450,7 @@ pub fn saturate(eg: &mut EGraph, rules: &[Rule]) -> Report {
     while report.rounds < ROUNDS_MAX && !report.saturated && eg.total_size() < most {
         report.rounds += 1;
         let found: Vec<_> = rules.iter().enumerate().flat_map(|(i, rule)| rule.search(eg).into_iter().map(move |m| (i, m))).collect();
+        report.matches += found.len();
         let mut changed = false;
         for (i, (root, bound, seen)) in found {
             if eg.total_size() >= most || !done.insert((i, root, bound.clone())) {

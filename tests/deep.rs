@@ -1,9 +1,10 @@
 //! Programs of thousands of ops in one function: time that grows with them, and no recursion as deep as they are.
 
+use crate::common::{difference, environment};
 use codegen::{Cpu, Program, Target};
-use ir::{Builder, DType, Graph, Scope, Tensor};
+use ir::{Builder, DType, Graph, Scope, Tensor, eval};
 use models::layers::{affine, causal, gelu, layer_norm, softmax};
-use passes::{Opt, optimize};
+use passes::{Method, Opt, optimize};
 
 const CPU: Cpu = Cpu { lanes: 8, registers: 16, cache: 1 << 16 };
 
@@ -26,6 +27,67 @@ fn block<'g>(s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
     let y = weights.contract("bhts,bhsd->bhtd", v).transpose(&[0, 2, 1, 3]).reshape([1usize, 4, 8]);
     let x = x + affine(&s.at("proj"), y, 8);
     x + affine(&s.at("out"), gelu(affine(&s.at("fc"), layer_norm(&s.at("ln_2"), x, 1e-5), 16)), 8)
+}
+
+/// Runs something on a stack of 128 KiB: a recursion as deep as the program would not fit.
+fn on_a_small_stack(what: impl FnOnce() + Send + 'static) {
+    std::thread::Builder::new().stack_size(128 << 10).spawn(what).unwrap().join().unwrap();
+}
+
+const DEPTH: usize = 1000;
+
+/// One op after another, each of a kind that some pass walks through.
+fn chains() -> Vec<(&'static str, Graph)> {
+    let chain = |name, step: &dyn for<'g> Fn(Tensor<'g>, Tensor<'g>) -> Tensor<'g>| {
+        let b = Builder::default();
+        let s = b.scope();
+        let w = s.param("w", [2usize, 2]).tanh() * 0.5;
+        let first = s.input("x", DType::F32, [2usize, 2]);
+        let last = (0..DEPTH).fold(first, |x, _| step(x, w));
+        b.output("loss", last.sum_axes(&[-1, -2]).reshape([] as [usize; 0]));
+        (name, b.finish().unwrap())
+    };
+    vec![
+        chain("pointwise", &|x, w| (x * w).tanh()),
+        chain("views", &|x, _| x.transpose(&[1, 0]).reshape([4usize]).reshape([2usize, 2])),
+        chain("slices", &|x, _| x.slice(-1, 0, 1).concat(-1, x.slice(-1, 1, 2))),
+        chain("residual", &|x, w| x + (x.sum() * w).tanh()),
+        chain("columns", &|x, w| x + (x.sum_axes(&[-2]) * w).tanh()),
+        chain("products", &|x, w| x + x.contract("ab,bc->ac", w).tanh()),
+        chain("weights", &|x, w| x.contract("ab,bc->ac", w) + w),
+        chain("scales", &|x, _| x * 1.001),
+        chain("signs", &|x, w| -(x - w)),
+    ]
+}
+
+/// Every stage, its text, its meaning and its kernels, of programs as deep as a recursion never is.
+#[test]
+fn deep_programs_need_no_deep_stack() {
+    for (name, graph) in chains() {
+        on_a_small_stack(move || {
+            for opt in [Opt::Off, Opt::Greedy, Opt::Egg] {
+                let stages = optimize(&graph, Some("loss"), opt).unwrap_or_else(|e| panic!("{name}: {e}"));
+                let text = stages.last().to_string();
+                let again: Graph = text.parse().unwrap();
+                assert!(again.to_string() == text, "{name}: the text reads back");
+                let env = environment(&graph, 1, 3);
+                let (want, have) = (eval(&graph, &env).unwrap(), eval(stages.last(), &env).unwrap());
+                assert!(difference(&have["loss"], &want["loss"]) < 1e-6, "{name}, {opt}");
+            }
+        });
+    }
+}
+
+/// Work grows with the program: twice the layers, twice the matches and e-nodes, and every part is small enough for the exact plan.
+#[test]
+fn work_is_proportional_to_the_program() {
+    let [small, large] = [20, 40].map(|layers| optimize(&unrolled(layers), Some("loss"), Opt::Egg).unwrap().reports);
+    for (s, l) in small.iter().zip(&large) {
+        let linear = |s: usize, l: usize| l as f64 <= 2.1 * s as f64;
+        assert!(linear(s.saturation.matches, l.saturation.matches), "matches: {} and {}", s.saturation.matches, l.saturation.matches);
+        assert!(linear(s.saturation.nodes, l.saturation.nodes), "e-nodes: {} and {}", s.saturation.nodes, l.saturation.nodes);
+        assert!(s.saturation.rounds == l.saturation.rounds && l.saturation.saturated && l.method == Method::Exact, "{l}");
+    }
 }
 
 /// Prints where the time of a large program goes: `cargo test --release --test it deep::figures -- --ignored --nocapture`.
