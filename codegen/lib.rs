@@ -3,6 +3,20 @@
 //! A function is grouped into kernels, each described by a [`Spec`]; a spec is lowered to a [`Kernel`] for a [`Target`]'s parameters;
 //! a kernel is printed ([`llvm`]) or interpreted. A [`Program`] is a graph's routines and distinct kernels. Nothing in specs or
 //! kernels names LLVM.
+//!
+//! ```
+//! use codegen::{Cpu, Program, Target};
+//!
+//! let graph: ir::Graph = "\
+//! main(%0 x: f32[2,4]) {
+//!   %1 = tanh %0    : f32[2,4]
+//!   %2 = mul %1, %0 : f32[2,4]
+//!   return y=%2
+//! }
+//! ".parse().unwrap();
+//! let program = Program::new(&graph, &Target::Cpu(Cpu { lanes: 8, registers: 16, cache: 1 << 20 }));
+//! assert_eq!(program.kernels.len(), 1, "both ops are one kernel");
+//! ```
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub mod gpu;

@@ -9,6 +9,20 @@
 //! one arm of [`infer`]. Elementwise ops broadcast like numpy; reductions keep their axes with size 1 and count them from the end.
 //!
 //! Models are written with [`Scope`] and [`Tensor`]; [`Graph`]'s `Display` and `FromStr` are the text format.
+//!
+//! ```
+//! use ir::{Builder, DType, Env, Graph, Value, eval};
+//!
+//! let b = Builder::default();
+//! let s = b.scope();
+//! let x = s.input("x", DType::F32, [2, 3]);
+//! b.output("y", x.contract("tc,dc->td", s.param("w", [4, 3])).exp());
+//! let graph = b.finish().unwrap();
+//!
+//! let again: Graph = graph.to_string().parse().unwrap();
+//! let env = Env::from([("x".into(), Value::new(vec![2, 3], vec![1.0; 6])), ("w".into(), Value::new(vec![4, 3], vec![0.5; 12]))]);
+//! assert_eq!(eval(&again, &env).unwrap()["y"].data, [1.5f64.exp(); 8]);
+//! ```
 
 mod builder;
 mod define;

@@ -1,4 +1,20 @@
 //! Language models from scratch, on top of the compiler.
+//!
+//! A [`Config`] says everything that determines a run, but for the text; a [`Trainer`] trains, and a [`Generator`] writes.
+//!
+//! ```
+//! use llm::{Data, Kind, Models, Tokenizer, recipe};
+//!
+//! let config = recipe("shakespeare-char", &Models::default()).unwrap();
+//! let config = config.set("n_layer=2").unwrap().set("train.lr=.001").unwrap();
+//! config.check().unwrap();
+//!
+//! let text = "to be or not to be";
+//! let tokenizer = Tokenizer::of(Kind::Char, text);
+//! let data = Data::split(tokenizer.encode(text).unwrap(), 0.5, 4).unwrap();
+//! let batch = data.batch(1, 0, 2, 4);
+//! assert_eq!(batch.column("input_ids").unwrap().shape, [2, 4]);
+//! ```
 
 mod config;
 mod data;

@@ -2,6 +2,23 @@
 //!
 //! Built → normal form → composites found ([`fuse`]) → differentiated ([`grad`]) → forward and backward optimised together
 //! ([`joint`]) → optimizer added ([`train_step`]). Each stage is a graph that prints, parses, verifies and evaluates.
+//!
+//! ```
+//! use passes::{Opt, optimize};
+//!
+//! let written: ir::Graph = "\
+//! main(%0 x: f32[2,4]) {
+//!   %1 = max[-1] %0 : f32[2,1]
+//!   %2 = sub %0, %1 : f32[2,4]
+//!   %3 = exp %2     : f32[2,4]
+//!   %4 = sum[-1] %3 : f32[2,1]
+//!   %5 = div %3, %4 : f32[2,4]
+//!   return y=%5
+//! }
+//! ".parse().unwrap();
+//! let stages = optimize(&written, None, Opt::Egg).unwrap();
+//! assert!(stages.fused.to_string().contains("%1 = softmax %0"));
+//! ```
 
 mod choose;
 mod climb;

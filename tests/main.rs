@@ -30,6 +30,8 @@ mod fuzz;
 mod gpu;
 /// Every pullback against differences, and a wrong one caught.
 mod grads;
+/// What adding something touches.
+mod growth;
 /// Damaged dumps through the whole compiler, and absurd programs.
 mod hostile;
 /// One ill-typed program for each error of the type rule.
@@ -37,11 +39,16 @@ mod ill_typed;
 /// Errors of the vector functions.
 #[cfg(feature = "llvm")]
 mod maths;
+/// Models of this project against plain arithmetic, and their ranges.
+mod models;
 /// Programs that almost match a rule.
 mod near;
 /// The compiler that NVIDIA's driver brings.
 #[cfg(feature = "cuda")]
 mod nvrtc;
+/// A model of one's own has every command.
+#[cfg(feature = "llvm")]
+mod own_model;
 /// An interpreter of what that compiler makes.
 #[cfg(feature = "cuda")]
 mod ptx;
@@ -50,6 +57,8 @@ mod random_graphs;
 mod rules;
 /// Programs run and compared.
 mod running;
+/// Settings: what is understood, what is refused, and the rates of the steps.
+mod settings;
 /// Dumps and kernels as text.
 #[cfg(feature = "llvm")]
 mod snapshots;
