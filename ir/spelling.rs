@@ -30,14 +30,14 @@ macro_rules! spell {
         }
         impl std::str::FromStr for $Enum {
             type Err = String;
-            fn from_str(text: &str) -> Result<$Enum, String> {
+            fn from_str(text: &str) -> std::result::Result<$Enum, String> {
                 let known = || $crate::either(&[$($name),+]);
-                [$($Enum::$Variant),+].into_iter().find(|v| v.name() == text).ok_or_else(|| format!("'{text}' is no {}: expected {}", $what, known()))
+                [$($Enum::$Variant),+].into_iter().find(|v| v.name() == text).ok_or_else(|| std::format!("'{text}' is no {}: expected {}", $what, known()))
             }
         }
         impl TryFrom<String> for $Enum {
             type Error = String;
-            fn try_from(text: String) -> Result<$Enum, String> {
+            fn try_from(text: String) -> std::result::Result<$Enum, String> {
                 text.parse()
             }
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// Which tokenizer a text gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String", into = "String")]
 pub enum Kind {
     /// One token a distinct character of the text.
     #[default]
@@ -14,6 +14,8 @@ pub enum Kind {
     /// One token a byte.
     Byte,
 }
+
+ir::spell!(Kind, "tokenizer", [Char "char", Byte "byte"]);
 
 /// Text to ids and back.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
