@@ -1,7 +1,7 @@
 //! `eggcorn bench`: speed and memory, with the ceiling measured beside.
 
 use super::options::{DeviceArgs, ModelArgs, Sizes, mebibytes};
-use super::say;
+use super::{note, say};
 use eggcorn::llm::{Config, Error, Generator, Models, Precision, Result, TrainConfig, initialise, random, step_program};
 use eggcorn::models::Model;
 use eggcorn::passes::Opt;
@@ -101,7 +101,7 @@ fn train(args: &Args, model: Model) -> Result<()> {
     let before = resident();
     let start = Instant::now();
     let (program, notices) = step_program(&model, &config, args.opt)?;
-    notices.iter().for_each(|n| eprintln!("notice: {n}"));
+    notices.iter().for_each(|n| note!("notice: {n}"));
     let optimised = start.elapsed();
     let device = args.device.open()?;
     let mut session = Session::new(&program, device.clone())?;

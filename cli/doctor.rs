@@ -98,6 +98,6 @@ fn device(name: &'static str, built: bool) -> Finding {
 /// Whether a file can be made in a directory.
 fn tempfile(dir: &std::path::Path) -> std::io::Result<()> {
     let path = dir.join(format!("probe-{}", std::process::id()));
-    std::fs::write(&path, b"")?;
+    std::fs::File::create_new(&path)?;
     std::fs::remove_file(path)
 }

@@ -1,10 +1,10 @@
 //! `eggcorn generate`: text from a run.
 
 use super::options::DeviceArgs;
-use super::say;
-use eggcorn::llm::{Config, Error, Generator, Models, Result, Sampling, Tokenizer, read_manifest, restore};
+use super::output::print;
+use super::{note, say};
+use eggcorn::llm::{Config, Decoder, Error, Generator, Models, Result, Sampling, Tokenizer, open_checkpoint, read_short};
 use eggcorn::runtime::Device;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Write text with a trained model.
@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 pub struct Args {
     /// The run directory.
     run: PathBuf,
-    /// What the text begins with.
-    #[arg(long, default_value = "\n")]
-    prompt: String,
+    /// What the text begins with; a newline unless said, or what else the model's text has.
+    #[arg(long)]
+    prompt: Option<String>,
     /// How many tokens to write.
     #[arg(long, default_value_t = 200)]
     max_tokens: usize,
@@ -33,47 +33,48 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
-    if !args.temperature.is_finite() || args.temperature < 0.0 {
-        return Err(Error(format!("--temperature is {}, expected at least 0", args.temperature)));
-    }
-    let (mut generator, tokenizer) = open(&args.run, args.device.open()?, models)?;
-    let prompt = tokenizer.encode(&args.prompt)?;
     let sampling = Sampling { temperature: args.temperature, top_k: args.top_k, seed: args.seed };
-    print_flush(&args.prompt);
-    // bytes of one character may come one by one, so the text so far is decoded anew
-    let (mut ids, mut shown) = (vec![], 0);
-    generator.generate(&prompt, args.max_tokens, &sampling, &mut |id| {
-        ids.push(id);
-        let text = tokenizer.decode(&ids);
-        let whole = text.trim_end_matches('\u{FFFD}');
-        if whole.len() > shown {
-            print_flush(&whole[shown..]);
-            shown = whole.len();
-        }
+    sampling.check()?;
+    let (config, tokenizer) = (config(&args.run, models)?, Tokenizer::read(&args.run)?);
+    let prompt = args.prompt.clone().unwrap_or_else(|| tokenizer.start());
+    let ids = tokenizer.encode(&prompt).map_err(|e| Error(format!("--prompt: {e}")))?;
+    let context = config.model.context();
+    match ids.len() {
+        0 => return Err(Error("--prompt is empty: give at least one character, or leave it away".into())),
+        n if n > context => note!("notice: the prompt has {n} tokens, and the model sees {context} at once: it reads the last {context}"),
+        _ => {}
+    }
+    let mut generator = open(&args.run, args.device.open()?, models)?;
+    print(format_args!("{prompt}"));
+    let mut decoder = Decoder::new(&tokenizer);
+    generator.generate(&ids, args.max_tokens, &sampling, &mut |id| {
+        print(format_args!("{}", decoder.push(id)));
+        Ok(())
     })?;
-    say!("");
+    say!("{}", decoder.finish());
     Ok(())
 }
 
-fn print_flush(text: &str) {
-    let mut out = std::io::stdout().lock();
-    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-        std::process::exit(0);
-    }
+/// More bytes than any configuration has.
+pub const LONGEST: u64 = 1 << 20;
+
+/// The configuration of a run directory.
+pub fn config(dir: &Path, models: &Models) -> Result<Config> {
+    let path = dir.join("config.toml");
+    let text = read_short(&path, LONGEST).map_err(|e| Error(format!("{}: this is not a run directory: {e}", path.display())))?;
+    let config = Config::parse(&text, &path.display().to_string(), models)?;
+    config.check_model().map_err(|e| Error(format!("{}: {e}", path.display())))?;
+    Ok(config)
 }
 
-/// The model of a run directory, its weights loaded, and its tokenizer.
-pub fn open(dir: &Path, device: Device, models: &Models) -> Result<(Generator, Tokenizer)> {
-    let path = dir.join("config.toml");
-    let text = std::fs::read_to_string(&path).map_err(|e| Error(format!("{}: this is not a run directory: {e}", path.display())))?;
-    let config = Config::parse(&text, &path.display().to_string(), models)?;
-    config.check_model()?;
-    let tokenizer = Tokenizer::read(&dir.join("tokenizer.json"))?;
+/// The model of a run directory, its last weights loaded.
+pub fn open(dir: &Path, device: Device, models: &Models) -> Result<Generator> {
+    let (config, tokenizer) = (config(dir, models)?, Tokenizer::read(dir)?);
     if tokenizer.size() != config.model.vocab_size() {
         return Err(Error(format!("{}: the tokenizer has {} tokens, and the model {}", dir.display(), tokenizer.size(), config.model.vocab_size())));
     }
-    let manifest = read_manifest(dir)?.ok_or_else(|| Error(format!("{}: there is no checkpoint yet; train first", dir.display())))?;
+    let checkpoint = open_checkpoint(dir)?;
     let mut generator = Generator::new(&config.model, device)?;
-    restore(dir, &manifest, generator.session_mut(), &|name| !name.starts_with("past."))?;
-    Ok((generator, tokenizer))
+    checkpoint.restore(generator.session_mut(), &|name| !name.starts_with("past."))?;
+    Ok(generator)
 }

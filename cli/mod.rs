@@ -7,7 +7,9 @@ mod doctor;
 mod dump;
 mod explain;
 mod generate;
+mod metrics;
 mod options;
+mod output;
 mod plot;
 mod run;
 mod train;
@@ -16,6 +18,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use eggcorn::ir::either;
 use eggcorn::llm::{Models, RECIPES, Result};
 use eggcorn::models::Entry;
+use output::{note, say};
 
 #[derive(Parser)]
 #[command(name = "eggcorn", version, about = "A compiler for building language models from scratch", propagate_version = true)]
@@ -52,11 +55,12 @@ enum Command {
 /// ```
 pub fn main_with(own: &[Entry]) -> std::process::ExitCode {
     let models = Models::with(own);
-    let result = Cli::from_arg_matches(&command(&models).get_matches()).unwrap_or_else(|e| e.exit()).run(&models);
+    let parsed = command(&models).try_get_matches().and_then(|m| Cli::from_arg_matches(&m));
+    let result = parsed.unwrap_or_else(|e| output::usage(&e)).run(&models);
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {e}");
+            note!("error: {e}");
             std::process::ExitCode::FAILURE
         }
     }
@@ -88,15 +92,3 @@ fn command(models: &Models) -> clap::Command {
     };
     Cli::command().mut_subcommands(|c| c.mut_args(with_names))
 }
-
-/// Prints, and ends quietly where the reader has gone, as `head` does.
-macro_rules! say {
-    ($($t:tt)*) => {{
-        use std::io::Write;
-        let mut out = std::io::stdout().lock();
-        if writeln!(out, $($t)*).and_then(|()| out.flush()).is_err() {
-            std::process::exit(0);
-        }
-    }};
-}
-use say;

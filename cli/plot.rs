@@ -1,15 +1,19 @@
 //! The loss of a run as a picture, from its metrics.
 
+use super::metrics;
 use eggcorn::llm::{Error, Result, write_file};
 use plotters::prelude::*;
 use std::path::Path;
+
+/// The picture's name in a run directory.
+pub const FILE: &str = "loss.svg";
 
 /// Training losses are averaged over this part of the run, or they would be a band.
 const WINDOWS: usize = 200;
 
 /// Draws `loss.svg` from `metrics.jsonl`: the training loss, and the held-out loss where it was evaluated.
 pub fn plot(dir: &Path) -> Result<()> {
-    let path = dir.join("metrics.jsonl");
+    let path = dir.join(metrics::FILE);
     let text = std::fs::read_to_string(&path).map_err(|e| Error(format!("{}: metrics cannot be read: {e}", path.display())))?;
     let events: Vec<serde_json::Value> = text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
     let of = |kind: &str| -> Vec<(f64, f64)> {
@@ -18,7 +22,7 @@ pub fn plot(dir: &Path) -> Result<()> {
     };
     let (train, held_out) = (averaged(&of("step")), of("evaluated"));
     let svg = draw(&train, &held_out).map_err(|e| Error(format!("the loss cannot be drawn: {e}")))?;
-    write_file(&dir.join("loss.svg"), svg.as_bytes())
+    write_file(&dir.join(FILE), svg.as_bytes())
 }
 
 fn averaged(points: &[(f64, f64)]) -> Vec<(f64, f64)> {

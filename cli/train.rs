@@ -1,15 +1,18 @@
 //! `eggcorn train`: a run from text to checkpoint.
 
+use super::generate::LONGEST;
+use super::metrics::{self, From, Metrics};
+use super::note;
 use super::options::{DeviceArgs, apply, mebibytes};
+use super::output::Output;
 use super::plot::plot;
-use super::say;
 use eggcorn::llm::{
-    Config, Error, Event, Models, OWN_TEXT, Outcome, RESUMABLE, Result, Sampling, Tokenizer, Trainer, read_manifest, read_text, recipe, write_file,
+    Config, Error, Event, Manifest, Models, OWN_TEXT, Outcome, RESUMABLE, Result, RunLock, Sampling, Tokenizer, Trainer, read_manifest, read_short,
+    read_text, recipe, write_file,
 };
 use eggcorn::runtime::Device;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::fs::OpenOptions;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +29,7 @@ pub struct Args {
     /// A configuration instead of a recipe.
     #[arg(long, conflicts_with = "recipe")]
     config: Option<PathBuf>,
-    /// The text, UTF-8.
+    /// The text, UTF-8. A byte order mark at its start is dropped; line ends stay as they are, so \r\n is two characters.
     #[arg(long)]
     data: Option<PathBuf>,
     /// The run directory.
@@ -48,98 +51,138 @@ pub struct Args {
     json: bool,
 }
 
+/// What a run directory holds besides checkpoints.
+const FILES: [&str; 5] = [CONFIG, Tokenizer::FILE, metrics::FILE, SAMPLE, super::plot::FILE];
+const CONFIG: &str = "config.toml";
+const SAMPLE: &str = "sample.txt";
+/// The configuration's first line: whose file it is.
+const MARK: &str = "# The configuration of a run, written by eggcorn train.\n";
+
 pub fn run(args: &Args, models: &Models) -> Result<()> {
     let name = args.recipe.as_deref().unwrap_or("self");
     let dir = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name));
-    let saved = saved_config(&dir, models)?;
-    let config = match (&args.config, &saved, args.resume) {
-        (Some(path), ..) => {
-            let text = std::fs::read_to_string(path).map_err(|e| Error(format!("{}: the configuration cannot be read: {e}", path.display())))?;
-            Config::parse(&text, &path.display().to_string(), models)?
-        }
-        (None, Some(saved), true) if args.recipe.is_none() => saved.clone(),
-        _ => recipe(name, models)?,
-    };
-    let config = apply(config, &args.set)?;
-    let text = match &args.data {
-        Some(path) => read_text(path)?,
-        None if name == "self" => OWN_TEXT.to_string(),
-        None => return Err(Error(format!("the recipe {name} needs a text: add --data FILE"))),
-    };
+    // one writer, from before the first look to after the last word
+    let _lock = RunLock::take(&dir)?;
+    let saved = Saved::read(&dir, models)?;
+    let config = config(args, name, saved.as_ref(), models)?;
+    let text = text(args, name)?;
     let tokenizer = Tokenizer::of(config.data.tokenizer, &text);
     let config = Config { model: config.model.with_vocabulary(tokenizer.size())?, ..config };
-    check_directory(&dir, &config, saved.as_ref(), args.resume)?;
-    let tokens = tokenizer.encode(&text)?;
+    check_directory(&dir, &config, &tokenizer, saved.as_ref(), args.resume)?;
     let device = args.device.open()?;
-    let mut trainer = Trainer::new(config.clone(), tokens, device.clone())?;
+    let mut trainer = Trainer::new(config.clone(), tokenizer.encode(&text)?, device.clone())?;
     trainer.step.check_finite = args.check_finite;
-    if args.resume {
-        trainer.resume(&dir)?;
-    }
-    std::fs::create_dir_all(&dir).map_err(|e| Error(format!("{}: the run directory cannot be made: {e}", dir.display())))?;
-    write_file(&dir.join("config.toml"), config.to_toml().as_bytes())?;
-    write_file(&dir.join("tokenizer.json"), tokenizer.to_json().as_bytes())?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        eprintln!("stopping after this step; once more to stop at once, unsaved");
-    })
-    .map_err(|e| Error(format!("Ctrl-C cannot be handled: {e}")))?;
-    let mut view = View::new(&dir, config.train.steps, args.json)?;
-    let outcome = trainer.run(Some(&dir), &stop, &mut |e| view.show(&e));
-    view.finish();
+    let step = if args.resume { trainer.resume(&dir)? } else { 0 };
+    write_file(&dir.join(CONFIG), (MARK.to_string() + &config.to_toml()).as_bytes())?;
+    write_file(&dir.join(Tokenizer::FILE), tokenizer.to_json().as_bytes())?;
+    let metrics = Metrics::open(&dir, From { step, to: config.train.steps })?;
+    let stop = stop_on_interrupt()?;
+    let mut view = View::new(metrics, config.train.steps, args.json);
+    let outcome = trainer.run(Some(&dir), &stop, &mut |e| {
+        view.show(&e);
+        Ok(())
+    });
+    view.clear();
     match outcome? {
         Outcome::Stopped(step) => {
             let data = args.data.as_ref().map_or(String::new(), |d| format!(" --data {}", d.display()));
             Err(Error(format!("stopped after step {step}, which is saved; go on with: eggcorn train --resume --out {}{data}", dir.display())))
         }
         Outcome::Finished(loss) => {
-            let sample = sample(&dir, &tokenizer, device, models)?;
             plot(&dir)?;
-            if !args.json {
-                say!("loss over all held-out text: {loss:.4}\n\n{sample}\n");
-                say!("the run is in {}, its loss as a picture in loss.svg; write more with: eggcorn generate {}", dir.display(), dir.display());
-            }
-            Ok(())
+            let sample = sample(&dir, &tokenizer, device, models)?;
+            view.end(&dir, loss, &sample)
         }
     }
 }
 
-fn saved_config(dir: &Path, models: &Models) -> Result<Option<Config>> {
-    let path = dir.join("config.toml");
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Config::parse(&text, &path.display().to_string(), models).map(Some),
-        Err(_) => Ok(None),
+/// The first Ctrl-C asks for a stop, the second does not ask.
+fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        note!("stopping after this step; once more to stop at once, unsaved");
+    })
+    .map_err(|e| Error(format!("Ctrl-C cannot be handled: {e}")))?;
+    Ok(stop)
+}
+
+/// What a run directory with a checkpoint was made with.
+struct Saved {
+    manifest: Manifest,
+    config: Config,
+    tokenizer: Tokenizer,
+}
+
+impl Saved {
+    /// Nothing where there is no checkpoint.
+    fn read(dir: &Path, models: &Models) -> Result<Option<Saved>> {
+        let Some(manifest) = read_manifest(dir)? else { return Ok(None) };
+        Ok(Some(Saved { manifest, config: super::generate::config(dir, models)?, tokenizer: Tokenizer::read(dir)? }))
     }
 }
 
-/// A run is not overwritten unasked, and not resumed under another configuration.
-fn check_directory(dir: &Path, config: &Config, saved: Option<&Config>, resume: bool) -> Result<()> {
-    match (resume, saved, read_manifest(dir)?) {
-        (true, Some(saved), Some(_)) if !saved.differences(config).is_empty() => Err(Error(format!(
-            "{}: the run was made with another configuration:\n{}\nonly {} may change when a run goes on; resume without changing others, or start anew in another --out",
-            dir.display(),
-            saved.differences(config).join("\n"),
+fn config(args: &Args, name: &str, saved: Option<&Saved>, models: &Models) -> Result<Config> {
+    let config = match (&args.config, saved) {
+        (Some(path), _) => {
+            let text = read_short(path, LONGEST).map_err(|e| Error(format!("{}: the configuration cannot be read: {e}", path.display())))?;
+            Config::parse(&text, &path.display().to_string(), models)?
+        }
+        (None, Some(saved)) if args.resume && args.recipe.is_none() => saved.config.clone(),
+        (None, _) => recipe(name, models)?,
+    };
+    apply(config, &args.set)
+}
+
+fn text(args: &Args, name: &str) -> Result<String> {
+    match &args.data {
+        Some(path) => read_text(path),
+        None if name == "self" => Ok(OWN_TEXT.to_string()),
+        None => Err(Error(format!("the recipe {name} needs a text: add --data FILE"))),
+    }
+}
+
+/// A run is not overwritten unasked, and not resumed under another configuration or on another text.
+fn check_directory(dir: &Path, config: &Config, tokenizer: &Tokenizer, saved: Option<&Saved>, resume: bool) -> Result<()> {
+    let fail = |what: String| Err(Error(format!("{}: {what}", dir.display())));
+    match (resume, saved) {
+        // equal ids of other characters are another text, and the vocabulary's size is no setting
+        (true, Some(saved)) if saved.tokenizer != *tokenizer && saved.config.data == config.data => {
+            fail("this run was trained on another text; give the same --data".into())
+        }
+        (true, Some(saved)) if !saved.config.differences(config).is_empty() => fail(format!(
+            "the run was made with another configuration:\n{}\nonly {} may change when a run goes on; resume without changing others, or start anew in another --out",
+            saved.config.differences(config).join("\n"),
             RESUMABLE.map(|k| format!("train.{k}")).join(", ")
-        ))),
-        (true, _, None) => Err(Error(format!("{}: there is no checkpoint to resume from", dir.display()))),
-        (false, _, Some(m)) => {
-            Err(Error(format!("{}: there is a run already, saved after step {}; go on with --resume, or name another --out", dir.display(), m.step)))
+        )),
+        (true, Some(_)) => Ok(()),
+        (true, None) => fail("there is no checkpoint to resume from".into()),
+        (false, Some(saved)) => {
+            fail(format!("there is a run already, saved after step {}; go on with --resume, or name another --out", saved.manifest.step))
         }
+        (false, None) => only_ours(dir),
+    }
+}
+
+/// A new run overwrites what one left that died before its first checkpoint, and nobody else's files.
+fn only_ours(dir: &Path) -> Result<()> {
+    let died = read_short(&dir.join(CONFIG), LONGEST).is_ok_and(|c| c.starts_with(MARK));
+    match FILES.iter().map(|f| dir.join(f)).find(|f| f.exists()) {
+        Some(file) if !died => Err(Error(format!("{}: this file is there already and of no run; move it, or name another --out", file.display()))),
         _ => Ok(()),
     }
 }
 
 /// A short text, kept in the run directory.
 fn sample(dir: &Path, tokenizer: &Tokenizer, device: Device, models: &Models) -> Result<String> {
-    let (mut generator, _) = super::generate::open(dir, device, models)?;
-    let prompt = tokenizer.encode("\n").or_else(|_| tokenizer.encode(" ")).unwrap_or_else(|_| vec![0]);
+    let mut generator = super::generate::open(dir, device, models)?;
     let sampling = Sampling { temperature: 0.8, top_k: 40, seed: 1 };
-    let text = tokenizer.decode(&generator.generate(&prompt, 300, &sampling, &mut |_| {})?);
-    write_file(&dir.join("sample.txt"), text.as_bytes())?;
+    let ids = generator.generate(&tokenizer.encode(&tokenizer.start())?, 300, &sampling, &mut |_| Ok(()))?;
+    let text = tokenizer.decode(&ids);
+    write_file(&dir.join(SAMPLE), text.as_bytes())?;
     Ok(text)
 }
 
@@ -147,92 +190,80 @@ fn sample(dir: &Path, tokenizer: &Tokenizer, device: Device, models: &Models) ->
 struct View {
     bar: Option<ProgressBar>,
     json: bool,
-    metrics: std::fs::File,
-    path: PathBuf,
+    out: Output,
+    metrics: Metrics,
     last: Instant,
     steps: u64,
 }
 
 impl View {
-    fn new(dir: &Path, steps: u64, json: bool) -> Result<View> {
-        let path = dir.join("metrics.jsonl");
-        let metrics = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(|e| Error(format!("{}: metrics cannot be written: {e}", path.display())))?;
+    fn new(metrics: Metrics, steps: u64, json: bool) -> View {
         let bar = (!json && std::io::stderr().is_terminal()).then(|| {
             let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {eta} left").expect("the template reads");
             ProgressBar::new(steps).with_style(style)
         });
-        Ok(View { bar, json, metrics, path, last: Instant::now(), steps })
+        View { bar, json, out: Output::default(), metrics, last: Instant::now(), steps }
     }
 
-    fn show(&mut self, event: &Event) -> Result<()> {
-        let line = json_line(event);
-        writeln!(self.metrics, "{line}").map_err(|e| Error(format!("{}: metrics cannot be written: {e}", self.path.display())))?;
-        if self.json {
-            say!("{line}");
-            return Ok(());
-        }
+    fn show(&mut self, event: &Event) {
+        self.metrics.write(event);
+        if self.json { self.out.line(&metrics::line(event)) } else { self.tell(event) }
+    }
+
+    fn tell(&mut self, event: &Event) {
         match event {
             Event::Ready { parameters, bytes, compile_seconds, kernels, from_step } => {
                 let from = if *from_step > 0 { format!(", from step {from_step}") } else { String::new() };
-                self.line(format!(
-                    "{parameters} parameters, {kernels} kernels compiled in {compile_seconds:.2} s, {} planned{from}",
-                    mebibytes(*bytes)
-                ));
+                let planned = mebibytes(*bytes);
+                self.line(&format!("{parameters} parameters, {kernels} kernels compiled in {compile_seconds:.2} s, {planned} planned{from}"));
                 self.last = Instant::now();
             }
             Event::Step { step, loss, lr, tokens_per_second, .. } => {
-                let message = format!("loss {loss:.4} lr {lr:.1e} {tokens_per_second:.0} tokens/s");
-                match &self.bar {
-                    Some(bar) => {
-                        bar.set_position(*step);
-                        bar.set_message(message);
-                    }
-                    None if *step == 1 || self.last.elapsed().as_secs() >= 5 => {
-                        self.last = Instant::now();
-                        say!("step {step}/{} {message}", self.steps);
-                    }
-                    None => {}
-                }
+                self.step(*step, format!("loss {loss:.4} lr {lr:.1e} {tokens_per_second:.0} tokens/s"));
             }
             Event::Evaluated { step, loss, whole } => {
-                self.line(format!("step {step}: held-out loss {loss:.4}{}", if *whole { " (all of it)" } else { "" }))
+                self.line(&format!("step {step}: held-out loss {loss:.4}{}", if *whole { " (all of it)" } else { "" }));
             }
-            Event::Notice(text) => self.line(format!("notice: {text}")),
+            Event::Notice(text) => self.line(&format!("notice: {text}")),
             Event::Saved { .. } => {}
         }
-        Ok(())
     }
 
-    fn line(&self, text: String) {
+    fn step(&mut self, step: u64, message: String) {
         match &self.bar {
-            Some(bar) => bar.println(text),
-            None => say!("{text}"),
+            Some(bar) => {
+                bar.set_position(step);
+                bar.set_message(message);
+            }
+            None if step == 1 || self.last.elapsed().as_secs() >= 5 => {
+                self.last = Instant::now();
+                self.out.line(&format!("step {step}/{} {message}", self.steps));
+            }
+            None => {}
         }
     }
 
-    fn finish(&self) {
+    fn line(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => self.out.line(text),
+        }
+    }
+
+    fn clear(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }
-}
 
-fn json_line(event: &Event) -> String {
-    use serde_json::json;
-    match event {
-        Event::Ready { parameters, bytes, compile_seconds, kernels, from_step } => {
-            json!({"event": "ready", "parameters": parameters, "bytes": bytes, "compile_seconds": compile_seconds, "kernels": kernels, "from_step": from_step})
+    /// The last words of a finished run; an error where some before could not be written.
+    fn end(&mut self, dir: &Path, loss: f64, sample: &str) -> Result<()> {
+        let dir = dir.display();
+        if !self.json {
+            self.out.line(&format!("loss over all held-out text: {loss:.4}\n\n{sample}\n"));
+            self.out.line(&format!("the run is in {dir}, its loss as a picture in loss.svg; write more with: eggcorn generate {dir}"));
         }
-        Event::Step { step, loss, grad_norm, lr, tokens_per_second } => {
-            json!({"event": "step", "step": step, "loss": loss, "grad_norm": grad_norm, "lr": lr, "tokens_per_second": tokens_per_second})
-        }
-        Event::Evaluated { step, loss, whole } => json!({"event": "evaluated", "step": step, "loss": loss, "whole": whole}),
-        Event::Notice(text) => json!({"event": "notice", "text": text}),
-        Event::Saved { step } => json!({"event": "saved", "step": step}),
+        let done = self.metrics.finish().and(self.out.finish());
+        done.map_err(|e| Error(format!("{e}; all else of the run is saved in {dir}")))
     }
-    .to_string()
 }

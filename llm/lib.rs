@@ -33,5 +33,8 @@ pub use error::{Error, Result, hint, nearest};
 pub use objective::{Mode, Objective, bound};
 pub use run::{Evaluation, Event, Outcome, Trainer};
 pub use step::{Report, Step, step_program};
-pub use text::{Kind, Tokenizer};
-pub use weights::{Manifest, checksum, initialise, load_weights, read_ids, read_manifest, restore, save, serialize, state, tensors, write_file};
+pub use text::{Decoder, Kind, Tokenizer};
+pub use weights::{
+    Checkpoint, Irregular, Manifest, RunLock, checksum, initialise, irregular, load_weights, open_checkpoint, read_ids, read_manifest, read_short,
+    save, serialize, state, tensors, utc, write_file,
+};

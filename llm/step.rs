@@ -116,12 +116,12 @@ impl Step {
 
     /// Goes on from a run directory's checkpoint. Refused where it was trained on something of another name.
     pub fn resume(&mut self, dir: &Path, text: &str) -> Result<u64> {
-        let manifest = checkpoint::read(dir)?.ok_or_else(|| Error(format!("{}: there is no checkpoint to resume from", dir.display())))?;
-        if manifest.text != text {
+        let saved = checkpoint::open(dir)?;
+        if saved.manifest.text != text {
             return Err(Error(format!("{}: this run was trained on another text; give the same --data", dir.display())));
         }
-        checkpoint::restore(dir, &manifest, &mut self.session, &|_| true)?;
-        self.done = manifest.step;
+        saved.restore(&mut self.session, &|_| true)?;
+        self.done = saved.manifest.step;
         Ok(self.done)
     }
 }

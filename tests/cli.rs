@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-fn eggcorn(args: &[&str]) -> Output {
+pub fn eggcorn(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_eggcorn")).args(args).output().expect("the program starts")
 }
 
 /// What a command printed; it must have succeeded.
 #[track_caller]
-fn works(args: &[&str]) -> String {
+pub fn works(args: &[&str]) -> String {
     let out = eggcorn(args);
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(out.status.success(), "{args:?}: {text}{}", String::from_utf8_lossy(&out.stderr));
@@ -18,7 +18,7 @@ fn works(args: &[&str]) -> String {
 
 /// A command must fail with an error that has all these words, and without a panic.
 #[track_caller]
-fn fails(args: &[&str], words: &[&str]) {
+pub fn fails(args: &[&str], words: &[&str]) {
     let out = eggcorn(args);
     let error = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(1), "{args:?}: {error}");
@@ -28,19 +28,19 @@ fn fails(args: &[&str], words: &[&str]) {
     }
 }
 
-struct Directory(PathBuf);
+pub struct Directory(pub PathBuf);
 
 impl Directory {
-    fn new(name: &str) -> Directory {
+    pub fn new(name: &str) -> Directory {
         let dir = std::env::temp_dir().join(format!("eggcorn-cli-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).unwrap();
         Directory(dir)
     }
-    fn path(&self, name: &str) -> String {
+    pub fn path(&self, name: &str) -> String {
         self.0.join(name).display().to_string()
     }
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         std::fs::write(self.0.join(name), content).unwrap();
         self.path(name)
     }
@@ -53,10 +53,10 @@ impl Drop for Directory {
 }
 
 /// Settings of a model so small that a run takes a moment.
-const SMALL: [&str; 12] =
+pub const SMALL: [&str; 12] =
     ["--set", "n_layer=1", "--set", "n_embd=16", "--set", "n_head=2", "--set", "train.steps=6", "--set", "train.batch=2", "--set", "train.context=8"];
 
-fn text() -> String {
+pub fn text() -> String {
     "the quick brown fox jumps over the lazy dog. ".repeat(40)
 }
 
@@ -79,11 +79,11 @@ fn train_generate_resume() {
     let say = |seed: &str| works(&["generate", &run, "--prompt", "the ", "--max-tokens", "20", "--seed", seed]);
     assert!(say("1").starts_with("the ") && say("1") == say("1"), "the same seed writes the same text");
     fails(&["generate", &run, "--prompt", "Ω"], &["'Ω'", "does not occur"]);
-    for file in ["metrics.jsonl", "sample.txt", "config.toml", "tokenizer.json", "checkpoint.json", "loss.svg"] {
+    for file in ["metrics.jsonl", "sample.txt", "config.toml", "eggcorn-tokenizer.json", "checkpoint.json", "loss.svg"] {
         assert!(Path::new(&run).join(file).exists(), "{file}");
     }
     // a foreign tokenizer, a cut checkpoint
-    std::fs::write(Path::new(&run).join("tokenizer.json"), "{\"kind\":\"byte\"}").unwrap();
+    std::fs::write(Path::new(&run).join("eggcorn-tokenizer.json"), "{\"format\":1,\"kind\":\"byte\"}").unwrap();
     fails(&["generate", &run], &["256 tokens"]);
 }
 
@@ -166,7 +166,7 @@ fn a_full_disk_keeps_the_last_checkpoint() {
     // a directory where the file should go stands for a disk that refuses
     let d = Directory::new("full");
     let (data, run) = (d.write("text.txt", text()), d.path("run"));
-    std::fs::create_dir_all(Path::new(&run).join("checkpoint-6.tmp")).unwrap();
+    std::fs::create_dir_all(Path::new(&run).join("checkpoint-6.safetensors")).unwrap();
     let args: Vec<&str> = ["train", "shakespeare-char", "--data", &data, "--out", &run].into_iter().chain(SMALL).collect();
     fails(&args, &["checkpoint-6.safetensors", "cannot be written"]);
     assert!(!Path::new(&run).join("checkpoint.json").exists());

@@ -3,6 +3,8 @@
 // a build without some backend uses less of what tests share
 #![cfg_attr(not(all(feature = "llvm", feature = "wgpu", feature = "cuda")), allow(dead_code, unused_imports))]
 
+/// Text to batches: shift, split, coverage.
+mod batches;
 /// The command line as a person uses it.
 #[cfg(feature = "llvm")]
 mod cli;
@@ -12,6 +14,9 @@ mod common;
 mod compiled;
 /// What a model is held to, and what it may be called.
 mod contracts;
+/// Text from tokens, the choice of a token, generation past the context.
+#[cfg(feature = "llvm")]
+mod decoding;
 /// Programs of thousands of ops in one function.
 mod deep;
 /// Programs on devices.
@@ -20,9 +25,15 @@ mod devices;
 /// What the documents say is so.
 #[cfg(feature = "llvm")]
 mod docs;
+/// What training evaluates, draws and saves, against plain evaluation.
+#[cfg(feature = "llvm")]
+mod evaluation;
 /// What the class of a rule promises of the bits.
 mod exactness;
 mod f32;
+/// Files written, locked and read.
+#[cfg(feature = "llvm")]
+mod files;
 /// Random programs at every level, and a wrong kernel caught.
 #[cfg(feature = "llvm")]
 mod fuzz;
@@ -55,6 +66,9 @@ mod ptx;
 mod random_graphs;
 /// Every rule is an equation; every spelling is found; proofs replay.
 mod rules;
+/// A run directory: killed, resumed, read while it is written, wanted by two.
+#[cfg(feature = "llvm")]
+mod run_directory;
 /// Programs run and compared.
 mod running;
 /// Settings: what is understood, what is refused, and the rates of the steps.

@@ -2,8 +2,10 @@
 
 mod batch;
 mod own_text;
+mod read;
 mod windows;
 
 pub use batch::{Batch, Column, Values};
 pub use own_text::OWN_TEXT;
-pub use windows::{Data, random, read_text};
+pub use read::read_text;
+pub use windows::{Data, random};

@@ -1,8 +1,7 @@
 //! Text to batches, as a function of the seed and the step: any step's batch can be made without the ones before.
 
 use super::batch::{Batch, Values};
-use crate::error::{Error, Result, file_error};
-use std::path::Path;
+use crate::error::{Error, Result};
 
 /// Tokens to learn from and tokens held out.
 #[derive(Clone, Debug)]
@@ -11,26 +10,6 @@ pub struct Data {
     pub train: Vec<i32>,
     /// For evaluation.
     pub held_out: Vec<i32>,
-}
-
-/// Reads a text file; says what is wrong with one that is not UTF-8.
-pub fn read_text(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).map_err(|e| file_error(path, "the text cannot be read", e))?;
-    let text = String::from_utf8(bytes).map_err(|e| {
-        file_error(
-            path,
-            "this is not UTF-8 text",
-            format!(
-                "byte {} is {:#04x}; convert it, for example with iconv",
-                e.utf8_error().valid_up_to(),
-                e.as_bytes()[e.utf8_error().valid_up_to()]
-            ),
-        )
-    })?;
-    if text.trim().is_empty() {
-        return Err(file_error(path, "the text is empty", "there is nothing to learn"));
-    }
-    Ok(text)
 }
 
 impl Data {
@@ -62,10 +41,13 @@ impl Data {
         windows.batch(rows, context)
     }
 
-    /// The held-out tokens as batches of consecutive windows, each token asked once; the last batch is filled up with unasked rows.
+    /// The held-out tokens as batches of consecutive windows; the last batch is filled up with unasked rows. Each token is asked once, but
+    /// for the first, which has nothing before it. `rows` and `context` are at least 1.
     pub fn held_out_batches(&self, rows: usize, context: usize) -> Vec<Batch> {
-        let windows: Vec<&[i32]> =
-            (0..self.held_out.len() - 1).step_by(context).map(|at| &self.held_out[at..(at + context + 1).min(self.held_out.len())]).collect();
+        let windows: Vec<&[i32]> = (0..self.held_out.len().saturating_sub(1))
+            .step_by(context)
+            .map(|at| &self.held_out[at..(at + context + 1).min(self.held_out.len())])
+            .collect();
         let fill = |batch: &mut Windows, window: &[i32]| {
             let n = window.len().saturating_sub(1);
             batch.ids.extend(&window[..n]);

@@ -1,21 +1,10 @@
 //! Text from a model, a token at a time, with keys and values kept.
 
-use crate::data::random;
+use super::sample::{Sampling, sample};
 use crate::error::{Error, Result};
 use models::Model;
 use passes::{Opt, optimize};
 use runtime::{Device, Session};
-
-/// How the next token is chosen.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sampling {
-    /// Logits are divided by it; 0 takes the most likely token.
-    pub temperature: f64,
-    /// Only this many most likely tokens are considered; 0 for all.
-    pub top_k: usize,
-    /// Seed of the choice.
-    pub seed: u64,
-}
 
 /// A model that writes.
 pub struct Generator {
@@ -39,8 +28,16 @@ impl Generator {
         &mut self.session
     }
 
-    /// Reads a token; the logits of the next. When the context is full, its later half is read again.
+    /// The most tokens that are seen at once.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Reads a token; the logits of the next. When the context is full, its later half is read again, rounded down.
     pub fn read(&mut self, token: i32) -> Result<&[f32]> {
+        if !(0..self.vocab as i64).contains(&i64::from(token)) {
+            return Err(Error(format!("there is no token {token}; the model has 0 to {}", self.vocab - 1)));
+        }
         if self.seen.len() == self.context {
             let kept = self.seen.split_off(self.context - self.context / 2);
             self.seen.clear();
@@ -60,42 +57,24 @@ impl Generator {
         Ok(())
     }
 
-    /// Writes `n` tokens after a prompt, calling `show` with each as it comes.
-    pub fn generate(&mut self, prompt: &[i32], n: usize, sampling: &Sampling, show: &mut dyn FnMut(i32)) -> Result<Vec<i32>> {
-        let (last, before) = prompt.split_last().ok_or_else(|| Error("the prompt is empty: give at least one character".into()))?;
+    /// Writes `n` tokens after a prompt, calling `show` with each as it comes. Of a prompt longer than the context the last part is read,
+    /// as much as the context holds. What was read before is forgotten.
+    pub fn generate(&mut self, prompt: &[i32], n: usize, sampling: &Sampling, show: &mut dyn FnMut(i32) -> Result<()>) -> Result<Vec<i32>> {
+        let (mut token, before) = match prompt[prompt.len().saturating_sub(self.context)..].split_last() {
+            Some((last, before)) => (*last, before),
+            None => return Err(Error("the prompt is empty: give at least one character".into())),
+        };
+        self.seen.clear();
         for t in before {
             self.read(*t)?;
         }
-        let (mut token, mut out) = (*last, vec![]);
+        let mut out = vec![];
         for i in 0..n {
             let logits = self.read(token)?;
-            token = sample(logits, sampling, i as u64);
+            token = sample(logits, sampling, i as u64)?;
             out.push(token);
-            show(token);
+            show(token)?;
         }
         Ok(out)
     }
-}
-
-/// The chosen token: a function of the logits, the seed and the token's number.
-pub fn sample(logits: &[f32], sampling: &Sampling, number: u64) -> i32 {
-    let mut order: Vec<usize> = (0..logits.len()).collect();
-    order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b)));
-    if sampling.temperature <= 0.0 {
-        return order[0] as i32;
-    }
-    if sampling.top_k > 0 {
-        order.truncate(sampling.top_k);
-    }
-    let best = f64::from(logits[order[0]]);
-    let weights: Vec<f64> = order.iter().map(|i| ((f64::from(logits[*i]) - best) / sampling.temperature).exp()).collect();
-    let unit = (random(sampling.seed, number) >> 11) as f64 / (1u64 << 53) as f64;
-    let mut left = unit * weights.iter().sum::<f64>();
-    for (i, w) in order.iter().zip(&weights) {
-        left -= w;
-        if left < 0.0 {
-            return *i as i32;
-        }
-    }
-    order[order.len() - 1] as i32
 }

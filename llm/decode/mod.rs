@@ -1,5 +1,7 @@
 //! Text from a model.
 
 mod generate;
+mod sample;
 
-pub use generate::{Generator, Sampling, sample};
+pub use generate::Generator;
+pub use sample::{Sampling, sample};

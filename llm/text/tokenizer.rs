@@ -1,8 +1,7 @@
 //! Character and byte tokenizers.
 
-use crate::error::{Error, Result, file_error};
+use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 
 /// Which tokenizer a text gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -18,10 +17,9 @@ pub enum Kind {
 ir::spell!(Kind, "tokenizer", [Char "char", Byte "byte"]);
 
 /// Text to ids and back.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", tag = "kind")]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Tokenizer {
-    /// The characters, in order of code point; a character's id is its place.
+    /// The characters, in order of code point, none twice; a character's id is its place.
     Char {
         /// The characters.
         characters: Vec<char>,
@@ -67,30 +65,26 @@ impl Tokenizer {
         }
     }
 
-    /// The text of ids; ids that are none of this tokenizer's become U+FFFD.
+    /// The text of ids. Bytes that are no UTF-8 and ids that are none of this tokenizer's become U+FFFD.
     pub fn decode(&self, ids: &[i32]) -> String {
+        let mut bytes = vec![];
+        ids.iter().for_each(|id| self.bytes(*id, &mut bytes));
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Appends the bytes of an id; those of U+FFFD where there is no such id.
+    pub fn bytes(&self, id: i32, to: &mut Vec<u8>) {
         match self {
-            Tokenizer::Byte => String::from_utf8_lossy(&ids.iter().map(|i| u8::try_from(*i).unwrap_or(b'?')).collect::<Vec<_>>()).into_owned(),
-            Tokenizer::Char { characters } => {
-                ids.iter().map(|i| usize::try_from(*i).ok().and_then(|i| characters.get(i)).copied().unwrap_or('\u{FFFD}')).collect()
+            Tokenizer::Byte if (0..256).contains(&id) => to.push(id as u8),
+            Tokenizer::Char { characters } if (0..characters.len() as i64).contains(&i64::from(id)) => {
+                to.extend(characters[id as usize].encode_utf8(&mut [0; 4]).bytes());
             }
+            Tokenizer::Byte | Tokenizer::Char { .. } => to.extend("\u{FFFD}".bytes()),
         }
     }
 
-    /// Reads a tokenizer's file.
-    pub fn read(path: &Path) -> Result<Tokenizer> {
-        let text = std::fs::read_to_string(path).map_err(|e| file_error(path, "the tokenizer cannot be read", e))?;
-        let t: Tokenizer = serde_json::from_str(&text).map_err(|e| file_error(path, "this is not a tokenizer", e))?;
-        match &t {
-            Tokenizer::Char { characters } if characters.is_empty() || !characters.is_sorted() => {
-                Err(file_error(path, "this is not a tokenizer", "its characters are not in order"))
-            }
-            _ => Ok(t),
-        }
-    }
-
-    /// The tokenizer as a file's content.
-    pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("a tokenizer has a JSON form") + "\n"
+    /// What a text begins with where nothing is said: a newline, or a space, or the first character there is.
+    pub fn start(&self) -> String {
+        ["\n", " "].iter().find(|c| self.encode(c).is_ok()).map_or_else(|| self.decode(&[0]), |s| s.to_string())
     }
 }

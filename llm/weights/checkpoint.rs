@@ -3,10 +3,12 @@
 //! The tensors go to a file named by the step; then a small manifest that names it, with its length and checksum, replaces the last
 //! one. A run that dies between the two still has its last checkpoint.
 
-use super::safetensors::{load, serialize, state, tensors, write_file};
-use crate::error::{Result, file_error};
+use super::files::{read_short, write_file};
+use super::safetensors::{load, serialize, state, tensors};
+use crate::error::{Error, Result, file_error};
 use runtime::Session;
 use serde::{Deserialize, Serialize};
+use std::io::Read;
 use std::path::Path;
 
 /// What belongs to a checkpoint besides tensors.
@@ -44,9 +46,9 @@ pub fn checksum(bytes: &[u8]) -> String {
 pub fn save(dir: &Path, session: &Session, step: u64, text: &str) -> Result<()> {
     let content = serialize(&tensors(&state(session)?), None)?;
     let tensors = format!("checkpoint-{step}.safetensors");
-    write_file(&dir.join(&tensors), &content)?;
     let before = read(dir).ok().flatten();
     let manifest = Manifest { format: 1, step, tensors, bytes: content.len() as u64, checksum: checksum(&content), text: text.into() };
+    write_file(&dir.join(&manifest.tensors), &content)?;
     write_file(&dir.join(MANIFEST), (serde_json::to_string_pretty(&manifest).expect("a manifest has a JSON form") + "\n").as_bytes())?;
     if let Some(old) = before.filter(|m| m.tensors != manifest.tensors) {
         // an old file left behind costs space, nothing else
@@ -55,10 +57,28 @@ pub fn save(dir: &Path, session: &Session, step: u64, text: &str) -> Result<()> 
     Ok(())
 }
 
+/// A checkpoint read whole: what its manifest says, and the tensors' file, whose checksum is right.
+pub struct Checkpoint {
+    /// The manifest.
+    pub manifest: Manifest,
+    content: Vec<u8>,
+    path: std::path::PathBuf,
+}
+
+impl Checkpoint {
+    /// Fills a session. `wanted` says which parameters.
+    pub fn restore(&self, session: &mut Session, wanted: &dyn Fn(&str) -> bool) -> Result<()> {
+        load(session, &self.content, &self.path, wanted)
+    }
+}
+
+/// More bytes than any manifest has.
+const LONGEST: u64 = 1 << 16;
+
 /// The manifest of a run directory, if it has one.
 pub fn read(dir: &Path) -> Result<Option<Manifest>> {
     let path = dir.join(MANIFEST);
-    let text = match std::fs::read_to_string(&path) {
+    let text = match read_short(&path, LONGEST) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(file_error(&path, "the checkpoint cannot be read", e)),
@@ -71,16 +91,37 @@ pub fn read(dir: &Path) -> Result<Option<Manifest>> {
     Ok(Some(manifest))
 }
 
-/// Fills a session from a run directory's checkpoint. `wanted` says which parameters.
-pub fn restore(dir: &Path, manifest: &Manifest, session: &mut Session, wanted: &dyn Fn(&str) -> bool) -> Result<()> {
-    let path = dir.join(&manifest.tensors);
-    let content = std::fs::read(&path).map_err(|e| file_error(&path, "the checkpoint cannot be read", e))?;
-    if content.len() as u64 != manifest.bytes || checksum(&content) != manifest.checksum {
-        return Err(file_error(
-            &path,
-            "the checkpoint is damaged",
-            format!("{} bytes with another checksum than when it was saved, {} expected", content.len(), manifest.bytes),
-        ));
+/// The last checkpoint of a run directory, read beside a training that may save meanwhile: the file that a manifest names may be gone
+/// before it is read, and then there is a newer manifest.
+pub fn open(dir: &Path) -> Result<Checkpoint> {
+    let none = || Error(format!("{}: there is no checkpoint yet; train first", dir.display()));
+    let mut manifest = read(dir)?.ok_or_else(none)?;
+    loop {
+        let fault = match read_tensors(dir, &manifest) {
+            Ok(checkpoint) => return Ok(checkpoint),
+            Err(fault) => fault,
+        };
+        let newer = read(dir)?.ok_or_else(none)?;
+        // each turn takes a whole saving, so a reader does not wait for long
+        if newer == manifest {
+            return Err(fault);
+        }
+        manifest = newer;
     }
-    load(session, &content, &path, wanted)
+}
+
+fn read_tensors(dir: &Path, manifest: &Manifest) -> Result<Checkpoint> {
+    let path = dir.join(&manifest.tensors);
+    let damaged = |what: String| file_error(&path, "the checkpoint is damaged", what);
+    let fail = |e| file_error(&path, "the checkpoint cannot be read", e);
+    let mut content = vec![];
+    // what is longer than it should be is not read to its end
+    std::fs::File::open(&path).map_err(fail)?.take(manifest.bytes.saturating_add(1)).read_to_end(&mut content).map_err(fail)?;
+    if content.len() as u64 != manifest.bytes {
+        return Err(damaged(format!("it has not the {} bytes it was saved with", manifest.bytes)));
+    }
+    if checksum(&content) != manifest.checksum {
+        return Err(damaged("it has another checksum than when it was saved".into()));
+    }
+    Ok(Checkpoint { manifest: manifest.clone(), content, path })
 }

@@ -1,9 +1,13 @@
 //! Weights and state on disk.
 
 pub(crate) mod checkpoint;
+mod files;
+mod lock;
 mod safetensors;
 mod start;
 
-pub use self::safetensors::{load as load_weights, read_ids, serialize, state, tensors, write_file};
-pub use checkpoint::{Manifest, checksum, read as read_manifest, restore, save};
+pub use self::safetensors::{load as load_weights, read_ids, serialize, state, tensors};
+pub use checkpoint::{Checkpoint, Manifest, checksum, open as open_checkpoint, read as read_manifest, save};
+pub use files::{Irregular, irregular, read_short, write_file};
+pub use lock::{RunLock, utc};
 pub use start::initialise;

@@ -6,8 +6,6 @@ use runtime::Session;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
 /// The tensors a parameter is in files: itself, or one an iteration where its name has `{}`.
@@ -17,26 +15,6 @@ fn pieces(name: &str, ty: &Type) -> Vec<(String, Vec<usize>)> {
         return vec![(name.to_string(), sizes)];
     }
     (0..sizes[0]).map(|i| (name.replacen("{}", &i.to_string(), 1), sizes[1..].to_vec())).collect()
-}
-
-/// Writes bytes to a temporary name, syncs, and renames: a file is there whole or not at all.
-pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = path.with_extension("tmp");
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)?;
-        if let Some(dir) = path.parent() {
-            File::open(if dir.as_os_str().is_empty() { Path::new(".") } else { dir })?.sync_all()?;
-        }
-        Ok(())
-    };
-    write().map_err(|e| {
-        // what was there before stays
-        let _ = std::fs::remove_file(&temporary);
-        file_error(path, "the file cannot be written", e)
-    })
 }
 
 /// Tensors by name, as a safetensors file's content.
@@ -111,13 +89,11 @@ fn find<'a>(file: &SafeTensors<'a>, name: &str, shape: &[usize], path: &Path) ->
 pub fn read_ids(content: &[u8], path: &Path, name: &str) -> Result<(Vec<usize>, Vec<i32>)> {
     let file = SafeTensors::deserialize(content).map_err(|e| file_error(path, "this is not a safetensors file, or it is damaged", e))?;
     let tensor = file.tensor(name).map_err(|_| file_error(path, "a tensor is missing", format!("{name}, of type I64")))?;
+    let small = |x: i64| i32::try_from(x).map_err(|_| file_error(path, &format!("tensor {name} holds {x}"), "expected ids, numbers of 32 bits"));
     let ids = match tensor.dtype() {
-        Dtype::I64 => tensor
-            .data()
-            .chunks_exact(8)
-            .map(|c| i64::from_le_bytes(c.try_into().expect("eight bytes")))
-            .map(|x| x.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32)
-            .collect(),
+        Dtype::I64 => {
+            tensor.data().chunks_exact(8).map(|c| small(i64::from_le_bytes(c.try_into().expect("eight bytes")))).collect::<Result<Vec<i32>>>()?
+        }
         Dtype::I32 => tensor.data().chunks_exact(4).map(|c| i32::from_le_bytes(c.try_into().expect("four bytes"))).collect(),
         other => return Err(file_error(path, &format!("tensor {name} is {other:?}"), "expected I64")),
     };
