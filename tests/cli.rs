@@ -74,6 +74,10 @@ fn train_generate_resume() {
     // a finished run is not overwritten, and not resumed as another
     fails(&args, &["there is a run already", "--resume"]);
     fails(&["train", "--resume", "--out", &run, "--data", &data, "--set", "train.lr=1.0"], &["another configuration", "lr"]);
+    // but to more steps, and looked at more often
+    let on = works(&["train", "--resume", "--out", &run, "--data", &data, "--json", "--set", "train.steps=8", "--set", "train.eval_every=1"]);
+    assert!(on.contains("\"from_step\":6") && on.contains("\"step\":8") && !on.contains("\"step\":5"), "{on}");
+    fails(&["train", "--resume", "--out", &run, "--data", &data, "--set", "train.steps=7"], &["train.steps is 7", "after step 8"]);
     let other = d.write("other.txt", text().replace("fox", "dog").repeat(2));
     fails(&["train", "--resume", "--out", &run, "--data", &other], &["another"]);
     let say = |seed: &str| works(&["generate", &run, "--prompt", "the ", "--max-tokens", "20", "--seed", seed]);
@@ -255,6 +259,14 @@ fn bench_and_doctor() {
     serde_json::from_str::<serde_json::Value>(&works(&["doctor", "--json"])).unwrap();
     for command in ["train", "generate", "dump", "explain", "run", "bench", "doctor"] {
         assert!(works(&[command, "--help"]).contains("Usage"), "{command}");
+    }
+    // what there is to choose from is listed
+    for command in ["dump", "explain", "run", "bench"] {
+        assert!(works(&[command, "--help"]).contains("gpt2 or llama"), "{command}");
+    }
+    let recipes = works(&["train", "--help"]);
+    for r in llm::RECIPES {
+        assert!(recipes.contains(r.name) && recipes.contains(r.about()), "{}", r.name);
     }
 }
 

@@ -78,6 +78,9 @@ mod settings;
 mod snapshots;
 /// Gradients against finite differences; every stage of both models means the same.
 mod stages;
+/// The step of a training loop and the loop around it.
+#[cfg(feature = "llvm")]
+mod stepping;
 /// Text that is no program, models that are ill-typed.
 mod text;
 /// Kernels' texts as their toolchains read them.

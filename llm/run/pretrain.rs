@@ -3,7 +3,7 @@
 use super::evaluation::Evaluation;
 use crate::config::Config;
 use crate::data::{Batch, Data};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::step::{Report, Step};
 use crate::weights::checksum;
 use runtime::{Device, Session};
@@ -60,9 +60,14 @@ impl Trainer {
         Ok(Trainer { config, data, text, step, evaluation, compile_seconds: start.elapsed().as_secs_f64() })
     }
 
-    /// Goes on from a run directory's checkpoint. Refused where it was made of another text.
+    /// Goes on from a run directory's checkpoint. Refused where it was made of another text, or is beyond the last step.
     pub fn resume(&mut self, dir: &Path) -> Result<u64> {
-        self.step.resume(dir, &self.text)
+        let (done, steps) = (self.step.resume(dir, &self.text)?, self.config.train.steps);
+        if done <= steps {
+            return Ok(done);
+        }
+        let dir = dir.display();
+        Err(Error(format!("{dir}: train.steps is {steps}, and this run is saved after step {done}; try --set train.steps={}", done + 1)))
     }
 
     /// Trains to the end, or until `stop` is set, saving to `dir` where one is given.

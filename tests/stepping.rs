@@ -1,0 +1,242 @@
+//! The step of a training loop and the loop around it: what happens when, what a batch must hold, and what a run may become.
+
+use ir::{DType, Dim, Scope, Tensor};
+use llm::{Batch, Config, DataConfig, Event, Outcome, TrainConfig, Trainer, Values};
+use models::{Architecture, Gpt, Init, Kept, Model, Reading, Shape};
+use runtime::{Device, Pool, Session};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+fn config(steps: u64, eval_every: u64, save_every: u64) -> Config {
+    let model = Model::from(Gpt { vocab_size: 20, n_positions: 8, n_layer: 1, n_head: 2, n_embd: 8, dropout: 0.0 });
+    let train = TrainConfig { steps, batch: 3, context: 8, warmup: 2.0, eval_every, save_every, eval_batches: 2, ..TrainConfig::default() };
+    Config { model, data: DataConfig::default(), train }
+}
+
+fn tokens() -> Vec<i32> {
+    (0..2000u64).map(|i| (llm::random(3, i / 3) % 20) as i32).collect()
+}
+
+fn trainer(config: &Config) -> Trainer {
+    Trainer::new(config.clone(), tokens(), Arc::new(Pool::new(1))).unwrap()
+}
+
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Directory {
+        let dir = std::env::temp_dir().join(format!("eggcorn-step-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        Directory(dir)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What happened, a word each, and the rates of the steps.
+fn events(trainer: &mut Trainer, dir: &Directory) -> (Vec<String>, Vec<f64>) {
+    let (mut words, mut rates) = (vec![], vec![]);
+    let outcome = trainer.run(Some(&dir.0), &AtomicBool::new(false), &mut |e| {
+        match e {
+            Event::Ready { from_step, parameters, .. } => {
+                assert!(parameters > 0);
+                words.push(format!("from {from_step}"));
+            }
+            Event::Step { step, lr, .. } => {
+                words.push(format!("step {step}"));
+                rates.push(lr);
+            }
+            Event::Evaluated { step, whole, .. } => words.push(format!("{} {step}", if whole { "whole" } else { "part" })),
+            Event::Saved { step } => words.push(format!("save {step}")),
+            Event::Notice(_) => {}
+        }
+        Ok(())
+    });
+    assert!(matches!(outcome.unwrap(), Outcome::Finished(loss) if loss.is_finite()));
+    (words, rates)
+}
+
+#[test]
+fn what_happens_when() {
+    let dir = Directory::new("when");
+    let (words, _) = events(&mut trainer(&config(6, 2, 3)), &dir);
+    let want = "from 0, step 1, step 2, part 2, step 3, save 3, step 4, part 4, step 5, step 6, save 6, whole 6";
+    assert_eq!(words.join(", "), want);
+}
+
+/// A finished run goes on to more steps: where it stood, at the rates of a run that had so many from its beginning.
+#[test]
+fn a_finished_run_goes_on() {
+    let dir = Directory::new("on");
+    let short = config(4, 100, 100);
+    events(&mut trainer(&short), &dir);
+    let long = short.set("train.steps=7").unwrap();
+    assert_eq!(short.differences(&long), [""; 0]);
+    let mut second = trainer(&long);
+    assert_eq!(second.resume(&dir.0).unwrap(), 4);
+    assert_eq!(second.step.done(), 4);
+    let (words, rates) = events(&mut second, &dir);
+    assert_eq!(words.join(", "), "from 4, step 5, step 6, step 7, save 7, whole 7");
+    assert_eq!(rates, [4, 5, 6].map(|i| long.train.lr_at(i)));
+    // two steps of warm-up, then a cosine over five
+    let cosine = |i: f64| 1e-4 + 9e-4 * (1.0 + (std::f64::consts::PI * i / 5.0).cos()) / 2.0;
+    assert!(rates.iter().zip([2.0, 3.0, 4.0]).all(|(r, i)| (r - cosine(i)).abs() < 1e-15), "{rates:?}");
+    // to as many as it has there is nothing to do, and to fewer it does not go
+    let mut done = trainer(&long);
+    done.resume(&dir.0).unwrap();
+    assert_eq!(events(&mut done, &dir).0.join(", "), "from 7, save 7, whole 7");
+    let error = trainer(&long.set("train.steps=6").unwrap()).resume(&dir.0).unwrap_err().to_string();
+    assert!(error.contains("train.steps is 6") && error.contains("after step 7") && error.contains("train.steps=8"), "{error}");
+}
+
+/// An evaluation on the way takes batches spread evenly over the held-out text; the mean is over labels, not over batches.
+#[test]
+fn what_an_evaluation_takes() {
+    let c = config(5, 100, 100);
+    let mut t = trainer(&c);
+    t.one_step().unwrap();
+    let data = llm::Data::split(tokens(), c.data.held_out, c.train.context).unwrap();
+    let batches = data.held_out_batches(c.train.batch, c.train.context);
+    assert_eq!(batches.len(), 9, "200 tokens in windows of 8, three a batch");
+    let mut evaluation = llm::Evaluation::new(&c, Device::Cpu(Arc::new(Pool::new(1)))).unwrap();
+    let mut loss = |i: usize| evaluation.mean_loss(t.step.session(), [&batches[i]].into_iter()).unwrap();
+    let asked = |i: usize| batches[i].i32s("labels").iter().filter(|l| **l >= 0).count() as f64;
+    let losses: Vec<f64> = (0..9).map(&mut loss).collect();
+    let mean = |of: &[usize]| of.iter().map(|i| losses[*i] * asked(*i)).sum::<f64>() / of.iter().map(|i| asked(*i)).sum::<f64>();
+    assert!(asked(8) < asked(0), "the last batch is not full");
+    assert!(losses.iter().all(|l| *l > 0.5) && losses[0] != losses[4]);
+    for (n, of) in [(1, vec![0]), (2, vec![0, 4]), (4, vec![0, 2, 4, 6]), (9, (0..9).collect()), (100, (0..9).collect())] {
+        let have = t.evaluate(Some(n)).unwrap();
+        assert!((have - mean(&of)).abs() < 1e-6, "{n} batches: {have}, expected {}", mean(&of));
+    }
+    assert_eq!(t.evaluate(None).unwrap(), t.evaluate(Some(9)).unwrap());
+    let nothing = evaluation.mean_loss(t.step.session(), std::iter::empty()).unwrap();
+    assert_eq!(nothing, 0.0);
+}
+
+/// A session is filled by the names, types and sizes of columns, and by no others.
+#[test]
+fn a_batch_fits_what_reads_it() {
+    let graph: ir::Graph = "\
+main(%0 x: f32[2,3], %1 i: i32[2,3], %2 k: u32[2], %3 lr: f32[]) {
+  %4 = mul %0, %3    : f32[2,3]
+  %5 = cast[f32] %1  : f32[2,3]
+  %6 = add %4, %5    : f32[2,3]
+  %7 = cast[f32] %2  : f32[2]
+  return y=%6, z=%7
+}
+"
+    .parse()
+    .unwrap();
+    let mut session = Session::new(&graph, Arc::new(Pool::new(1))).unwrap();
+    session.set_f32("lr", &[2.0]).unwrap();
+    let x = || Values::F32(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let i = || Values::I32(vec![10, 20, 30, 40, 50, 60]);
+    let k = || Values::U32(vec![7, 8]);
+    // columns may be more than are read, and in any order; rows may be counted together
+    let whole = Batch::default().with("k", &[2], k()).with("i", &[2, 3], i()).with("more", &[1], k_one()).with("x", &[1, 2, 3], x());
+    whole.fill(&mut session, &["lr"]).unwrap();
+    session.run().unwrap();
+    assert_eq!(session.output("y").unwrap().f32s()[..6], [12.0, 24.0, 36.0, 48.0, 60.0, 72.0]);
+    assert_eq!(session.output("z").unwrap().f32s()[..2], [7.0, 8.0]);
+    assert_eq!((whole.column("i").unwrap().values.dtype(), whole.column("j")), (DType::I32, None));
+    assert_eq!((whole.i32s("i").len(), whole.i32s("x").len(), whole.i32s("j").len()), (6, 0, 0));
+    let mut refused = |batch: Batch, others: &[&str], words: &[&str]| {
+        let error = batch.fill(&mut session, others).unwrap_err().to_string();
+        assert!(words.iter().all(|w| error.contains(w)), "{error} should have {words:?}");
+    };
+    let with = |name, shape: &[usize], values| Batch::default().with("k", &[2], k()).with(name, shape, values);
+    refused(with("i", &[2, 3], i()), &["lr"], &["the program reads x", "no such column", "k, i"]);
+    refused(with("i", &[2, 3], i()).with("x", &[2, 3], i()), &["lr"], &["column x is i32[2, 3]", "reads f32[2, 3]"]);
+    refused(with("i", &[2, 3], i()).with("x", &[3, 2], x()), &["lr"], &["column x is f32[3, 2]", "reads f32[2, 3]"]);
+    refused(with("i", &[1, 3], Values::I32(vec![1; 3])).with("x", &[2, 3], x()), &["lr"], &["column i is i32[1, 3]"]);
+    refused(whole.clone(), &[], &["the program reads lr"]);
+}
+
+fn k_one() -> Values {
+    Values::U32(vec![1])
+}
+
+/// A model whose gain is a scalar, and which keeps nothing of tokens before.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Scalar {
+    vocab_size: usize,
+}
+
+impl Default for Scalar {
+    fn default() -> Scalar {
+        Scalar { vocab_size: 20 }
+    }
+}
+
+impl Architecture for Scalar {
+    fn name() -> &'static str {
+        "scalar"
+    }
+    fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> (Tensor<'g>, Vec<Tensor<'g>>) {
+        let gain = s.param("gain", [] as [Dim; 0]);
+        (s.param("words", [self.vocab_size, 4]).gather(read.tokens) * gain, vec![])
+    }
+    fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
+        x.contract("btc,vc->btv", s.param("out", [self.vocab_size, 4]))
+    }
+    fn cache(&self) -> Vec<Kept> {
+        vec![]
+    }
+    fn init(&self, path: &str) -> Init {
+        if path == "gain" { Init::Ones } else { Init::Normal(0.3) }
+    }
+    fn shape(&self) -> Shape {
+        Shape { vocabulary: self.vocab_size, context: 64, dropout: 0.0, multiplied: self.vocab_size as f64 * 4.0, attended: 0.0 }
+    }
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// A scalar is trained, saved, and gone on from like any parameter; a model that keeps nothing writes.
+#[test]
+fn a_scalar_is_a_parameter() {
+    let dir = Directory::new("scalar");
+    let c = Config { model: Model::from(Scalar::default()), ..config(6, 100, 3) };
+    let gain = |t: &Trainer| f32::from_le_bytes(t.session().param("gain").unwrap()[..4].try_into().unwrap());
+    let mut t = trainer(&c);
+    assert_eq!(gain(&t), 1.0);
+    events(&mut t, &dir);
+    assert_ne!(gain(&t), 1.0);
+    let mut again = trainer(&c);
+    again.resume(&dir.0).unwrap();
+    assert_eq!(gain(&again), gain(&t));
+    let mut generator = llm::Generator::new(&c.model, Arc::new(Pool::new(1))).unwrap();
+    llm::initialise(generator.session_mut(), &c.model, 1).unwrap();
+    assert_eq!(generator.read(3).unwrap().len(), 20);
+}
+
+/// A layer's start does not depend on how many there are, but for the scale of its way out.
+#[test]
+fn a_layer_starts_alike_at_any_depth() {
+    let start = |layers: usize, name: &str| -> Vec<u8> {
+        let model = Model::from(Gpt { vocab_size: 20, n_positions: 8, n_layer: layers, n_head: 2, n_embd: 8, dropout: 0.0 });
+        let graph = llm::bound(&model, 1, 4).unwrap().keep_outputs(&["logits"]);
+        let mut session = Session::new(&graph, Arc::new(Pool::new(1))).unwrap();
+        llm::initialise(&mut session, &model, 5).unwrap();
+        session.param(name).unwrap().to_vec()
+    };
+    let name = "transformer.h.{}.attn.c_attn.weight";
+    let (two, three) = (start(2, name), start(3, name));
+    assert_eq!(two.len() * 3, three.len() * 2);
+    assert!(three.starts_with(&two));
+    assert_ne!(two[..two.len() / 2], two[two.len() / 2..], "no two layers start alike");
+    let bias = start(2, "transformer.h.{}.attn.c_attn.bias");
+    assert!(bias.iter().all(|b| *b == 0));
+    assert_eq!(start(2, "transformer.wte.weight"), start(3, "transformer.wte.weight"));
+    assert_ne!(start(2, "transformer.h.{}.attn.c_proj.weight"), start(3, "transformer.h.{}.attn.c_proj.weight")[..2 * 64 * 4]);
+}
