@@ -6,12 +6,12 @@ use crate::rule::{Rule, saturate};
 use crate::term::{EGraph, Term, Terms, World, add_func, egraph};
 use egg::{Id, RecExpr, Symbol, TreeTerm};
 use ir::{Func, Op};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::{self, Write};
 use std::rc::Rc;
 
 /// One use of a rule: `from` became `to`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProofStep {
     /// Index of the rule in the list that was given.
     pub rule: usize,
@@ -51,13 +51,12 @@ pub fn explain(func: &Func, funcs: &[Func], rules: &[Rule], name: &str) -> Resul
     };
     let mut proofs = vec![];
     let mut seen = BTreeSet::new();
-    for (node, id) in func.nodes.iter().zip(&ids).rev() {
+    for ((node, id), from) in func.nodes.iter().zip(&ids).zip(originals).rev() {
         let class = eg.find(*id);
         let Some(to) = by_class.get(&class).copied().filter(|t| is(*t)) else { continue };
         if node.op.name() == name || !seen.insert(class) {
             continue;
         }
-        let from = originals[ids.iter().position(|i| i == id).expect("it is listed")];
         proofs.push(prove(&mut eg, (&written, from), (&chosen, to), funcs, rules)?);
     }
     proofs.reverse();
@@ -65,20 +64,14 @@ pub fn explain(func: &Func, funcs: &[Func], rules: &[Rule], name: &str) -> Resul
 }
 
 fn expr(terms: &Terms, id: Id) -> RecExpr<Term> {
-    fn add(terms: &Terms, id: Id, out: &mut RecExpr<Term>, done: &mut HashMap<Id, Id>) -> Id {
-        if let Some(i) = done.get(&id) {
-            return *i;
-        }
+    let (mut out, mut done) = (RecExpr::default(), HashMap::new());
+    for id in terms.order(&[id]) {
         let mut term = terms.term(id).clone();
         for a in &mut term.args {
-            *a = add(terms, *a, out, done);
+            *a = done[a];
         }
-        let i = out.add(term);
-        done.insert(id, i);
-        i
+        done.insert(id, out.add(term));
     }
-    let mut out = RecExpr::default();
-    add(terms, id, &mut out, &mut HashMap::new());
     out
 }
 
@@ -94,11 +87,11 @@ fn add_expr(terms: &mut Terms, e: &RecExpr<Term>) -> Id {
 fn prove(eg: &mut EGraph, from: (&Terms, Id), to: (&Terms, Id), funcs: &[Func], rules: &[Rule]) -> Result<Proof, String> {
     let (from, to) = (expr(from.0, from.1), expr(to.0, to.1));
     let explanation = eg.explain_equivalence(&from, &to);
-    let mut reader = TreeReader { terms: Terms::new(funcs), steps: vec![], seen: HashMap::new(), rules };
+    let mut reader = TreeReader { terms: Terms::new(funcs), steps: vec![], known: HashSet::new(), seen: HashMap::new(), rules };
     reader.chain(&explanation.explanation_trees)?;
     let mut terms = reader.terms;
     let (from, to) = (add_expr(&mut terms, &from), add_expr(&mut terms, &to));
-    let names = rules.iter().map(|r| (r.name, format!("{:?}", r.legality).to_lowercase())).collect();
+    let names = rules.iter().map(|r| (r.name, r.legality.to_string())).collect();
     Ok(Proof { terms, steps: reader.steps, from, to, rules: names })
 }
 
@@ -106,6 +99,8 @@ fn prove(eg: &mut EGraph, from: (&Terms, Id), to: (&Terms, Id), funcs: &[Func], 
 struct TreeReader<'a> {
     terms: Terms,
     steps: Vec<ProofStep>,
+    /// The steps again, to be asked for one.
+    known: HashSet<ProofStep>,
     seen: HashMap<*const TreeTerm<Term>, (Id, Id)>,
     rules: &'a [Rule],
 }
@@ -121,7 +116,7 @@ impl TreeReader<'_> {
                 (None, None) => continue,
             };
             let step = ProofStep { rule: self.rule(rule)?, from, to };
-            if !self.steps.contains(&step) {
+            if self.known.insert(step) {
                 self.steps.push(step);
             }
         }

@@ -3,7 +3,7 @@
 use crate::fuse::{Fuser, fuse_func};
 use crate::pair::{Pair, Role};
 use ir::{Func, Graph, Node, NodeId, Op};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A forward loop and the reverse loop that reads its residuals.
 struct Link {
@@ -16,20 +16,23 @@ pub fn joint(graph: &Graph, fuser: &mut Fuser) -> Graph {
     let main = graph.main();
     let mut funcs = graph.funcs[..graph.funcs.len() - 1].to_vec();
     let links = links(main);
+    let forward: HashMap<NodeId, &Link> = links.iter().map(|l| (l.forward, l)).collect();
+    let backward: HashMap<NodeId, &Link> = links.iter().map(|l| (l.backward, l)).collect();
+    let users = users(main);
     let mut out = Func::new(&main.name);
     let mut new: Vec<NodeId> = vec![];
     // by the old forward loop: the joint body, what its inputs get (by old ids), the new loop, and where each old result went
     let mut open: HashMap<NodeId, (Pair, Vec<NodeId>, NodeId, HashMap<u32, u32>)> = HashMap::new();
     for id in main.ids() {
         let node = main.node(id);
-        if let Some(link) = links.iter().find(|l| l.forward == id) {
-            let (mut pair, outer, kept) = join(main, link, &funcs);
+        if let Some(link) = forward.get(&id) {
+            let (mut pair, outer, kept) = join(main, &users, link, &funcs);
             pair.func = fuse_func(&pair.func, &funcs, fuser);
             let known: Vec<Option<NodeId>> = outer.iter().map(|o| new.get(o.index()).copied()).collect();
             let at = pair.emit_forward(&pair.split(), &known, &mut funcs, &mut out);
             open.insert(id, (pair, outer, at, kept));
             new.push(at);
-        } else if let Some(link) = links.iter().find(|l| l.backward == id) {
+        } else if let Some(link) = backward.get(&id) {
             let (pair, outer, forward, _) = &open[&link.forward];
             let known: Vec<Option<NodeId>> = outer.iter().map(|o| new.get(o.index()).copied()).collect();
             new.push(pair.emit_backward(&pair.split(), &known, *forward, &mut funcs, &mut out));
@@ -55,18 +58,19 @@ pub fn joint(graph: &Graph, fuser: &mut Fuser) -> Graph {
 /// because the cut may move work there.
 fn links(main: &Func) -> Vec<Link> {
     let mut out: Vec<Link> = vec![];
+    let mut taken: HashSet<NodeId> = HashSet::new();
     for backward in main.ids().rev() {
         let Op::Repeat(b) = &main.node(backward).op else { continue };
         let (stacked, same) = main.node(backward).args[b.carried as usize..].split_at(b.stacked as usize);
-        let taken = |id: NodeId| out.iter().any(|l| l.forward == id || l.backward == id);
         let feeds = |a: &NodeId| match &main.node(*a).op {
             Op::Get(i) => Some(main.node(*a).args[0]).filter(|f| {
                 let runs_against = matches!(&main.node(*f).op, Op::Repeat(f) if *i >= f.carried && f.trip == b.trip && f.reverse != b.reverse);
-                runs_against && !taken(*f) && same.iter().all(|s| s < f)
+                runs_against && !taken.contains(f) && same.iter().all(|s| s < f)
             }),
             _ => None,
         };
-        if let Some(forward) = stacked.iter().find_map(feeds).filter(|_| !taken(backward)) {
+        if let Some(forward) = stacked.iter().find_map(feeds).filter(|_| !taken.contains(&backward)) {
+            taken.extend([forward, backward]);
             out.push(Link { forward, backward });
         }
     }
@@ -74,7 +78,7 @@ fn links(main: &Func) -> Vec<Link> {
 }
 
 /// The joint body of a pair of loops; what each of its inputs gets; and where results of the forward loop that others read now are.
-fn join(main: &Func, link: &Link, funcs: &[Func]) -> (Pair, Vec<NodeId>, HashMap<u32, u32>) {
+fn join(main: &Func, users: &[Vec<NodeId>], link: &Link, funcs: &[Func]) -> (Pair, Vec<NodeId>, HashMap<u32, u32>) {
     let (f, b) = (main.node(link.forward), main.node(link.backward));
     let (Op::Repeat(fl), Op::Repeat(bl)) = (&f.op, &b.op) else { unreachable!("links are loops") };
     let (forward, backward) = (&funcs[fl.func as usize], &funcs[bl.func as usize]);
@@ -111,17 +115,31 @@ fn join(main: &Func, link: &Link, funcs: &[Func]) -> (Pair, Vec<NodeId>, HashMap
         }));
     }
     let backward_new = inline(&mut joint, backward, &|i| Some(bound[i]));
-    let others =
-        |j: u32| main.ids().any(|u| main.node(u).op == Op::Get(j) && main.node(u).args[0] == link.forward && read_elsewhere(main, u, link.backward));
-    let kept: Vec<u32> = (0..results.len() as u32).filter(|j| *j < fl.carried || others(*j)).collect();
+    let mut kept: Vec<u32> = (0..fl.carried).collect();
+    for member in &users[link.forward.index()] {
+        let elsewhere = main.results.contains(member) || users[member.index()].iter().any(|u| *u != link.backward);
+        match main.node(*member).op {
+            Op::Get(j) if j >= fl.carried && elsewhere => kept.push(j),
+            _ => {}
+        }
+    }
+    kept.sort_unstable();
+    kept.dedup();
     joint.results = kept.iter().map(|j| results[*j as usize]).chain(backward.results.iter().map(|r| backward_new[r.index()])).collect();
     let map = kept.iter().enumerate().map(|(new, old)| (*old, new as u32)).collect();
     let pair = Pair { func: joint.sweep(), roles, trip: fl.trip, reverse: fl.reverse, carried: fl.carried as usize, results: kept.len() };
     (pair, outer, map)
 }
 
-fn read_elsewhere(main: &Func, value: NodeId, reader: NodeId) -> bool {
-    main.results.contains(&value) || main.ids().any(|u| u != reader && main.node(u).args.contains(&value))
+/// Who reads each value.
+fn users(func: &Func) -> Vec<Vec<NodeId>> {
+    let mut users = vec![vec![]; func.nodes.len()];
+    for id in func.ids() {
+        for a in &func.node(id).args {
+            users[a.index()].push(id);
+        }
+    }
+    users
 }
 
 fn input_of(func: &Func, k: usize) -> Option<NodeId> {

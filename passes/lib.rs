@@ -23,6 +23,7 @@
 mod choose;
 mod climb;
 mod cost;
+mod cut;
 mod exact;
 mod explain;
 mod extract;
@@ -41,6 +42,7 @@ mod train;
 
 pub use choose::{Choice, Choices, Method, Plan};
 pub use cost::{FROZEN, Machine};
+pub use cut::{Saveable, cheapest_cut};
 pub use explain::{Proof, ProofStep, explain, replay};
 pub use extract::Problem;
 pub use fuse::{FuncReport, Fuser, Opt, Options, fuse, fuse_func};

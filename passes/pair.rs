@@ -1,9 +1,7 @@
 //! A loop's body forward and backward: one joint function, and how it is cut into two that pass residuals between them.
 
+use crate::cut::{Saveable, cheapest_cut};
 use ir::{Class, Func, Graph, Loop, NodeId, Op, Type};
-use petgraph::algo::ford_fulkerson;
-use petgraph::graph::{DiGraph, NodeIndex};
-use petgraph::visit::EdgeRef;
 use std::collections::HashMap;
 
 /// What an input of a joint body is.
@@ -95,55 +93,41 @@ impl Pair {
         Split { forward, backward, forward_inputs: forward_inputs.collect(), backward_inputs }
     }
 
-    /// The values to save: a minimum cut between what cannot be computed again and what the backward reads.
+    /// The values to save. What both directions know is free: inputs that are not carried, and leaves.
     fn residuals(&self, is_backward: &[bool], live: &[bool]) -> Vec<NodeId> {
-        const INFINITE: u64 = 1 << 50;
         let func = &self.func;
-        let forward = |id: NodeId| live[id.index()] && !is_backward[id.index()];
         let free = |id: NodeId| match &func.node(id).op {
             Op::Input(i, _) => self.roles[*i as usize] != Role::Carried,
             op => op.spec().class == Class::Leaf,
         };
-        let mut graph: DiGraph<Option<NodeId>, u64> = DiGraph::new();
-        let (source, sink) = (graph.add_node(None), graph.add_node(None));
-        let mut ports: Vec<Option<(NodeIndex, NodeIndex)>> = vec![None; func.nodes.len()];
-        for id in func.ids().filter(|id| forward(*id) && !free(*id)) {
-            let (enter, leave) = (graph.add_node(Some(id)), graph.add_node(Some(id)));
-            graph.add_edge(enter, leave, if saveable(func, id) { func.ty(id).bytes().max(1) as u64 } else { INFINITE });
-            if !recomputable(&func.node(id).op) {
-                graph.add_edge(source, enter, INFINITE);
-            }
-            for a in &func.node(id).args {
-                if let Some((_, from)) = ports[a.index()] {
-                    graph.add_edge(from, enter, INFINITE);
-                }
-            }
-            ports[id.index()] = Some((enter, leave));
+        let read = self.read_by_backward(is_backward, live);
+        let forward: Vec<NodeId> = func.ids().filter(|id| live[id.index()] && !is_backward[id.index()] && !free(*id)).collect();
+        let mut at = vec![None; func.nodes.len()];
+        let mut values = vec![];
+        for (i, id) in forward.iter().enumerate() {
+            at[id.index()] = Some(i);
+            values.push(Saveable {
+                bytes: saveable(func, *id).then(|| func.ty(*id).bytes() as u64),
+                once: !recomputable(&func.node(*id).op),
+                read: read[id.index()],
+                needs: func.node(*id).args.iter().filter_map(|a| at[a.index()]).collect(),
+            });
         }
-        let results = &func.results[self.results..];
-        let read_by_backward = |id: NodeId| {
-            results.contains(&id) || func.ids().any(|user| live[user.index()] && is_backward[user.index()] && func.node(user).args.contains(&id))
-        };
-        for id in func.ids().filter(|id| forward(*id)) {
-            if let Some((_, leave)) = ports[id.index()].filter(|_| read_by_backward(id)) {
-                graph.add_edge(leave, sink, INFINITE);
-            }
+        cheapest_cut(&values).into_iter().map(|i| forward[i]).collect()
+    }
+
+    /// Which values the backward reads, or returns.
+    fn read_by_backward(&self, is_backward: &[bool], live: &[bool]) -> Vec<bool> {
+        let mut read = vec![false; self.func.nodes.len()];
+        for id in &self.func.results[self.results..] {
+            read[id.index()] = true;
         }
-        let (_, flow) = ford_fulkerson(&graph, source, sink);
-        // the cut nearest the sink: what still reaches it is computed again
-        let mut reaches = vec![false; graph.node_count()];
-        let mut stack = vec![sink];
-        reaches[sink.index()] = true;
-        while let Some(n) = stack.pop() {
-            let into = graph.edges_directed(n, petgraph::Incoming).filter(|e| flow[e.id().index()] < *e.weight()).map(|e| e.source());
-            let back = graph.edges_directed(n, petgraph::Outgoing).filter(|e| flow[e.id().index()] > 0).map(|e| e.target());
-            for m in into.chain(back).collect::<Vec<_>>() {
-                if !std::mem::replace(&mut reaches[m.index()], true) {
-                    stack.push(m);
-                }
+        for id in self.func.ids().filter(|id| live[id.index()] && is_backward[id.index()]) {
+            for a in &self.func.node(id).args {
+                read[a.index()] = true;
             }
         }
-        func.ids().filter(|id| ports[id.index()].is_some_and(|(enter, leave)| !reaches[enter.index()] && reaches[leave.index()])).collect()
+        read
     }
 
     /// The forward loop, its body added to `funcs`. `outer` holds what each joint input gets.
