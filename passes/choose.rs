@@ -4,7 +4,7 @@
 //! too large for that is climbed ([`crate::climb`]). Of best plans that cost the same, one is taken in which no class alone could change
 //! to an earlier option at no cost; options stand in the order of cost, number of needs, and op.
 
-use crate::climb::climb;
+use crate::climb::{climb, with_choice};
 use crate::exact::exact;
 use crate::parts::parts;
 
@@ -101,12 +101,12 @@ impl Choices {
         readers.into_iter().map(|n| n >= HUB_READERS).collect()
     }
 
-    /// The plan with each class at the first choice that costs no more.
+    /// The plan with each class at the first choice that costs no more, whatever that needs.
     fn settle(&self, mut plan: Plan) -> Plan {
         let mut best = self.cost(&plan);
         for c in self.order(&plan).unwrap_or_default() {
-            for i in 0..plan[c] {
-                let other = Plan::from_iter(plan.iter().enumerate().map(|(k, j)| if k == c { i } else { *j }));
+            for i in 0..plan.get(c).copied().filter(|i| *i != usize::MAX).unwrap_or(0) {
+                let other = with_choice(self, &plan, c, i);
                 let cost = self.cost(&other);
                 if cost <= best * (1.0 + 1e-12) {
                     (plan, best) = (other, cost);

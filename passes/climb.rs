@@ -30,22 +30,23 @@ impl Climber<'_> {
         let mut improved = false;
         for c in problem.order(&self.plan).unwrap_or_default() {
             for i in 0..problem.classes[c].len() {
-                if i != self.plan[c] {
-                    improved |= self.try_with(&|k, j| (k == c && j != i).then_some(f64::INFINITY), 0.0);
+                if i != self.plan[c] && self.looks < LOOKS_MAX {
+                    let plan = refit(problem, &self.plan, &only(c, i), 0.0, &mut self.looks);
+                    improved |= self.keep(plan);
                 }
             }
         }
         for seed in shared(problem) {
-            improved |= self.try_with(&|k, _| (k == seed).then_some(0.0), 1.0);
+            if self.looks < LOOKS_MAX {
+                let plan = refit(problem, &self.plan, &|k, _| (k == seed).then_some(0.0), 1.0, &mut self.looks);
+                improved |= self.keep(plan);
+            }
         }
         improved
     }
 
-    fn try_with(&mut self, forced: &dyn Fn(usize, usize) -> Option<f64>, discount: f64) -> bool {
-        if self.looks >= LOOKS_MAX {
-            return false;
-        }
-        let plan = refit(self.problem, &self.plan, forced, discount, &mut self.looks);
+    /// Keeps a plan that is cheaper.
+    fn keep(&mut self, plan: Plan) -> bool {
         let cost = self.problem.cost(&plan);
         let better = cost < self.cost * (1.0 - 1e-9);
         if better {
@@ -53,6 +54,16 @@ impl Climber<'_> {
         }
         better
     }
+}
+
+/// Prices that leave a class one choice.
+fn only(c: usize, i: usize) -> impl Fn(usize, usize) -> Option<f64> {
+    move |k, j| (k == c && j != i).then_some(f64::INFINITY)
+}
+
+/// The plan with another choice for a class, and what that needs besides.
+pub(crate) fn with_choice(problem: &Choices, plan: &Plan, c: usize, i: usize) -> Plan {
+    refit(problem, plan, &only(c, i), 0.0, &mut 0)
 }
 
 /// The cheapest choice of every class bottom-up, where `forced` may fix a price and choices of `plan` cost `discount` of theirs.

@@ -34,8 +34,20 @@ pub struct Proof {
     rules: Vec<(&'static str, String)>,
 }
 
+/// Bytes of stack for each op of a program that is explained: egg walks a proof by recursion.
+const STACK_AN_OP: usize = 8 << 10;
+
 /// Proofs of every value of a function that became the op of this name.
 pub fn explain(func: &Func, funcs: &[Func], rules: &[Rule], name: &str) -> Result<Vec<Proof>, String> {
+    let stack = (2 << 20) + func.nodes.len() * STACK_AN_OP;
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(stack).spawn_scoped(scope, || proofs(func, funcs, rules, name));
+        let thread = thread.map_err(|e| format!("no thread with a stack of {stack} bytes for a proof of {} ops: {e}", func.nodes.len()))?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn proofs(func: &Func, funcs: &[Func], rules: &[Rule], name: &str) -> Result<Vec<Proof>, String> {
     let mut eg = egraph(funcs).with_explanations_enabled();
     let (ids, root) = add_func(&mut eg, func);
     saturate(&mut eg, rules);
@@ -87,8 +99,11 @@ fn add_expr(terms: &mut Terms, e: &RecExpr<Term>) -> Id {
 fn prove(eg: &mut EGraph, from: (&Terms, Id), to: (&Terms, Id), funcs: &[Func], rules: &[Rule]) -> Result<Proof, String> {
     let (from, to) = (expr(from.0, from.1), expr(to.0, to.1));
     let explanation = eg.explain_equivalence(&from, &to);
-    let mut reader = TreeReader { terms: Terms::new(funcs), steps: vec![], known: HashSet::new(), seen: HashMap::new(), rules };
-    reader.chain(&explanation.explanation_trees)?;
+    let mut reader = TreeReader { terms: Terms::new(funcs), steps: vec![], known: HashSet::new(), seen: HashMap::new(), held: vec![], rules };
+    let read = reader.read(&explanation.explanation_trees);
+    drop(explanation);
+    while reader.held.pop().is_some() {}
+    read?;
     let mut terms = reader.terms;
     let (from, to) = (add_expr(&mut terms, &from), add_expr(&mut terms, &to));
     let names = rules.iter().map(|r| (r.name, r.legality.to_string())).collect();
@@ -102,17 +117,50 @@ struct TreeReader<'a> {
     /// The steps again, to be asked for one.
     known: HashSet<ProofStep>,
     seen: HashMap<*const TreeTerm<Term>, (Id, Id)>,
+    /// The terms read, operands first. Let go of from the end, none brings its operands down with it, which would be a recursion.
+    held: Vec<Rc<TreeTerm<Term>>>,
     rules: &'a [Rule],
 }
 
+/// What is left to read, on a stack of its own: proofs are as deep as programs.
+enum Left<'t> {
+    /// A chain of terms, each the one before rewritten by a rule.
+    Chain(&'t [Rc<TreeTerm<Term>>]),
+    /// The steps of a chain whose terms are known.
+    Steps(&'t [Rc<TreeTerm<Term>>]),
+    /// A term.
+    Tree(&'t Rc<TreeTerm<Term>>),
+    /// A term whose operands are known.
+    Ends(&'t Rc<TreeTerm<Term>>),
+}
+
 impl TreeReader<'_> {
-    /// The ends of a chain of terms, each the one before rewritten by a rule.
-    fn chain(&mut self, trees: &[Rc<TreeTerm<Term>>]) -> Result<(Id, Id), String> {
-        let ends = trees.iter().map(|t| self.ends(t)).collect::<Result<Vec<_>, _>>()?;
-        for (pair, tree) in ends.windows(2).zip(&trees[1..]) {
-            let (rule, from, to) = match (tree.forward_rule, tree.backward_rule) {
-                (Some(rule), _) => (rule, pair[0].1, pair[1].0),
-                (None, Some(rule)) => (rule, pair[1].0, pair[0].1),
+    fn read(&mut self, trees: &[Rc<TreeTerm<Term>>]) -> Result<(), String> {
+        let mut stack = vec![Left::Chain(trees)];
+        while let Some(left) = stack.pop() {
+            match left {
+                Left::Chain(trees) => {
+                    stack.push(Left::Steps(trees));
+                    stack.extend(trees.iter().rev().map(Left::Tree));
+                }
+                Left::Steps(trees) => self.steps(trees)?,
+                Left::Tree(tree) if self.seen.contains_key(&Rc::as_ptr(tree)) => {}
+                Left::Tree(tree) => {
+                    stack.push(Left::Ends(tree));
+                    stack.extend(tree.child_proofs.iter().rev().map(|c| Left::Chain(c)));
+                }
+                Left::Ends(tree) => self.ends(tree),
+            }
+        }
+        Ok(())
+    }
+
+    fn steps(&mut self, trees: &[Rc<TreeTerm<Term>>]) -> Result<(), String> {
+        for pair in trees.windows(2) {
+            let (before, after) = (self.seen[&Rc::as_ptr(&pair[0])], self.seen[&Rc::as_ptr(&pair[1])]);
+            let (rule, from, to) = match (pair[1].forward_rule, pair[1].backward_rule) {
+                (Some(rule), _) => (rule, before.1, after.0),
+                (None, Some(rule)) => (rule, after.0, before.1),
                 (None, None) => continue,
             };
             let step = ProofStep { rule: self.rule(rule)?, from, to };
@@ -120,22 +168,21 @@ impl TreeReader<'_> {
                 self.steps.push(step);
             }
         }
-        Ok((ends[0].0, ends[ends.len() - 1].1))
+        Ok(())
     }
 
     fn rule(&self, name: Symbol) -> Result<usize, String> {
         self.rules.iter().position(|r| r.name == name.as_str()).ok_or_else(|| format!("the proof uses {name}, which is no rule"))
     }
 
-    fn ends(&mut self, tree: &Rc<TreeTerm<Term>>) -> Result<(Id, Id), String> {
-        if let Some(ends) = self.seen.get(&Rc::as_ptr(tree)) {
-            return Ok(*ends);
-        }
-        let operands = tree.child_proofs.iter().map(|c| self.chain(c)).collect::<Result<Vec<_>, _>>()?;
+    /// Notes a term before and after what its operands went through.
+    fn ends(&mut self, tree: &Rc<TreeTerm<Term>>) {
+        let of = |t: &Rc<TreeTerm<Term>>| self.seen[&Rc::as_ptr(t)];
+        let operands: Vec<(Id, Id)> = tree.child_proofs.iter().map(|c| (of(&c[0]).0, of(&c[c.len() - 1]).1)).collect();
         let mut side = |pick: fn(&(Id, Id)) -> Id| self.terms.add(Term { op: tree.node.op.clone(), args: operands.iter().map(pick).collect() });
         let ends = (side(|e| e.0), side(|e| e.1));
         self.seen.insert(Rc::as_ptr(tree), ends);
-        Ok(ends)
+        self.held.push(tree.clone());
     }
 }
 

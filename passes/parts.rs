@@ -94,6 +94,10 @@ fn always_needed(whole: &Choices, order: &[usize]) -> Vec<bool> {
     while let Some(c) = stack.pop() {
         if !std::mem::replace(&mut must[c], true) {
             stack.extend(required[c].iter().map(|at| order[*at]));
+            // all of them, however many: a program may have a thousand results
+            if let Some((first, rest)) = whole.classes[c].split_first() {
+                stack.extend(first.needs.iter().filter(|n| rest.iter().all(|ch| ch.needs.contains(n))));
+            }
         }
     }
     must

@@ -30,6 +30,8 @@ mod docs;
 mod evaluation;
 /// What the class of a rule promises of the bits.
 mod exactness;
+/// What extraction chooses, and why.
+mod extraction;
 mod f32;
 /// Files written, locked and read.
 #[cfg(feature = "llvm")]
