@@ -138,9 +138,6 @@ impl<'f> Differentiation<'f> {
                     (None, _) => {}
                 }
             }
-            if let Op::Tuple = op {
-                unreachable!("tuples are made by loops and kernels alone");
-            }
         }
         Ok(())
     }
@@ -162,7 +159,7 @@ impl<'f> Differentiation<'f> {
     ) -> Result<Vec<Option<V<'t>>>, String> {
         let values: Vec<V> = args.iter().map(|a| tape.at(*a)).collect();
         match (op, g) {
-            (Op::Repeat(_), Cotangent::Parts(parts)) => self.pull_loop(tape, id, args.len(), parts),
+            (Op::Repeat(_), Cotangent::Parts(parts)) => self.pull_loop(tape, id, parts),
             (Op::Attention(a), Cotangent::Parts(parts)) => match (&parts[..], wants) {
                 ([Some(g), None], [_, _, _, false]) => {
                     let (o, lse) = (tape.at(id).op(Op::Get(0), &[]), tape.at(id).op(Op::Get(1), &[]));
@@ -216,10 +213,11 @@ impl<'f> Differentiation<'f> {
         Ok((0..args.len()).map(of).collect())
     }
 
-    /// Emits the reverse loop.
-    fn pull_loop<'t>(&mut self, tape: &'t Tape, id: NodeId, operands: usize, parts: &[Option<V<'t>>]) -> Result<Vec<Option<V<'t>>>, String> {
+    /// Emits the reverse loop; the cotangents of the operands of the forward one, which lacks those that its body does not read.
+    fn pull_loop<'t>(&mut self, tape: &'t Tape, id: NodeId, parts: &[Option<V<'t>>]) -> Result<Vec<Option<V<'t>>>, String> {
         let open = self.loops.remove(&id).expect("an active loop was opened");
         let mut outer = open.outer.clone();
+        let operands = outer.iter().flatten().count();
         let ty = tape.at(id).ty();
         let mut result = 0;
         for i in operands..open.pair.roles.len() {
@@ -243,7 +241,7 @@ impl<'f> Differentiation<'f> {
             };
             out[operand] = Some(tape.at(at).op(Op::Get(member), &[]));
         }
-        Ok(out)
+        Ok(split.forward_inputs.iter().map(|i| out[*i]).collect())
     }
 }
 

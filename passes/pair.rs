@@ -41,7 +41,7 @@ pub struct Split {
     forward: Func,
     backward: Func,
     /// Inputs of the joint body that the forward reads, in the forward's order.
-    forward_inputs: Vec<usize>,
+    pub(crate) forward_inputs: Vec<usize>,
     /// What each input of the backward is.
     backward_inputs: Vec<Source>,
 }

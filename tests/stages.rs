@@ -112,3 +112,43 @@ main(%0 x: f32[2,2], %1 w: f32[3,2,2]) {
         }
     }
 }
+
+/// A body that does not read some of its operands: their gradients are 0, and those of the others are their own.
+#[test]
+fn loops_with_operands_that_nobody_reads() {
+    let text = "\
+f0 layer(%0: f32[2], %1: f32[2], %2: f32[2], %3: f32[2], %4: f32[3], %5: f32[3]) {
+  %6 = mul %0, %1 : f32[2]
+  %7 = add %6, %3 : f32[2]
+  %8 = sum[-1] %5 : f32[1]
+  %9 = mul %7, %8 : f32[2]
+  %10 = tanh %9 : f32[2]
+  return %10
+}
+
+main(%0 x: f32[2]) {
+  @a : f32[3,2]
+  @b : f32[3,2]
+  @c : f32[3,2]
+  @d : f32[3]
+  @e : f32[3]
+  %1 = repeat[f0,3,1,3] %0, @a, @b, @c, @d, @e : (f32[2])
+  %2 = get[0] %1 : f32[2]
+  %3 = sum[-1] %2 : f32[1]
+  %4 = reshape[] %3 : f32[]
+  return loss=%4
+}
+";
+    // what is left out is a parameter of the program only where something else reads it
+    let kept = text
+        .replace(
+            "  %4 = reshape",
+            "  %5 = sum[-1,-2] @b : f32[1,1]\n  %6 = sum[-1] @d : f32[1]\n  %7 = add %5, %6 : f32[1,1]\n  %8 = mul %7, %3 : f32[1,1]\n  %4 = reshape",
+        )
+        .replace("[] %3 :", "[] %8 :");
+    for text in [text, &kept] {
+        for opt in [Opt::Egg, Opt::Greedy, Opt::Off] {
+            check_stages(&text.parse().unwrap(), "loss", opt);
+        }
+    }
+}
