@@ -2,10 +2,11 @@
 
 use super::options::{ModelArgs, Sizes};
 use super::say;
+use super::source::{DimArgs, Source};
 use clap::ValueEnum;
 use eggcorn::codegen::{Gpu, Kernel, Program, Target};
 use eggcorn::ir::Graph;
-use eggcorn::ir::names::{LOSS, LOSS_SUM};
+use eggcorn::ir::names::{LOSS, LOSS_MEAN, LOSS_SUM};
 use eggcorn::llm::{Error, Mode, Models, Objective, Precision, Result, bound};
 use eggcorn::passes::{Opt, Optimizer, lower_precision, optimize, train_step};
 
@@ -48,16 +49,18 @@ pub enum Printed {
     Cuda,
 }
 
-/// Print a model at any stage of the compiler.
+/// Print a model, or a program from a file of IR text, at any stage of the compiler.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn dump gpt2 --stage fused\n  eggcorn dump llama --stage joint --set num_hidden_layers=2\n  eggcorn dump gpt2 --stage kernels --target llvm\n  eggcorn dump gpt2 --stage fused --format dot | dot -Tsvg > gpt2.svg"
+    after_help = "Examples:\n  eggcorn dump gpt2 --stage fused\n  eggcorn dump llama --stage joint --set num_hidden_layers=2\n  eggcorn dump gpt2 --stage kernels --target llvm\n  eggcorn dump block.ir --stage fused --dim S=128\n  eggcorn dump gpt2 --stage fused --format dot | dot -Tsvg > gpt2.svg"
 )]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     sizes: Sizes,
+    #[command(flatten)]
+    dims: DimArgs,
     /// The stage.
     #[arg(long, value_enum, default_value = "fused")]
     stage: Stage,
@@ -76,33 +79,66 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
-    let model = args.model.model(models)?;
-    if args.stage == Stage::Built {
-        return show(&Objective::NextToken.graph(&model, Mode::Train)?, args.format);
+    match args.model.source(models)? {
+        Source::Model(model) => {
+            args.dims.none_for_a_model()?;
+            if args.stage == Stage::Built {
+                return show(&Objective::NextToken.graph(&model, Mode::Train)?, args.format);
+            }
+            let (batch, seq) = args.sizes.of(&model)?;
+            stage(args, &bound(&model, batch, seq)?)
+        }
+        Source::Text(text) if args.stage == Stage::Built => {
+            if args.format == Format::Text {
+                text.comments.lines().for_each(|l| say!("{l}"));
+            }
+            show(&text.graph, args.format)
+        }
+        Source::Text(text) => {
+            let graph = text.bound(&args.dims, &|name| args.sizes.named(name))?;
+            match args.stage {
+                // as it is written: a dump of any stage is looked at as it stands
+                Stage::Kernels | Stage::Plan => lowered(args, &graph),
+                _ => stage(args, &graph),
+            }
+        }
     }
-    let (batch, seq) = args.sizes.of(&model)?;
-    let graph = bound(&model, batch, seq)?;
+}
+
+/// A program at a stage.
+fn stage(args: &Args, graph: &Graph) -> Result<()> {
     if args.stage == Stage::Fused {
-        let stages = optimize(&graph, None, args.opt)?;
+        let stages = optimize(graph, None, args.opt)?;
         header(&stages.reports, args.format);
         return show(&stages.fused, args.format);
     }
-    let training = graph.keep_outputs(&LOSS);
-    let stages = optimize(&training, Some(LOSS_SUM), args.opt)?;
+    let has = |name: &str| graph.outputs.iter().any(|o| o == name);
+    let loss = if has(LOSS_SUM) { LOSS_SUM } else { LOSS_MEAN };
+    let training = graph.keep_outputs(if has(LOSS_SUM) { &LOSS } else { &[LOSS_MEAN] });
+    if !has(loss) {
+        let known = graph.outputs.join(", ");
+        return Err(Error(format!("the program has no result {LOSS_SUM} or {LOSS_MEAN}, so there is no gradient; it has {known}")));
+    }
+    let stages = optimize(&training, Some(loss), args.opt)?;
     header(&stages.reports, if matches!(args.stage, Stage::Kernels | Stage::Plan) { Format::Json } else { args.format });
     let joint = lower_precision(stages.last(), args.precision.dtype());
-    let whole = train_step(&joint, &Optimizer::default())?;
     match args.stage {
         Stage::Built | Stage::Fused => unreachable!("shown above"),
         Stage::Grad => show(stages.grad.as_ref().expect("a loss was named"), args.format),
         Stage::Joint => show(&joint, args.format),
-        Stage::Step => show(&whole, args.format),
-        Stage::Plan => {
-            say!("{}", Program::new(&whole, &target(args.target)?).plan_text());
-            Ok(())
-        }
-        Stage::Kernels => kernels(&Program::new(&whole, &target(args.target)?), args.target),
+        Stage::Step => show(&train_step(&joint, &Optimizer::default())?, args.format),
+        Stage::Kernels | Stage::Plan => lowered(args, &train_step(&joint, &Optimizer::default())?),
     }
+}
+
+/// A program's kernels, or where its buffers live.
+fn lowered(args: &Args, graph: &Graph) -> Result<()> {
+    let program = Program::new(graph, &target(args.target)?);
+    if args.stage == Stage::Kernels {
+        return kernels(&program, args.target);
+    }
+    say!("{}", program.plan_text());
+    Ok(())
 }
 
 /// Graphics processors for dumps: kernels are the same on every machine.

@@ -2,18 +2,21 @@
 
 use super::options::{ModelArgs, Sizes};
 use super::say;
+use super::source::{DimArgs, Source};
 use eggcorn::ir::Op;
 use eggcorn::llm::{Error, Models, Result, bound, nearest};
 use eggcorn::passes::{explain, replay, rules};
 
 /// Prove why a model's arithmetic became a fused op, rule by rule.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  eggcorn explain gpt2 attention\n  eggcorn explain llama rms_norm")]
+#[command(after_help = "Examples:\n  eggcorn explain gpt2 attention\n  eggcorn explain llama rms_norm\n  eggcorn explain program.ir attention")]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     sizes: Sizes,
+    #[command(flatten)]
+    dims: DimArgs,
     /// The fused op: attention, layer_norm, rms_norm, gelu, swiglu, rope, cross_entropy, …
     op: String,
 }
@@ -24,9 +27,14 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
         let hint = nearest(&args.op, known.iter().copied()).map_or(String::new(), |n| format!("; did you mean {n}?"));
         return Err(Error(format!("{} is no fused op; there are {}{hint}", args.op, known.join(", "))));
     }
-    let model = args.model.model(models)?;
-    let (batch, seq) = args.sizes.of(&model)?;
-    let graph = bound(&model, batch, seq)?;
+    let graph = match args.model.source(models)? {
+        Source::Model(model) => {
+            args.dims.none_for_a_model()?;
+            let (batch, seq) = args.sizes.of(&model)?;
+            bound(&model, batch, seq)?
+        }
+        Source::Text(text) => text.bound(&args.dims, &|name| args.sizes.named(name))?,
+    };
     let rules = rules::forward();
     let mut found = false;
     for (i, func) in graph.funcs.iter().enumerate() {

@@ -12,6 +12,7 @@ mod options;
 mod output;
 mod plot;
 mod run;
+mod source;
 mod train;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};

@@ -39,6 +39,17 @@ impl Sizes {
     }
 }
 
+impl Sizes {
+    /// The size of a dim of a program that is no model's.
+    pub fn named(&self, name: char) -> Option<u64> {
+        match name {
+            'B' => Some(self.batch as u64),
+            'T' => Some(self.seq.unwrap_or(64) as u64),
+            _ => None,
+        }
+    }
+}
+
 impl ModelArgs {
     /// The model, its settings checked.
     pub fn model(&self, models: &Models) -> Result<Model> {

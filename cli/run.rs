@@ -1,25 +1,31 @@
-//! `eggcorn run`: a model on tensors from files.
+//! `eggcorn run`: a model, or a program from a file of IR text, on tensors from files.
 
 use super::options::{DeviceArgs, ModelArgs};
 use super::say;
-use eggcorn::ir::names::{LOSS_MEAN, LOSS_SUM};
-use eggcorn::llm::{Error, Mode, Models, Objective, Precision, Result, load_weights, read_ids, serialize, write_file};
+use super::source::{DimArgs, Source, Text};
+use eggcorn::ir::names::{LOSS_COUNT, LOSS_MEAN, LOSS_SUM, new_value_of};
+use eggcorn::ir::{Env, Graph, Type, eval};
+use eggcorn::llm::named::{self, Tensors};
+use eggcorn::llm::{Error, Mode, Models, Objective, Precision, Result, write_file};
+use eggcorn::models::Model;
 use eggcorn::passes::{Opt, lower_precision, mean_loss, optimize};
 use eggcorn::runtime::Session;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// Run a model on tensors from files and write its results.
+/// Run a model, or a program from a file of IR text, on tensors from files and write its results.
 #[derive(clap::Args)]
 #[command(
-    after_help = "The input file holds input_ids and labels, I64 of shape [B,T], labels already shifted.\nThe result holds logits, loss and, with --grad, grad.<parameter>.\n\nExample:\n  eggcorn run gpt2 --weights w.safetensors --input in.safetensors --out out.safetensors --grad --set n_layer=3"
+    after_help = "The input file holds the program's inputs by name: of a model input_ids and labels, I64 of shape [B,T], labels already shifted,\n-100 where a position is not asked. Parameters are read from --weights and the input file.\nThe file of results holds them by name: of a model logits, loss and, with --grad, grad.<parameter>; new values of state have the\nstate's names. A program with loss.sum and loss.count is run as a model is: its loss and gradients are those of the mean.\n\nExamples:\n  eggcorn run gpt2 --weights w.safetensors --input in.safetensors --out out.safetensors --grad --set n_layer=3\n  eggcorn run program.ir --input in.safetensors --out out.safetensors --eval"
 )]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// The weights, under Hugging Face's names.
+    #[command(flatten)]
+    dims: DimArgs,
+    /// The parameters, under Hugging Face's names.
     #[arg(long)]
-    weights: PathBuf,
-    /// input_ids and labels.
+    weights: Option<PathBuf>,
+    /// The inputs, and parameters that are not in --weights.
     #[arg(long)]
     input: PathBuf,
     /// Where results go.
@@ -28,6 +34,9 @@ pub struct Args {
     /// Also the gradient of the loss by every parameter.
     #[arg(long)]
     grad: bool,
+    /// Evaluate the program in 64 bits by its reference meaning, as it is written, instead of compiling it.
+    #[arg(long)]
+    eval: bool,
     /// How much to rewrite: off, greedy or egg.
     #[arg(long, default_value = "egg")]
     opt: Opt,
@@ -39,44 +48,155 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
-    let model = args.model.model(models)?;
-    let read = |path: &PathBuf| std::fs::read(path).map_err(|e| Error(format!("{}: the file cannot be read: {e}", path.display())));
-    let input = read(&args.input)?;
-    let (shape, ids) = read_ids(&input, &args.input, "input_ids")?;
-    let (label_shape, labels) = read_ids(&input, &args.input, "labels")?;
-    let [batch, seq] = shape[..] else { return Err(Error(format!("{}: input_ids has shape {shape:?}, expected [B,T]", args.input.display()))) };
-    if label_shape != shape || batch == 0 || seq == 0 || seq > model.context() {
-        return Err(Error(format!(
-            "{}: input_ids {shape:?} and labels {label_shape:?} must be alike, not empty, and at most {} long",
-            args.input.display(),
-            model.context()
-        )));
-    }
-    if let Some(bad) = ids.iter().find(|i| !(0..model.vocab_size() as i32).contains(i)) {
-        return Err(Error(format!("{}: input_ids holds {bad}, and the vocabulary is 0..{}", args.input.display(), model.vocab_size())));
-    }
-    let graph = Objective::NextToken.bound(&model, Mode::Evaluate, batch, seq)?;
-    let stages = optimize(&graph, args.grad.then_some(LOSS_SUM), args.opt)?;
-    let program = mean_loss(&lower_precision(stages.last(), args.precision.dtype()))?;
-    let mut session = Session::new(&program, args.device.open()?)?;
-    load_weights(&mut session, &read(&args.weights)?, &args.weights, &|_| true)?;
-    session.set_i32("input_ids", &ids)?;
-    session.set_i32("labels", &labels)?;
-    session.run().map_err(|e| Error(e.to_string()))?;
-    let mut tensors = vec![];
-    for (name, ty) in &session.program().outputs {
-        let block = session.output(name).expect("it is listed");
-        let sizes = ty.sizes();
-        if !name.contains("{}") {
-            tensors.push((name.clone(), sizes, &block.bytes()[..ty.bytes()]));
-            continue;
+    let source = args.model.source(models)?;
+    let content = read(&args.input)?;
+    let input = Tensors::of(&content, &args.input)?;
+    let graph = match &source {
+        Source::Model(model) => {
+            args.dims.none_for_a_model()?;
+            model_program(model, &input, &args.input)?
         }
-        let n = ty.bytes() / sizes[0];
-        for i in 0..sizes[0] {
-            tensors.push((name.replacen("{}", &i.to_string(), 1), sizes[1..].to_vec(), &block.bytes()[i * n..(i + 1) * n]));
-        }
+        Source::Text(text) => text_program(text, &args.dims, &input)?,
+    };
+    let inputs = graph.inputs.iter().zip(graph.main().inputs()).map(|(name, ty)| Ok((name.clone(), ty.clone(), input.expect(name, &ty)?)));
+    let inputs = inputs.collect::<Result<Vec<_>>>()?;
+    if let Source::Model(model) = &source {
+        check_ids(model, &inputs, &args.input)?;
     }
-    write_file(&args.out, &serialize(&tensors, None)?)?;
-    say!("loss {}; {} tensors in {}", session.output(LOSS_MEAN).expect("the program has a loss").f32s()[0], tensors.len(), args.out.display());
+    let content = args.weights.as_ref().map(|path| read(path)).transpose()?;
+    let weights = content.as_ref().zip(args.weights.as_ref()).map(|(content, path)| Tensors::of(content, path)).transpose()?;
+    let params = graph.params().into_iter().map(|(name, ty)| {
+        let bytes = parameter(weights.as_ref(), &input, &name, &ty)?;
+        Ok((name.to_string(), ty, bytes))
+    });
+    let params = params.collect::<Result<Vec<_>>>()?;
+    for file in weights.iter().chain([&input]) {
+        file.check_all_read()?.iter().for_each(|notice| eprintln!("notice: {notice}"));
+    }
+    let results = if args.eval { evaluated(args, &graph, inputs, params)? } else { compiled(args, &graph, inputs, params)? };
+    let (content, n) = named::results(&results)?;
+    write_file(&args.out, &content)?;
+    let loss =
+        results.iter().find(|r| r.0 == LOSS_MEAN && r.1.is_scalar()).map(|(_, ty, bytes)| format!("loss {}; ", named::value(bytes, ty).data[0]));
+    say!("{}{n} tensors in {}", loss.unwrap_or_default(), args.out.display());
     Ok(())
+}
+
+/// A parameter: of the weights, or else of the input file.
+fn parameter(weights: Option<&Tensors>, input: &Tensors, name: &str, ty: &Type) -> Result<Vec<u8>> {
+    let found = weights.map(|w| w.get(name, ty)).transpose()?.flatten();
+    let found = if found.is_some() { found } else { input.get(name, ty)? };
+    found.map_or_else(|| weights.unwrap_or(input).expect(name, ty), Ok)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|e| Error(format!("{}: the file cannot be read: {e}", path.display())))
+}
+
+/// The program of a model for tokens of the shape that the input file has.
+fn model_program(model: &Model, input: &Tensors, path: &Path) -> Result<Graph> {
+    let columns = Objective::NextToken.columns();
+    let shapes: Vec<Vec<usize>> = columns
+        .iter()
+        .map(|name| input.shape(name).ok_or_else(|| Error(format!("{}: a tensor is missing: {name}, of type I64", path.display()))))
+        .collect::<Result<_>>()?;
+    match shapes[0][..] {
+        [batch, seq] if batch > 0 && (1..=model.context()).contains(&seq) && shapes.iter().all(|s| *s == shapes[0]) => {
+            Objective::NextToken.bound(model, Mode::Evaluate, batch, seq)
+        }
+        _ => {
+            let each: Vec<String> = columns.iter().zip(&shapes).map(|(name, shape)| format!("{name} {shape:?}")).collect();
+            let (each, context) = (each.join(" and "), model.context());
+            Err(Error(format!("{}: {each} must be alike, of shape [B,T], not empty, and at most {context} long", path.display())))
+        }
+    }
+}
+
+/// The program of a text, its dims bound as `--dim` says or as its inputs are in the file.
+fn text_program(text: &Text, dims: &DimArgs, input: &Tensors) -> Result<Graph> {
+    let inputs = text.graph.inputs.iter().cloned().zip(text.graph.main().inputs());
+    let params = text.graph.params().into_iter().map(|(name, ty)| (name.to_string(), ty));
+    let tensors: Vec<(Type, Vec<usize>)> = inputs.chain(params).filter_map(|(name, ty)| Some((ty, input.shape(&name)?))).collect();
+    let known = |name: char| {
+        let named = eggcorn::ir::Dim::sym(name);
+        tensors.iter().find_map(|(ty, shape)| ty.dims.iter().zip(shape).find(|(d, _)| **d == named).map(|(_, n)| *n as u64))
+    };
+    text.bound(dims, &known)
+}
+
+/// The label of a position that is not asked, as PyTorch has it.
+const IGNORED: f64 = -100.0;
+
+/// Ids are of the vocabulary, and a label may also say that its position is not asked.
+fn check_ids(model: &Model, inputs: &[(String, Type, Vec<u8>)], path: &Path) -> Result<()> {
+    let vocabulary = 0.0..model.vocab_size() as f64;
+    for (name, ty, bytes) in inputs {
+        let labels = name == "labels";
+        let wrong = named::value(bytes, ty).data.into_iter().find(|x| !(vocabulary.contains(x) || labels && *x == IGNORED));
+        if let Some(x) = wrong {
+            let or = if labels { ", or -100 for a position that is not asked" } else { "" };
+            return Err(Error(format!("{}: {name} holds {x}, and the vocabulary is 0..{}{or}", path.display(), model.vocab_size())));
+        }
+    }
+    Ok(())
+}
+
+/// The result that is differentiated.
+fn loss_of(graph: &Graph) -> Result<&'static str> {
+    let has = |name: &str| graph.outputs.iter().any(|o| o == name);
+    match (has(LOSS_SUM), has(LOSS_MEAN)) {
+        (true, _) => Ok(LOSS_SUM),
+        (_, true) => Ok(LOSS_MEAN),
+        _ => Err(Error(format!("--grad: the program has no result {LOSS_SUM} or {LOSS_MEAN}; it has {}", graph.outputs.join(", ")))),
+    }
+}
+
+/// A program that has a sum and a count for its loss, with the mean instead.
+fn averaged(graph: &Graph) -> Result<Graph> {
+    let has = |name: &str| graph.outputs.iter().any(|o| o == name);
+    if has(LOSS_SUM) && has(LOSS_COUNT) { Ok(mean_loss(graph)?) } else { Ok(graph.clone()) }
+}
+
+type Named = Vec<(String, Type, Vec<u8>)>;
+
+/// The results by the reference meaning, in 64 bits.
+fn evaluated(args: &Args, graph: &Graph, inputs: Named, params: Named) -> Result<Named> {
+    let loss = args.grad.then(|| loss_of(graph)).transpose()?;
+    let written = match loss {
+        Some(loss) => optimize(graph, Some(loss), Opt::Off)?.grad.ok_or_else(|| Error("there is no gradient".into()))?,
+        None => graph.clone(),
+    };
+    let written = averaged(&written)?;
+    let env: Env = inputs.iter().chain(&params).map(|(name, ty, bytes)| (name.clone(), named::value(bytes, ty))).collect();
+    let mut values = eval(&written, &env)?;
+    let one = |(name, ty): (&String, Type)| {
+        let value = values.remove(name).ok_or_else(|| Error(format!("result {name} was not evaluated")))?;
+        Ok((name.clone(), ty.clone(), named::bytes(&value, ty.dtype)))
+    };
+    written.outputs.iter().zip(written.main().outputs()).map(one).collect()
+}
+
+/// The results of compiled code.
+fn compiled(args: &Args, graph: &Graph, inputs: Named, params: Named) -> Result<Named> {
+    let loss = args.grad.then(|| loss_of(graph)).transpose()?;
+    let stages = optimize(graph, loss, args.opt)?;
+    let program = averaged(&lower_precision(stages.last(), args.precision.dtype()))?;
+    let mut session = Session::new(&program, args.device.open()?)?;
+    for (name, _, bytes) in &inputs {
+        session.set_input(name, bytes)?;
+    }
+    let read: Vec<String> = session.params().map(|p| p.0.to_string()).collect();
+    for (name, _, bytes) in params.iter().filter(|p| read.contains(&p.0)) {
+        session.set_param(name, bytes)?;
+    }
+    session.run().map_err(|e| Error(e.to_string()))?;
+    let one = |(name, ty): &(String, Type)| {
+        let bytes = match (session.output(name), new_value_of(name)) {
+            (Some(block), _) => block.bytes()[..ty.bytes()].to_vec(),
+            (None, Some(path)) => session.param(path)?[..ty.bytes()].to_vec(),
+            (None, None) => return Err(Error(format!("result {name} was not computed"))),
+        };
+        Ok((name.clone(), ty.clone(), bytes))
+    };
+    session.program().outputs.iter().map(one).collect()
 }

@@ -243,6 +243,17 @@ impl Graph {
         Ok(bound)
     }
 
+    /// Names of the dims that have no size yet, each once.
+    pub fn symbols(&self) -> Vec<char> {
+        let nodes = || self.funcs.iter().flat_map(|f| &f.nodes);
+        let of_types = nodes().flat_map(|n| n.ty.parts.iter().chain([&n.ty])).flat_map(|t| &t.dims);
+        let of_ops = nodes().filter_map(|n| if let Op::Size(d) = &n.op { Some(d) } else { None });
+        let mut found: Vec<char> = of_types.chain(of_ops).flat_map(|d| d.symbols()).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
     /// Parameters and state of main with their types, in order of first use.
     pub fn params(&self) -> Vec<(Name, Type)> {
         let param = |n: &Node| if let Op::Param(name, ty) = &n.op { Some((name.clone(), ty.clone())) } else { None };

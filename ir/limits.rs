@@ -70,10 +70,7 @@ pub fn check_limits(graph: &Graph) -> Result<(), String> {
 
 /// Refuses a program with a named size.
 pub fn check_bound(graph: &Graph) -> Result<(), String> {
-    let nodes = || graph.funcs.iter().flat_map(|f| &f.nodes);
-    let of_types = nodes().flat_map(|n| n.ty.parts.iter().chain([&n.ty])).flat_map(|t| &t.dims);
-    let of_ops = nodes().filter_map(|n| if let Op::Size(d) = &n.op { Some(d) } else { None });
-    match of_types.chain(of_ops).flat_map(|d| d.symbols()).next() {
+    match graph.symbols().first() {
         Some(s) => Err(format!("dim {s} has no size: name it, as in --dim {s}=64")),
         None => Ok(()),
     }

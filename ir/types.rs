@@ -159,6 +159,16 @@ impl DType {
         matches!(self, DType::BF16 | DType::F16)
     }
 
+    /// The bits of the nearest number of this type, which is a float of 16 bits.
+    pub fn to_bits(self, x: f64) -> u16 {
+        if self == DType::BF16 { half::bf16::from_f32(x as f32).to_bits() } else { half::f16::from_f32(x as f32).to_bits() }
+    }
+
+    /// The number that bits of this type are, which is a float of 16 bits.
+    pub fn from_bits(self, bits: u16) -> f64 {
+        if self == DType::BF16 { half::bf16::from_bits(bits).to_f64() } else { half::f16::from_bits(bits).to_f64() }
+    }
+
     /// The nearest number of this type, as memory would hold it.
     pub fn round(self, x: f64) -> f64 {
         match self {

@@ -34,7 +34,8 @@ pub use objective::{Mode, Objective, bound};
 pub use run::{Evaluation, Event, Outcome, Trainer};
 pub use step::{Report, Step, step_program};
 pub use text::{Decoder, Kind, Tokenizer};
+pub use weights::named;
 pub use weights::{
-    Checkpoint, Irregular, Manifest, RunLock, checksum, initialise, irregular, load_weights, open_checkpoint, read_ids, read_manifest, read_short,
-    save, serialize, state, tensors, utc, write_file,
+    Checkpoint, Irregular, Manifest, RunLock, checksum, initialise, irregular, load_weights, open_checkpoint, read_manifest, read_short, save,
+    serialize, state, tensors, utc, write_file,
 };

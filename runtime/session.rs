@@ -25,6 +25,8 @@ impl Session {
 
     /// As [`new`](Self::new), with kernels shaped for a target that may be smaller than the device: what a test of another one needs.
     pub fn for_target(graph: &Graph, device: impl Into<Device>, target: &Target) -> Result<Session, String> {
+        ir::check_bound(graph)?;
+        ir::check_limits(graph)?;
         let program = Program::new(graph, target);
         let (backend, cached) = backend(&program, device.into())?;
         Ok(Session { program, backend, cached })
@@ -100,6 +102,16 @@ impl Session {
     pub fn set_bool(&mut self, name: &str, values: &[bool]) -> Result<(), String> {
         let words: Vec<i32> = values.iter().map(|x| i32::from(*x)).collect();
         self.input(name, DType::Bool, values.len())?.i32s_mut().copy_from_slice(&words);
+        Ok(())
+    }
+
+    /// Sets an input of any type; as many bytes as its type has.
+    pub fn set_input(&mut self, name: &str, bytes: &[u8]) -> Result<(), String> {
+        let ty = self.program.inputs.iter().find(|i| i.0 == name).map(|i| i.1.clone()).ok_or_else(|| format!("the program has no input {name}"))?;
+        if ty.bytes() != bytes.len() {
+            return Err(format!("input {name} is {ty}, not {} bytes", bytes.len()));
+        }
+        self.input(name, ty.dtype, ty.count())?.bytes_mut()[..bytes.len()].copy_from_slice(bytes);
         Ok(())
     }
 

@@ -62,6 +62,9 @@ mod nvrtc;
 /// A model of one's own has every command.
 #[cfg(feature = "llvm")]
 mod own_model;
+/// A dump is an input; `run` is held to its files.
+#[cfg(feature = "llvm")]
+mod programs;
 /// An interpreter of what that compiler makes.
 #[cfg(feature = "cuda")]
 mod ptx;

@@ -68,7 +68,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Fills a session. `wanted` says which parameters.
     pub fn restore(&self, session: &mut Session, wanted: &dyn Fn(&str) -> bool) -> Result<()> {
-        load(session, &self.content, &self.path, wanted)
+        load(session, &self.content, &self.path, wanted).map(|_| ())
     }
 }
 
