@@ -67,8 +67,8 @@ impl Text {
     pub fn bound(&self, dims: &DimArgs, known: &dyn Fn(char) -> Option<u64>) -> Result<Graph> {
         let said = dims.sizes()?;
         let used: Vec<char> = self.graph.symbols();
-        if let Some((name, _)) = said.iter().find(|d| !used.contains(&d.0)) {
-            return Err(Error(format!("--dim {name}: {} has no dim of that name", self.path)));
+        if let Some((name, size)) = said.iter().find(|d| !used.contains(&d.0)) {
+            return Err(Error(format!("--dim {name}={size}: {} has no dim of that name", self.path)));
         }
         let size_of = |name: char| said.iter().rev().find(|d| d.0 == name).map(|d| d.1).or_else(|| known(name));
         self.graph.bind(&size_of).map_err(|why| Error(format!("{}: {why}", self.path)))
