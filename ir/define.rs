@@ -60,12 +60,18 @@ fn define_row<'g>(row: Row, s: &Scope<'g>, a: &[Tensor<'g>]) -> Tensor<'g> {
             let y = x * rstd;
             (dy - y * (dy * y).mean()) * rstd
         }
-        // exp of a large negative −x would overflow only where the result is 0
-        (Row::Sigmoid, &[x]) => ((-x).exp() + 1.0).recip(),
+        // of e^−|x|: where that of −x is ∞, its gradient would be 0 · ∞
+        (Row::Sigmoid, &[x]) => {
+            let below = x.lt(s.num(0.0));
+            let e = below.select(x, -x).exp();
+            below.select(e, s.num(1.0)) / (e + 1.0)
+        }
         (Row::Gelu, &[x]) => x * (gelu_inner(x) * 2.0).row(Row::Sigmoid, &[]),
         (Row::GeluGrad, &[x]) => {
             let p = (gelu_inner(x) * 2.0).row(Row::Sigmoid, &[]);
-            let slope = (x * x * (3.0 * 0.044715) + 1.0) * (2.0 * GELU_SCALE);
+            // far out the slope meets p (1 − p) = 0, and must not be ∞
+            let square = (x * x).minimum(s.num(1e4));
+            let slope = (square * (3.0 * 0.044715) + 1.0) * (2.0 * GELU_SCALE);
             p + x * p * (-p + 1.0) * slope
         }
         (Row::Silu, &[x]) => x * x.row(Row::Sigmoid, &[]),
@@ -74,13 +80,22 @@ fn define_row<'g>(row: Row, s: &Scope<'g>, a: &[Tensor<'g>]) -> Tensor<'g> {
             let [left, right] = x.chunks::<2>();
             (left * cos - right * sin).concat(-1, right * cos + left * sin)
         }
+        // exact whatever is common to a row: it is taken off before anything is rounded
         (Row::CrossEntropy, &[x, labels]) => {
+            let counted = s.int(0).le(labels);
+            // rows that are ignored become ones whose gradient is finite
+            let x = counted.select(x, s.num(0.0));
+            let m = x.max();
             let hit = s.iota(-1, x.dim(-1)).equals(labels);
-            (logsumexp(s, x) - hit.select(x, s.num(0.0)).sum()) * counted(s, labels)
+            let loss = (x - m).exp().sum().log() - (hit.select(x, s.num(0.0)).sum() - m);
+            counted.select(loss, s.num(0.0))
         }
         (Row::CrossEntropyBwd, &[x, labels, g]) => {
+            let (counted, zero) = (s.int(0).le(labels), s.num(0.0));
+            let x = counted.select(x, zero);
+            let e = (x - x.max()).exp();
             let hit = s.iota(-1, x.dim(-1)).equals(labels);
-            ((x - logsumexp(s, x)).exp() - hit.select(s.num(1.0), s.num(0.0))) * (g * counted(s, labels))
+            (e * e.sum().recip() - hit.select(s.num(1.0), zero)) * counted.select(g, zero)
         }
         _ => unreachable!("the type rule has checked the number of operands of {row:?}"),
     }
@@ -93,14 +108,10 @@ fn gelu_inner(x: Tensor) -> Tensor {
     (x + x * x * x * 0.044715) * GELU_SCALE
 }
 
-/// 1 where the label is a class, 0 where it is negative: such rows are ignored, as label −100 is in PyTorch.
-fn counted<'g>(s: &Scope<'g>, labels: Tensor<'g>) -> Tensor<'g> {
-    s.int(0).le(labels).cast(DType::F32)
-}
-
-/// log Σ exp x, safe where a whole row is −∞.
+/// log Σ exp x: −∞ of a row of them, and ∞ beside one, for what is taken off is finite.
 fn logsumexp<'g>(s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
-    let m = x.max().maximum(s.num(-3.0e38));
+    let m = x.max();
+    let m = m.abs().lt(s.num(f64::INFINITY)).select(m, s.num(0.0));
     (x - m).exp().sum().log() + m
 }
 
@@ -184,8 +195,11 @@ fn attention<'g>(a: &Attn, s: &Scope<'g>, args: &[Tensor<'g>]) -> Vec<Tensor<'g>
     let &[q, k, v, scale] = args else { unreachable!("the type rule has checked the number of operands") };
     let split = Split::new(a);
     let x = split.logits(s, q, k, scale);
-    let lse = logsumexp(s, x);
-    let p = (x - lse).exp();
+    // as kernels do it: a row of which nothing is seen has a log-sum-exp of −∞
+    let m = x.max().maximum(s.num(-3.0e38));
+    let e = (x - m).exp();
+    let total = e.sum();
+    let (p, lse) = (e / total, total.log() + m);
     let o = p.apply(Op::Contract(Ein::new(&split.scores(), &a.v, &split.wide(&a.o))), &[v]);
     let narrow = |x: Tensor<'g>, wide: Labels| -> Dims {
         let dims = x.ty().dims;

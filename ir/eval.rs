@@ -148,9 +148,9 @@ pub fn eval_op(op: &Op, types: &[&Type], ty: &Type, a: &[&Value]) -> Value {
         Op::Size(d) => Value::scalar(d.size() as f64),
         Op::Iota(_, _) => build(&mut |i| i[0] as f64),
         Op::Un(un) => build(&mut |i| unary(*un, a[0].at(i))),
-        Op::Bin(bin) => build(&mut |i| round_int(types[0].dtype, binary(*bin, a[0].at(i), a[1].at(i)))),
+        Op::Bin(bin) => build(&mut |i| binary(*bin, types[0].dtype, a[0].at(i), a[1].at(i))),
         Op::Select => build(&mut |i| if a[0].at(i) != 0.0 { a[1].at(i) } else { a[2].at(i) }),
-        Op::Cast(to) => build(&mut |i| cast(*to, a[0].at(i))),
+        Op::Cast(to) => build(&mut |i| cast(types[0].dtype, *to, a[0].at(i))),
         Op::StopGradient => a[0].clone(),
         Op::Reduce(red, axes) => reduce(*red, axes, types[0], ty, a[0]),
         Op::Contract(ein) => contract(ein, ty, a[0], a[1]),
@@ -226,28 +226,24 @@ pub fn unary(un: Un, x: f64) -> f64 {
     }
 }
 
-/// An elementwise function of two numbers; truth is 1.
-pub fn binary(bin: Bin, x: f64, y: f64) -> f64 {
-    let truth = |p: bool| f64::from(u8::from(p));
+/// An elementwise function of two numbers of a type; truth is 1. Whole numbers are exact and wrap at 32 bits. The larger and the smaller of
+/// two floats is NaN where either is, as PyTorch has it, and the second of two that are equal; comparisons with NaN are false.
+pub fn binary(bin: Bin, dtype: DType, x: f64, y: f64) -> f64 {
+    match dtype {
+        DType::I32 | DType::U32 => whole(bin, dtype, x as i64, y as i64),
+        DType::F32 | DType::BF16 | DType::F16 | DType::Bool | DType::Tuple => float(bin, x, y),
+    }
+}
+
+fn float(bin: Bin, x: f64, y: f64) -> f64 {
     match bin {
         Bin::Add => x + y,
         Bin::Sub => x - y,
         Bin::Mul => x * y,
         Bin::Div => x / y,
-        Bin::Maximum => {
-            if x > y {
-                x
-            } else {
-                y
-            }
-        }
-        Bin::Minimum => {
-            if x < y {
-                x
-            } else {
-                y
-            }
-        }
+        Bin::Maximum if x > y || x.is_nan() => x,
+        Bin::Minimum if x < y || x.is_nan() => x,
+        Bin::Maximum | Bin::Minimum => y,
         Bin::Pow => x.powf(y),
         Bin::Lt => truth(x < y),
         Bin::Le => truth(x <= y),
@@ -255,22 +251,41 @@ pub fn binary(bin: Bin, x: f64, y: f64) -> f64 {
     }
 }
 
-/// Integer arithmetic wraps at 32 bits.
-fn round_int(dtype: DType, x: f64) -> f64 {
-    match dtype {
-        DType::I32 => f64::from(x as i64 as i32),
-        DType::U32 => f64::from(x as i64 as u32),
-        DType::F32 | DType::BF16 | DType::F16 | DType::Bool | DType::Tuple => x,
+/// In 64 bits, of which the product's low 32 are exact whatever the operands.
+fn whole(bin: Bin, dtype: DType, x: i64, y: i64) -> f64 {
+    match bin {
+        Bin::Add => wrap(dtype, x + y),
+        Bin::Sub => wrap(dtype, x - y),
+        Bin::Mul => wrap(dtype, x.wrapping_mul(y)),
+        Bin::Maximum => x.max(y) as f64,
+        Bin::Minimum => x.min(y) as f64,
+        Bin::Lt => truth(x < y),
+        Bin::Le => truth(x <= y),
+        Bin::Eq => truth(x == y),
+        Bin::Div | Bin::Pow => unreachable!("the type rule has floats alone divided and raised"),
     }
 }
 
-fn cast(to: DType, x: f64) -> f64 {
+fn truth(p: bool) -> f64 {
+    f64::from(u8::from(p))
+}
+
+/// The low 32 bits, as a number of the type.
+fn wrap(dtype: DType, x: i64) -> f64 {
+    if dtype == DType::U32 { f64::from(x as u32) } else { f64::from(x as i32) }
+}
+
+/// Whole numbers keep their 32 bits between each other, and become the nearest float. A float loses its fraction; beyond the range of
+/// whole numbers it is the nearest of them, and NaN is 0. What is not 0 is true, NaN too.
+fn cast(from: DType, to: DType, x: f64) -> f64 {
+    let is_whole = matches!(from, DType::I32 | DType::U32);
     match to {
+        DType::I32 | DType::U32 if is_whole => wrap(to, x as i64),
         DType::I32 => f64::from(x as i32),
         DType::U32 => f64::from(x as u32),
-        DType::Bool => f64::from(u8::from(x != 0.0)),
-        DType::BF16 | DType::F16 => to.round(x),
-        DType::F32 | DType::Tuple => x,
+        DType::Bool => truth(x != 0.0),
+        DType::F32 if !is_whole => x,
+        DType::F32 | DType::BF16 | DType::F16 | DType::Tuple => to.round(x),
     }
 }
 
@@ -284,7 +299,7 @@ fn reduce(red: Red, axes: &[i8], from: &Type, ty: &Type, x: &Value) -> Value {
             to = to * d + if reduced.contains(&ax) { 0 } else { *x };
         }
         let have = &mut out.data[to];
-        *have = if red == Red::Sum { *have + x.at(i) } else { binary(Bin::Maximum, x.at(i), *have) };
+        *have = float(if red == Red::Sum { Bin::Add } else { Bin::Maximum }, x.at(i), *have);
     });
     out
 }

@@ -37,14 +37,15 @@ spelled! {
 }
 
 spelled! {
-    /// Elementwise functions of two operands.
+    /// Elementwise functions of two operands. Whole numbers wrap at 32 bits; they are not divided. `maximum` and `minimum` are NaN where an
+    /// operand is, as PyTorch's, and may give a zero of either sign where both are zeros. Comparisons with NaN are false.
     Bin {
         Add "add", Sub "sub", Mul "mul", Div "div", Maximum "maximum", Minimum "minimum", Pow "pow",
         Lt "lt", Le "le", Eq "eq",
     }
 }
 
-/// Reductions.
+/// Reductions. The maximum of a row with NaN is NaN, of an empty one −∞; its gradient goes in equal parts to all that are the largest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[allow(missing_docs)]
 pub enum Red {
@@ -81,9 +82,11 @@ pub enum Row {
     Swiglu,
     /// (x, cos, sin): rotates pairs (i, i + D/2) of the last axis.
     Rope,
-    /// (logits, labels) to the negative log likelihood of each row.
+    /// (logits, labels) to the negative log likelihood of each row; 0 where the label is negative, as −100 is in PyTorch, whatever the
+    /// row holds. A label beyond the classes is no error here, and the loss that of a logit 0: whoever feeds labels sees to it that there
+    /// is none.
     CrossEntropy,
-    /// (logits, labels, g) to the gradient of the logits.
+    /// (logits, labels, g) to the gradient of the logits; 0 in rows whose label is negative.
     CrossEntropyBwd,
 }
 
@@ -265,7 +268,9 @@ pub enum Op {
     Bin(Bin),
     /// (p, a, b): a where p holds, else b.
     Select,
-    /// Conversion of the element type; truth becomes 1, floats truncate towards zero.
+    /// Conversion of the element type. Truth becomes 1; what is not 0, NaN too, becomes true. A whole number keeps its 32 bits as another, and
+    /// becomes the nearest float. A float loses its fraction; beyond the range it is the nearest whole number there is, and NaN is 0. To 16
+    /// bits it is the nearest, ties to even, ∞ beyond the largest.
     Cast(DType),
     /// Reduces axes and keeps them with size 1.
     Reduce(Red, Axes),

@@ -42,10 +42,19 @@ pub fn gelu(x: Tensor) -> Tensor {
     x * 0.5 * (u.tanh() + 1.0)
 }
 
-/// x / (1 + exp −x)
+/// x · sigmoid x, where sigmoid x = 1 / (1 + exp −x)
 #[track_caller]
 pub fn silu(x: Tensor) -> Tensor {
-    x / ((-x).exp() + 1.0)
+    x * sigmoid(x)
+}
+
+/// 1 / (1 + exp −x), written with e = exp −|x|, which is never ∞: 1 / (1 + e), or e / (1 + e) below 0
+#[track_caller]
+pub fn sigmoid(x: Tensor) -> Tensor {
+    let above = x.equals(x.abs());
+    let e = above.select(-x, x).exp();
+    let r = (e + 1.0).recip();
+    above.select(r, e * r)
 }
 
 /// Scores of positions after the query become −∞. scores: [B, H, T, S]

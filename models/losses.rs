@@ -25,11 +25,13 @@ impl<'g> Loss<'g> {
 #[track_caller]
 pub fn cross_entropy<'g>(s: &Scope<'g>, logits: Tensor<'g>, labels: Tensor<'g>) -> Loss<'g> {
     let labels = labels.reshape((labels.dim(-2), labels.dim(-1), 1usize));
-    let m = logits.max();
-    let log_total = (logits - m).exp().sum().log() + m;
-    let hit = s.iota(-1, logits.dim(-1)).equals(labels);
-    let counted = s.int(0).le(labels).cast(DType::F32);
-    let loss = (log_total - hit.select(logits, s.num(0.0)).sum()) * counted;
+    let (counted, zero) = (s.int(0).le(labels), s.num(0.0));
+    // a row that is ignored may hold anything: replaced here, not at the end, so that no gradient meets it
+    let x = counted.select(logits, zero);
+    // what is common to a row is taken off before anything is rounded
+    let m = x.max();
+    let picked = s.iota(-1, x.dim(-1)).equals(labels).select(x, zero).sum();
+    let loss = counted.select((x - m).exp().sum().log() - (picked - m), zero);
     let total = |x: Tensor<'g>| x.sum_axes(&[-1, -2, -3]).reshape([] as [Dim; 0]);
-    Loss { sum: total(loss), count: total(counted) }
+    Loss { sum: total(loss), count: total(counted.cast(DType::F32)) }
 }

@@ -336,21 +336,21 @@ fn pullback<'t>(op: &Op, g: V<'t>, y: V<'t>, args: &[V<'t>], wants: &[bool]) -> 
         (Op::Bin(Bin::Add), &[_, _])     => some(vec![g, g]),
         (Op::Bin(Bin::Sub), &[_, _])     => some(vec![g, -g]),
         (Op::Bin(Bin::Mul), &[a, b])     => Some(vec![wants[0].then(|| g * b), wants[1].then(|| g * a)]),
-        (Op::Bin(Bin::Div), &[_, b])     => Some(vec![wants[0].then(|| g / b), wants[1].then(|| -(g * y / b))]),
-        (Op::Bin(Bin::Maximum), &[a, b]) => { let first = b.bin(Bin::Lt, a); some(vec![first.select(g, zero()), first.select(zero(), g)]) }
-        (Op::Bin(Bin::Minimum), &[a, b]) => { let first = a.bin(Bin::Lt, b); some(vec![first.select(g, zero()), first.select(zero(), g)]) }
-        (Op::Bin(Bin::Pow), &[a, b])     => Some(vec![wants[0].then(|| g * b * a.bin(Bin::Pow, b - 1.0)), wants[1].then(|| g * y * a.un(Un::Log))]),
+        (Op::Bin(Bin::Div), &[_, b])     => Some(vec![wants[0].then(|| g / b), wants[1].then(|| -(g * (y / b)))]),
+        (Op::Bin(Bin::Maximum), &[a, b]) => some(shares(g, [a, b], [a.bin(Bin::Lt, b), b.bin(Bin::Lt, a)])),
+        (Op::Bin(Bin::Minimum), &[a, b]) => some(shares(g, [a, b], [b.bin(Bin::Lt, a), a.bin(Bin::Lt, b)])),
+        (Op::Bin(Bin::Pow), &[x, a])     => Some(vec![wants[0].then(|| power_base(g, x, a)), wants[1].then(|| power_exponent(g, x, a, y))]),
         (Op::Bin(Bin::Lt | Bin::Le | Bin::Eq), _) => Some(vec![None, None]),
         (Op::Un(Un::Exp), &[_])          => some(vec![g * y]),
         (Op::Un(Un::Log), &[x])          => some(vec![g / x]),
         (Op::Un(Un::Neg), &[_])          => some(vec![-g]),
-        (Op::Un(Un::Sqrt), &[_])         => some(vec![g / y * 0.5]),
+        (Op::Un(Un::Sqrt), &[_])         => some(vec![g / (y * 2.0)]),
         (Op::Un(Un::Rsqrt), &[_])        => some(vec![g * (y * y * y) * -0.5]),
         (Op::Un(Un::Recip), &[_])        => some(vec![-(g * (y * y))]),
         (Op::Un(Un::Tanh), &[_])         => some(vec![g * (-(y * y) + 1.0)]),
         (Op::Un(Un::Sin), &[x])          => some(vec![g * x.un(Un::Cos)]),
         (Op::Un(Un::Cos), &[x])          => some(vec![-(g * x.un(Un::Sin))]),
-        (Op::Un(Un::Abs), &[x])          => some(vec![zero().bin(Bin::Lt, x).select(g, x.bin(Bin::Lt, zero()).select(-g, zero()))]),
+        (Op::Un(Un::Abs), &[x])          => some(vec![g * sign(x)]),
         (Op::Select, &[p, _, _])         => Some(vec![None, wants[1].then(|| p.select(g, zero())), wants[2].then(|| p.select(zero(), g))]),
         (Op::Cast(_), &[x])              => Some(vec![(x.ty().dtype == DType::F32 && y.ty().dtype == DType::F32).then_some(g)]),
         (Op::Reduce(Red::Sum, _), &[x])  => some(vec![g.broadcast(&x.ty())]),
@@ -368,7 +368,7 @@ fn pullback<'t>(op: &Op, g: V<'t>, y: V<'t>, args: &[V<'t>], wants: &[bool]) -> 
         (Op::StopGradient | Op::RandomBits(_), _) => Some(vec![None]),
         (Op::Get(_), _)                  => some(vec![g]),
         (Op::Row(Row::Softmax), &[_])    => some(vec![y.row(Row::SoftmaxBwd, &[g])]),
-        (Op::Row(Row::LogSumExp), &[x])  => some(vec![(x - y).un(Un::Exp) * g]),
+        (Op::Row(Row::LogSumExp), &[x])  => some(vec![exp_share(x) * g]),
         (Op::Row(Row::LayerNorm), &[x, eps]) if !wants[1] => Some(vec![Some(x.row(Row::LayerNormBwd, &[eps, g])), None]),
         (Op::Row(Row::RmsNorm), &[x, eps])   if !wants[1] => Some(vec![Some(x.row(Row::RmsNormBwd, &[eps, g])), None]),
         (Op::Row(Row::Sigmoid), &[_])    => some(vec![g * (y * (-y + 1.0))]),
@@ -381,6 +381,43 @@ fn pullback<'t>(op: &Op, g: V<'t>, y: V<'t>, args: &[V<'t>], wants: &[bool]) -> 
         | (Op::Attention(_) | Op::AttentionBwd(_) | Op::AdamW(_), _) => None,
         _ => unreachable!("{op} with {} operands has no cotangent", args.len()),
     }
+}
+
+/// The cotangents of two operands of which one is taken: it gets all, the one that loses nothing; equal ones get half each, as in PyTorch.
+/// Beside NaN nobody loses.
+fn shares<'t>(g: V<'t>, [a, b]: [V<'t>; 2], loses: [V<'t>; 2]) -> Vec<V<'t>> {
+    let (tie, zero) = (a.bin(Bin::Eq, b), g.num(0.0));
+    loses.map(|loses| tie.select(g * 0.5, loses.select(zero, g))).to_vec()
+}
+
+/// g a xᵃ⁻¹, and 0 where a is 0, whatever x: ∞ · 0 would be NaN.
+fn power_base<'t>(g: V<'t>, x: V<'t>, a: V<'t>) -> V<'t> {
+    let zero = g.num(0.0);
+    match a.number() {
+        Some(0.0) => zero,
+        Some(n) => g * (x.bin(Bin::Pow, g.num(n - 1.0)) * n),
+        None => a.bin(Bin::Eq, zero).select(zero, g * (x.bin(Bin::Pow, a - 1.0) * a)),
+    }
+}
+
+/// g xᵃ ln x, and 0 where x is 0 and a is not negative: 0ᵃ stays 0 or 1 to the right of a.
+fn power_exponent<'t>(g: V<'t>, x: V<'t>, a: V<'t>, y: V<'t>) -> V<'t> {
+    let (zero, slope) = (g.num(0.0), y * x.un(Un::Log));
+    g * x.bin(Bin::Eq, zero).select(zero.bin(Bin::Le, a).select(zero, slope), slope)
+}
+
+/// 1, −1, and 0 for zeros and NaN.
+fn sign(x: V) -> V {
+    let zero = x.num(0.0);
+    zero.bin(Bin::Lt, x).select(x.num(1.0), x.bin(Bin::Lt, zero).select(x.num(-1.0), zero))
+}
+
+/// What each element of a row has in Σ exp x, exact whatever is common to the row: exp(x − log Σ exp x) is not. Beside ∞ it is 0.
+fn exp_share(x: V) -> V {
+    let m = x.op(Op::Reduce(Red::Max, ir::Axes::from_slice(&[-1])), &[]);
+    let finite = m.un(Un::Abs).bin(Bin::Lt, x.num(f64::INFINITY)).select(m, x.num(0.0));
+    let e = (x - finite).un(Un::Exp);
+    e / e.sum(&[-1])
 }
 
 /// silu′(x) = σ(x) + silu(x) (1 − σ(x))

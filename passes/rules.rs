@@ -213,8 +213,15 @@ pub fn recognise() -> Vec<Rule> { vec![
     rule("softmax-lse",      Reassociates, "(exp (sub ?x (logsumexp ?x)))",                         "(softmax ?x)",              always),
     rule("logsumexp",        Reassociates, "(log (sum[-1] (exp ?x)))",                              "(logsumexp ?x)",            always),
     rule("logsumexp-shift",  Reassociates, "(add (logsumexp (sub ?x ?m)) ?m)",                      "(logsumexp ?x)",            always),
-    rule("log-softmax",      Reassociates, "(log (softmax ?x))",                                    "(sub ?x (logsumexp ?x))",   always),
+    rule("log-softmax",      Reassociates, "(log (softmax ?x))",                                    "(sub (sub ?x (max[-1] ?x)) (logsumexp (sub ?x (max[-1] ?x))))", always),
+    // what is common to a row taken off, or not; ignored rows selected, or multiplied by 0
     rule("cross-entropy",    Reassociates, "(mul (sub (logsumexp ?x) (sum[-1] (select (eq iota[?i] ?l) ?x 0.0))) (cast[f32] (le 0 ?l)))", "(cross_entropy ?x ?l)", one_hot),
+    rule("cross-entropy-where", Reassociates, "(select (le 0 ?l) (sub (logsumexp ?x) (sum[-1] (select (eq iota[?i] ?l) ?x 0.0))) 0.0)", "(cross_entropy ?x ?l)", one_hot),
+    rule("cross-entropy-less", Reassociates, "(mul (sub (logsumexp (sub ?x ?m)) (sub (sum[-1] (select (eq iota[?i] ?l) ?x 0.0)) ?m)) (cast[f32] (le 0 ?l)))", "(cross_entropy ?x ?l)", one_hot),
+    rule("cross-entropy-where-less", Reassociates, "(select (le 0 ?l) (sub (logsumexp (sub ?x ?m)) (sub (sum[-1] (select (eq iota[?i] ?l) ?x 0.0)) ?m)) 0.0)", "(cross_entropy ?x ?l)", one_hot),
+    rule("cross-entropy-rows", Exact,      "(cross_entropy (select (le 0 ?l) ?x ?y) ?l)",           "(cross_entropy ?x ?l)",     always),
+    rule("cross-entropy-ignored", Exact,   "(select (le 0 ?l) (cross_entropy ?x ?l) 0.0)",          "(cross_entropy ?x ?l)",     always),
+    rule("cross-entropy-counted", Exact,   "(mul (cross_entropy ?x ?l) (cast[f32] (le 0 ?l)))",     "(cross_entropy ?x ?l)",     always),
 
     rule("rms_norm",         Reassociates, "(mul ?x (rsqrt (add (mul (sum[-1] (mul ?x ?x)) ?n) ?eps)))",  "(rms_norm ?x ?eps)",   |m| when(is_mean(m, "n", "x"))),
     // a gain first: no row that is divided by its own root mean square leaves the range, as |x̂| ≤ √n
@@ -224,6 +231,7 @@ pub fn recognise() -> Vec<Rule> { vec![
 
     rule("sigmoid",          Reassociates, "(recip (add (exp (mul ?x ?c)) 1.0))",                   "(sigmoid (mul ?x const[?r]))", negative),
     rule("sigmoid-quotient", Reassociates, "(div ?y (add (exp (mul ?x ?c)) 1.0))",                  "(mul ?y (sigmoid (mul ?x const[?r])))", negative),
+    rule("sigmoid-sides",    Reassociates, "(select (eq ?x (abs ?x)) (recip (add (exp (select (eq ?x (abs ?x)) (mul ?x -1.0) ?x)) 1.0)) (div (exp (select (eq ?x (abs ?x)) (mul ?x -1.0) ?x)) (add (exp (select (eq ?x (abs ?x)) (mul ?x -1.0) ?x)) 1.0)))", "(sigmoid ?x)", always),
     rule("silu",             Exact,        "(mul ?x (sigmoid ?x))",                                 "(silu ?x)",                 always),
     rule("swiglu",           Exact,        "(mul (silu ?a) ?b)",                                    "(swiglu ?a ?b)",            always),
     // ½ (1 + tanh u) = σ(2 u), whichever factor the ½ stands beside: 1 + tanh u is 0 or between 2⁻²⁴ and 2

@@ -63,6 +63,10 @@ impl<'t> V<'t> {
     pub(crate) fn num(self, x: f64) -> V<'t> {
         self.tape.num(x)
     }
+    /// The value, where it is a constant.
+    pub(crate) fn number(self) -> Option<f64> {
+        self.tape.func.borrow().node(self.id).op.number()
+    }
     pub(crate) fn select(self, a: V<'t>, b: V<'t>) -> V<'t> {
         self.op(Op::Select, &[a, b])
     }

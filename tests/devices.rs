@@ -63,6 +63,14 @@ fn every_template_is_as_evaluated(device) {
     }
 }
 
+/// Whole numbers, NaN, infinities and zeros: what every target gives. Devices may take subnormal numbers for 0.
+fn edges_are_as_stated(device) {
+    for case in crate::edges::everywhere().iter().filter(|c| holds(device, c.text())) {
+        let run = |g: &ir::Graph, env: &ir::Env| run_on(g, env, device.clone(), &device.target().unwrap()).remove("y").unwrap();
+        crate::edges::check(case, &device.describe(), &run);
+    }
+}
+
 /// Products and attention of 16 bits: on tensor cores where the device has them.
 fn products_of_16_bits_are_as_evaluated(device) {
     for (i, text) in tensor_programs().into_iter().chain(tensor_attention()).enumerate().filter(|(_, t)| holds(device, t)) {

@@ -93,6 +93,15 @@ pub fn programs() -> Vec<(String, String)> {
             ),
         );
     }
+    // a row's value and one of the whole row's beside the row: each is written once
+    for c in [3, 8] {
+        add(
+            "map",
+            format!(
+                "main(%0 x: f32[4,{c}], %1 r: f32[4,1], %2 k: f32[1,{c}]) {{\n  %3 = add %1, 1.5 : f32[4,1]\n  %4 = exp %2 : f32[1,{c}]\n  %5 = mul %0, %3 : f32[4,{c}]\n  %6 = mul %5, %4 : f32[4,{c}]\n  return y=%6, r=%3, k=%4\n}}\n"
+            ),
+        );
+    }
     out
 }
 

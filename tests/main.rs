@@ -17,6 +17,9 @@ mod contracts;
 /// Text from tokens, the choice of a token, generation past the context.
 #[cfg(feature = "llvm")]
 mod decoding;
+/// The loss of language models: whatever is common to a row, rows that are ignored.
+#[cfg(feature = "llvm")]
+mod cross_entropy;
 /// Programs of thousands of ops in one function.
 mod deep;
 /// Programs on devices.
@@ -28,6 +31,8 @@ mod docs;
 /// What training evaluates, draws and saves, against plain evaluation.
 #[cfg(feature = "llvm")]
 mod evaluation;
+/// Every op at the edge of its domain: whole numbers that wrap, NaN, ∞, zeros, subnormal numbers.
+mod edges;
 /// What the class of a rule promises of the bits.
 mod exactness;
 /// What extraction chooses, and why.
@@ -41,6 +46,9 @@ mod files;
 mod fuzz;
 /// Kernels for graphics processors.
 mod gpu;
+/// Gradients at the edge of a domain, as PyTorch has them.
+#[cfg(feature = "llvm")]
+mod grad_edges;
 /// Every pullback against differences, and a wrong one caught.
 mod grads;
 /// What adding something touches.

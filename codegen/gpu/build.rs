@@ -36,7 +36,7 @@ binary!(
     slt SLessThanOp, sle SLessThanOrEqualOp, ieq IEqualOp, ine INotEqualOp, xor BitwiseXorOp, shift_right ShiftRightOp,
     fadd FAddOp, fsub FSubOp, fmul FMulOp, fdiv FDivOp, pow PowfOp, flt FLessThanOp, fle FLessThanOrEqualOp, feq FEqualOp, fne FNotEqualOp,
 );
-unary!(fneg FNegOp, fabs FAbsOp, exp ExpOp, log LogOp, sqrt SqrtOp, rsqrt RsqrtOp, recip RecipOp, round RoundOp);
+unary!(is_nan IsNanOp, fneg FNegOp, fabs FAbsOp, exp ExpOp, log LogOp, sqrt SqrtOp, rsqrt RsqrtOp, recip RecipOp, round RoundOp);
 
 impl Block<'_> {
     pub fn value(&self, op: &dyn OneResultInterface) -> Value {

@@ -15,6 +15,36 @@ impl Block<'_> {
         rest.iter().fold(self.number(*first, lanes), |p, c| self.fma(p, x, self.number(*c, lanes)))
     }
 
+    /// The larger or the smaller of two floats, NaN where either is. What is NaN is asked of its bits: devices may compare as if there were
+    /// none.
+    pub fn extreme(&self, x: Value, y: Value, x_wins: Value) -> Value {
+        let of_numbers = self.select(x_wins, x, y);
+        self.select(self.is_nan(x), x, self.select(self.is_nan(y), y, of_numbers))
+    }
+
+    /// A float without its fraction as `i32` or `u32`: the nearest there is beyond their range, 0 for NaN. Devices differ there.
+    pub fn to_whole(&self, x: Value, to: Elem, lanes: u32) -> Value {
+        // the first float beyond the range; below, the lowest number there is
+        let (end, most, least) = match to {
+            Elem::I32 => (2f64.powi(31), f64::from(i32::MAX), f64::from(i32::MIN)),
+            _ => (2f64.powi(32), f64::from(u32::MAX), 0.0),
+        };
+        let zero = self.number(0.0, lanes);
+        let x = self.select(self.is_nan(x), zero, x);
+        let (over, under) = (self.fle(self.number(end, lanes), x), self.flt(x, self.number(least, lanes)));
+        let inside = self.select(over, zero, self.select(under, zero, x));
+        let whole = |n: f64| self.splat(self.constant(n, to), to, lanes);
+        let y = self.cast(inside, self.value_type(to, lanes));
+        self.select(over, whole(most), self.select(under, whole(least), y))
+    }
+
+    /// xʸ: 1 where x is 1 or y is 0, which devices that go by logarithms miss.
+    pub fn power(&self, x: Value, y: Value, lanes: u32) -> Value {
+        let one = self.number(1.0, lanes);
+        let y_is_0 = self.feq(y, self.number(0.0, lanes));
+        self.select(y_is_0, one, self.select(self.feq(x, one), one, self.pow(x, y)))
+    }
+
     /// tanh x: 1 − 2 / (e²ˣ + 1) above 0.625, an odd polynomial below. What devices offer may overflow or lose small numbers.
     pub fn tanh(&self, x: Value, lanes: u32) -> Value {
         let one = self.number(1.0, lanes);
@@ -30,7 +60,7 @@ impl Block<'_> {
             self.polynomial(z, lanes, &[-5.704_988_727_45e-3, 2.063_908_879_54e-2, -5.373_971_555_31e-2, 1.333_144_220_36e-1, -3.333_328_194_22e-1]);
         let small = self.fma(self.fmul(p, z), x, x);
         let y = self.select(self.flt(a, self.number(0.625, lanes)), small, large);
-        self.select(self.feq(x, x), y, x)
+        self.select(self.is_nan(x), x, y)
     }
 
     /// sin x or cos x: the nearest multiple of π/2 taken off in three parts, a polynomial on the rest, chosen and signed by the quadrant.

@@ -331,7 +331,9 @@ impl Printer<'_> {
             (Bin::Sub, _) => b.isub(x, y),
             (Bin::Mul, _) => b.imul(x, y),
             (Bin::Div, _) => b.fdiv(x, y),
-            (Bin::Pow, _) => b.pow(x, y),
+            (Bin::Pow, _) => b.power(x, y, lanes),
+            (Bin::Maximum, Elem::F32) => b.extreme(x, y, less(y, x)),
+            (Bin::Minimum, Elem::F32) => b.extreme(x, y, less(x, y)),
             (Bin::Maximum, _) => b.select(less(y, x), x, y),
             (Bin::Minimum, _) => b.select(less(x, y), x, y),
             (Bin::Lt, _) => less(x, y),
@@ -347,9 +349,12 @@ impl Printer<'_> {
         let number = |n: f64, elem| b.splat(b.constant(n, elem), elem, lanes);
         match (from, to) {
             _ if from == to => x,
-            (_, Elem::BF16 | Elem::F16) => b.cast(b.cast(x, b.vector(memory_elem(to), lanes)), b.value_type(Elem::F32, lanes)),
+            (Elem::F32, Elem::BF16 | Elem::F16) => b.cast(b.cast(x, b.vector(memory_elem(to), lanes)), b.value_type(Elem::F32, lanes)),
+            (_, Elem::BF16 | Elem::F16) => self.cast(b, Elem::F32, to, self.cast(b, from, Elem::F32, x, lanes), lanes),
             (Elem::Bool, _) => b.select(x, number(1.0, to), number(0.0, to)),
-            (Elem::F32, Elem::Bool) => b.fne(x, number(0.0, from)),
+            // NaN, which some devices hold equal to anything, is true
+            (Elem::F32, Elem::Bool) => b.select(b.is_nan(x), number(1.0, to), b.fne(x, number(0.0, from))),
+            (Elem::F32, Elem::I32 | Elem::U32) => b.to_whole(x, to, lanes),
             (_, Elem::Bool) => b.ine(x, number(0.0, from)),
             _ => b.cast(x, b.value_type(to, lanes)),
         }

@@ -1,7 +1,7 @@
 //! Runs a kernel as it will be printed, on the host, slowly: what printers are checked against.
 
 use super::{Buf, Elem, Expr, Fragment, GROUP, GROUP_DEPTH, GROUP_ROWS, Ix, Kernel, LocalId, PLANE, Stmt};
-use ir::{Bin, Red};
+use ir::{Bin, DType, Red};
 
 /// A buffer of an interpreted kernel: one number an element, whatever its type.
 pub type Memory = Vec<f64>;
@@ -399,7 +399,10 @@ impl<'a> Machine<'a> {
                 let (p, a, b) = (self.expr(p), self.expr(a), self.expr(b));
                 (0..p.len()).map(|i| if p[i] != 0.0 { a[i] } else { b[i] }).collect()
             }
-            Expr::Cast(to, x) => self.expr(x).into_iter().map(|x| cast(*to, x)).collect(),
+            Expr::Cast(to, x) => {
+                let from = self.elem(x);
+                self.expr(x).into_iter().map(|x| cast(from, *to, x)).collect()
+            }
             Expr::Keep { valid, a, b } => {
                 let (n, a, b) = (self.ix(valid), self.expr(a), self.expr(b));
                 (0..a.len()).map(|i| if (i as i64) < n { a[i] } else { b[i] }).collect()
@@ -454,14 +457,16 @@ fn binary(bin: Bin, elem: Elem, x: f64, y: f64) -> f64 {
         (Bin::Add, Elem::I32 | Elem::U32) => whole((x as i64).wrapping_add(y as i64)),
         (Bin::Sub, Elem::I32 | Elem::U32) => whole((x as i64).wrapping_sub(y as i64)),
         (Bin::Mul, Elem::I32 | Elem::U32) => whole((x as i64).wrapping_mul(y as i64)),
-        (Bin::Maximum | Bin::Minimum, _) => ir::binary(bin, x, y),
-        _ => f64::from(ir::binary(bin, x, y) as f32),
+        (Bin::Maximum | Bin::Minimum, _) => ir::binary(bin, DType::F32, x, y),
+        _ => f64::from(ir::binary(bin, DType::F32, x, y) as f32),
     }
 }
 
-fn cast(to: Elem, x: f64) -> f64 {
+fn cast(from: Elem, to: Elem, x: f64) -> f64 {
     match to {
         Elem::F32 | Elem::BF16 | Elem::F16 => to.dtype().round(x),
+        Elem::I32 if from == Elem::U32 => f64::from(x as u32 as i32),
+        Elem::U32 if from == Elem::I32 => f64::from(x as i32 as u32),
         Elem::I32 => f64::from(x as i32),
         Elem::U32 => f64::from(x as u32),
         Elem::Bool => f64::from(u8::from(x != 0.0)),

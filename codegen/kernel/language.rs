@@ -314,6 +314,11 @@ impl Expr {
     pub fn un(un: Un, x: Expr) -> Expr {
         Expr::Un(un, Box::new(x))
     }
+    /// The larger, and b beside NaN: an instruction less than `Maximum`, for where NaN gets into the result another way. Both should be cheap.
+    pub fn larger(a: Expr, b: Expr) -> Expr {
+        let first = Expr::bin(Bin::Lt, b.clone(), a.clone());
+        Expr::Select(Box::new(first), Box::new(a), Box::new(b))
+    }
     /// An elementwise function of two.
     pub fn bin(bin: Bin, a: Expr, b: Expr) -> Expr {
         Expr::Bin(bin, Box::new(a), Box::new(b))

@@ -519,8 +519,15 @@ impl<'c> Printer<'c, '_> {
             }
             Bin::Div => self.div(x, y),
             Bin::Pow => self.intrinsic("llvm.pow", &[x, y]),
-            Bin::Maximum => self.select(test(FloatPredicate::OGT, IntPredicate::SGT, IntPredicate::UGT), x, y),
-            Bin::Minimum => self.select(test(FloatPredicate::OLT, IntPredicate::SLT, IntPredicate::ULT), x, y),
+            Bin::Maximum | Bin::Minimum => {
+                let first = match op {
+                    Bin::Maximum => test(FloatPredicate::OGT, IntPredicate::SGT, IntPredicate::UGT),
+                    _ => test(FloatPredicate::OLT, IntPredicate::SLT, IntPredicate::ULT),
+                };
+                let chosen = self.select(first, x, y);
+                // a second operand that is NaN was chosen; a first one is here
+                if float { self.select(self.compare(FloatPredicate::UNO, x, x), x, chosen) } else { chosen }
+            }
             Bin::Lt => test(FloatPredicate::OLT, IntPredicate::SLT, IntPredicate::ULT),
             Bin::Le => test(FloatPredicate::OLE, IntPredicate::SLE, IntPredicate::ULE),
             Bin::Eq => test(FloatPredicate::OEQ, IntPredicate::EQ, IntPredicate::EQ),
@@ -530,7 +537,8 @@ impl<'c> Printer<'c, '_> {
     fn cast(&self, from: Elem, to: Elem, x: V<'c>) -> V<'c> {
         let ty = self.value_type(to, lanes_of(x));
         match (from, to) {
-            (_, Elem::BF16 | Elem::F16) => self.widen(self.narrow(x, to), to),
+            (Elem::F32, Elem::BF16 | Elem::F16) => self.widen(self.narrow(x, to), to),
+            (Elem::I32 | Elem::U32 | Elem::Bool, Elem::BF16 | Elem::F16) => self.cast(Elem::F32, to, self.cast(from, Elem::F32, x)),
             (Elem::BF16 | Elem::F16, _) => unreachable!("a value is computed in 32 bits"),
             (Elem::F32, Elem::F32) | (Elem::I32 | Elem::U32, Elem::I32 | Elem::U32) | (Elem::Bool, Elem::Bool) => x,
             (Elem::F32, Elem::I32) => self.call("llvm.fptosi.sat", &[ty, x.get_type()], &[x.into()]).expect("a cast has a value"),

@@ -9,7 +9,7 @@ use super::rows::split_index;
 use super::tile::{Acc, Panel};
 use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, LocalId, Writer, load};
 use crate::spec::{Access, Heads, Spec};
-use ir::{Bin, Red, Un};
+use ir::{Red, Un};
 
 /// Row blocks of the backward's query block, in tiles.
 const TILES: usize = 16;
@@ -201,8 +201,10 @@ fn softmax_row(w: &mut Writer, s: &Shape, scores: Buf, base: &Ix, visible: &Ix, 
     w.set(max, 0, lowest.clone().splat(lanes));
     let scaled = |c: &Ix| load(scores, base.clone() + c.clone(), lanes, None).times(s.scale().splat(lanes));
     w.each("c", 0i64, visible.clone(), i64::from(lanes), |w, c| {
-        let have = Writer::get(max, 0);
-        let more = Expr::bin(Bin::Maximum, scaled(&c), have.clone());
+        let (x, have) = (w.local("x", Elem::F32, lanes, 1), Writer::get(max, 0));
+        w.set(x, 0, scaled(&c));
+        // NaN reaches the row through its exponential
+        let more = Expr::larger(Writer::get(x, 0), have.clone());
         w.set(max, 0, Expr::Keep { valid: visible.clone() - c, a: Box::new(more), b: Box::new(have) });
     });
     w.set(top, 0, reduce(Red::Max, Writer::get(max, 0), lanes));

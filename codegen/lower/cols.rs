@@ -92,7 +92,7 @@ impl Block<'_> {
                 let point = self.point(index.clone(), &column, &j);
                 let args: Vec<usize> = reductions.iter().map(|r| r.2).collect();
                 for ((sum, (_, red, _)), x) in sums.iter().zip(&reductions).zip(values.at(w, &args, &point, None)) {
-                    w.set(*sum, j.clone(), Expr::bin(combine(*red), Writer::get(*sum, j.clone()), x));
+                    w.set(*sum, j.clone(), Expr::bin(combine(*red), x, Writer::get(*sum, j.clone())));
                 }
             });
         });

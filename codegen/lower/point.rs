@@ -168,7 +168,7 @@ impl<'a> Values<'a> {
             Step::Cast(x) if self.dag.steps[*x].1 == *elem => get(*x),
             Step::Cast(x) => Expr::Cast(*elem, b(x)),
             Step::Random(k, c) => Expr::Random { key: b(k), counter: b(c) },
-            Step::Gather { access, row, rows, index } => self.gather(w, access, (*row, *rows), get(*index), p),
+            Step::Gather { access, row, rows, index } => self.gather(w, access, (*row, *rows), get(*index), (p, elem.value())),
             Step::Reduce(..) => panic!("a reduction is known before what is computed from it"),
         }
     }
@@ -182,7 +182,7 @@ impl<'a> Values<'a> {
     }
 
     /// The index is one scalar: a splat of it is taken apart again.
-    fn gather(&self, w: &mut Writer, a: &Access, (row, rows): (i64, i64), index: Expr, p: &Point) -> Expr {
+    fn gather(&self, w: &mut Writer, a: &Access, (row, rows): (i64, i64), index: Expr, (p, elem): (&Point, Elem)) -> Expr {
         let scalar = if let Expr::Splat(x, _) = index { *x } else { index.lane(0, p.lanes) };
         let v = w.var("row");
         w.push(Stmt::LetValue(v, scalar));
@@ -194,7 +194,7 @@ impl<'a> Values<'a> {
             _ => load(Buf::Arg(a.arg), at, 1, None).splat(p.lanes),
         };
         let hit = Expr::bin(Bin::Eq, Expr::Index(v), Expr::Index(inside)).splat(p.lanes);
-        Expr::Select(Box::new(hit), Box::new(value), Box::new(Expr::Const(0.0, Elem::F32).splat(p.lanes)))
+        Expr::Select(Box::new(hit), Box::new(value), Box::new(Expr::Const(0.0, elem).splat(p.lanes)))
     }
 
     pub(crate) fn is_row(&self, step: usize) -> bool {

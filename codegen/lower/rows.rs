@@ -135,7 +135,7 @@ impl Row<'_> {
         self.passes(w, start, end, &mut |w, point, j| {
             for ((sum, (_, red, _)), x) in sums.iter().zip(reductions).zip(values.at(w, &args, &point, None)) {
                 let have = Writer::get(*sum, j.clone());
-                let new = Expr::bin(combine(*red), have.clone(), x);
+                let new = Expr::bin(combine(*red), x, have.clone());
                 let new = match &point.valid {
                     Some(valid) => Expr::Keep { valid: valid.clone(), a: Box::new(new), b: Box::new(have) },
                     None => new,

@@ -16,8 +16,8 @@ use ir::{Bin, Un};
 const ROWS: usize = 64;
 /// Positions of a tile in shared memory.
 const TILE: usize = 16;
-/// Below every score: an exponential of it less anything is 0.
-const LOWEST: f64 = -1e30;
+/// Where a row's maximum begins: below every score but −∞, whose exponential it makes 0.
+const LOWEST: f64 = -3.0e38;
 
 /// A matrix of one head: where it begins and its strides.
 struct Matrix {
@@ -261,7 +261,8 @@ pub(super) fn forward(spec: &Spec, h: &Heads, name: &str) -> Kernel {
             let key = w.name("key", j0.clone() + j.clone());
             let s = query.dot(w, "s", &keys, &j).times(scale.clone());
             let s = scalar(w, "s", where_seen(&key, &mine, s, LOWEST));
-            let new = scalar(w, "new", Expr::bin(Bin::Maximum, Writer::get(top, 0), s.clone()));
+            // NaN reaches the row through its exponential
+            let new = scalar(w, "new", Expr::larger(s.clone(), Writer::get(top, 0)));
             let keep = scalar(w, "keep", Expr::un(Un::Exp, Writer::get(top, 0).minus(new.clone())));
             let p = scalar(w, "p", where_seen(&key, &mine, Expr::un(Un::Exp, s.minus(new.clone())), 0.0));
             w.set(top, 0, new);

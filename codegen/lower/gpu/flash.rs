@@ -21,8 +21,8 @@ const THREADS: usize = ROWS / OWN * PLANE;
 const TILE: usize = 32;
 /// The deepest heads whose sums registers hold.
 const DEEPEST: usize = 128;
-/// Below every score.
-const LOWEST: f64 = -1e30;
+/// Where a row's maximum begins: below every score but −∞, which is a masked one's.
+const LOWEST: f64 = -3.0e38;
 
 /// Whether an attention's operands are of 16 bits and lie so that chunks of eight can be copied.
 pub(super) fn fits(spec: &Spec, h: &Heads, target: &Gpu, aligned: &[bool]) -> bool {
@@ -179,19 +179,19 @@ impl Place {
         self.lane.clone().rem(4) * 2i64 + 8 * n as i64
     }
     /// The combined value of the four threads that share rows, of a scalar in a local.
-    fn across(&self, w: &mut Writer, x: LocalId, bin: Bin) {
+    fn across(&self, w: &mut Writer, x: LocalId, two: fn(Expr, Expr) -> Expr) {
         let other = w.local("other", Elem::F32, 1, 1);
         for bits in [1, 2] {
             w.push(Stmt::Exchange { to: other, from: x, bits });
-            w.set(x, 0, Expr::bin(bin, Writer::get(x, 0), Writer::get(other, 0)));
+            w.set(x, 0, two(Writer::get(x, 0), Writer::get(other, 0)));
         }
     }
     /// For each of a thread's two rows, whatever of its four sums.
-    fn halves(&self, w: &mut Writer, name: &str, four: &Expr, bin: Bin) -> [LocalId; 2] {
+    fn halves(&self, w: &mut Writer, name: &str, four: &Expr, two: fn(Expr, Expr) -> Expr) -> [LocalId; 2] {
         [0, 1].map(|h| {
             let x = w.local(name, Elem::F32, 1, 1);
-            w.set(x, 0, Expr::bin(bin, four.clone().lane(2 * h, 4), four.clone().lane(2 * h + 1, 4)));
-            self.across(w, x, bin);
+            w.set(x, 0, two(four.clone().lane(2 * h, 4), four.clone().lane(2 * h + 1, 4)));
+            self.across(w, x, two);
             x
         })
     }
@@ -268,16 +268,17 @@ pub(super) fn forward(spec: &Spec, h: &Heads, name: &str) -> Kernel {
             for n in 0..keys_at_once / 8 {
                 let key = w.name("key", j0.clone() + p.column(n));
                 let columns = by_column([0i64, 1].map(|i| Expr::Index(key.clone() + i)));
-                w.set(s, n, only(Bin::Lt, columns, by_row(ends.clone().map(Expr::Index)), Writer::get(s, n), LOWEST));
+                w.set(s, n, only(Bin::Lt, columns, by_row(ends.clone().map(Expr::Index)), Writer::get(s, n), f64::NEG_INFINITY));
             }
         };
         // the cube's first row sees the least
         w.branch(visible(h, first.clone()), next, mask, |_| {});
         let most = w.local("most", Elem::F32, 4, 1);
         w.set(most, 0, Writer::get(s, 0));
-        (1..keys_at_once / 8).for_each(|n| w.set(most, 0, Expr::bin(Bin::Maximum, Writer::get(most, 0), Writer::get(s, n))));
-        let most = p.halves(w, "most", &Writer::get(most, 0), Bin::Maximum);
-        let new = [0, 1].map(|i| scalar(w, "new", Expr::bin(Bin::Maximum, Writer::get(top[i], 0), Writer::get(most[i], 0))));
+        // NaN reaches the row through its exponential
+        (1..keys_at_once / 8).for_each(|n| w.set(most, 0, Expr::larger(Writer::get(s, n), Writer::get(most, 0))));
+        let most = p.halves(w, "most", &Writer::get(most, 0), Expr::larger);
+        let new = [0, 1].map(|i| scalar(w, "new", Expr::larger(Writer::get(most[i], 0), Writer::get(top[i], 0))));
         let keep = [0, 1].map(|i| scalar(w, "keep", Expr::un(Un::Exp, Writer::get(top[i], 0).minus(new[i].clone()))));
         for i in 0..2 {
             w.set(top[i], 0, new[i].clone());
@@ -296,7 +297,7 @@ pub(super) fn forward(spec: &Spec, h: &Heads, name: &str) -> Kernel {
         w.push(Stmt::Wait(0));
         w.barrier();
     });
-    let total = p.halves(w, "total", &Writer::get(total, 0), Bin::Add);
+    let total = p.halves(w, "total", &Writer::get(total, 0), Expr::plus);
     let inverse = get(total).map(|t| scalar(w, "inverse", Expr::un(Un::Recip, t)));
     (0..h.value_depth / 8).for_each(|n| w.set(sum, n, Writer::get(sum, n).times(by_row(inverse.clone()))));
     let plane = w.name("plane", first + p.plane.clone());

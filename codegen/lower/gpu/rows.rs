@@ -5,7 +5,7 @@ use super::super::rows::{identity, levels};
 use super::{LANES, THREADS, combine, lanes, vector_index};
 use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, Writer, load};
 use crate::lower::rows::{combine as two, split_index};
-use crate::spec::{Spec, Step};
+use crate::spec::{Spec, Step, Store};
 use ir::Red;
 
 /// Vectors of a row that a thread of it takes, about.
@@ -44,11 +44,28 @@ fn map(spec: &Spec, name: &str) -> Kernel {
         let wanted: Vec<usize> = spec.stores.iter().map(|s| s.step).collect();
         let point = Point { index, lanes: lanes as u32, valid: None };
         for (store, value) in spec.stores.iter().zip(values.at(w, &wanted, &point, None)) {
-            w.store(Buf::Arg(store.access.arg), access_at(&store.access, &point.index), value, None);
+            store_once(w, spec, store, &point, value);
         }
     };
     guard(&mut w, position.clone(), total, total.is_multiple_of(threads), body);
     w.finish()
+}
+
+/// Stores a value of a point. One that is the same along some dims is stored by their first point alone: no two threads write one place.
+fn store_once(w: &mut Writer, spec: &Spec, store: &Store, point: &Point, value: Expr) {
+    let still: Vec<usize> = (0..spec.dims.len()).filter(|d| store.access.strides[*d] == 0 && spec.dims[*d] > 1).collect();
+    let value = if still.last() == Some(&(spec.dims.len() - 1)) { value.lane(0, point.lanes) } else { value };
+    first_of(w, &still.iter().map(|d| point.index[*d].clone()).collect::<Vec<_>>(), &mut |w| {
+        w.store(Buf::Arg(store.access.arg), access_at(&store.access, &point.index), value.clone(), None);
+    });
+}
+
+/// What is done where all of these are 0.
+fn first_of(w: &mut Writer, indices: &[Ix], body: &mut dyn FnMut(&mut Writer)) {
+    match indices.split_first() {
+        Some((i, rest)) => w.branch(i.clone(), 1, |w| first_of(w, rest, body), |_| {}),
+        None => body(w),
+    }
 }
 
 /// What is done where an index is inside; `always` where it cannot be outside.
