@@ -14,12 +14,12 @@ mod common;
 mod compiled;
 /// What a model is held to, and what it may be called.
 mod contracts;
-/// Text from tokens, the choice of a token, generation past the context.
-#[cfg(feature = "llvm")]
-mod decoding;
 /// The loss of language models: whatever is common to a row, rows that are ignored.
 #[cfg(feature = "llvm")]
 mod cross_entropy;
+/// Text from tokens, the choice of a token, generation past the context.
+#[cfg(feature = "llvm")]
+mod decoding;
 /// Programs of thousands of ops in one function.
 mod deep;
 /// Programs on devices.
@@ -28,11 +28,11 @@ mod devices;
 /// What the documents say is so.
 #[cfg(feature = "llvm")]
 mod docs;
+/// Every op at the edge of its domain: whole numbers that wrap, NaN, ∞, zeros, subnormal numbers.
+mod edges;
 /// What training evaluates, draws and saves, against plain evaluation.
 #[cfg(feature = "llvm")]
 mod evaluation;
-/// Every op at the edge of its domain: whole numbers that wrap, NaN, ∞, zeros, subnormal numbers.
-mod edges;
 /// What the class of a rule promises of the bits.
 mod exactness;
 /// What extraction chooses, and why.
