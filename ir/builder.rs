@@ -131,6 +131,9 @@ pub struct Tensor<'g> {
 pub struct Scope<'g> {
     builder: &'g Builder,
     path: String,
+    /// Whose parameters it declares: main's, or one an iteration of the loop whose body has this depth and number.
+    depth: usize,
+    frame: u32,
 }
 
 /// Whatever lists dims: arrays, vectors, and tuples that mix numbers and symbols.
@@ -170,7 +173,7 @@ impl Default for Builder {
 impl Builder {
     /// The root of the parameter names.
     pub fn scope(&self) -> Scope<'_> {
-        Scope { builder: self, path: String::new() }
+        Scope { builder: self, path: String::new(), depth: 0, frame: 0 }
     }
 
     /// Names a result of the program. `@path` names the new value of that parameter, which has its type.
@@ -256,11 +259,10 @@ impl Builder {
         self.push(num(0.0), vec![], ty, loc)
     }
 
-    fn declare_new(&self, path: String, ty: Type, loc: Loc) -> NodeId {
+    fn declare_new(&self, depth: usize, path: String, ty: Type, loc: Loc) -> NodeId {
         let mut state = self.state.borrow_mut();
-        let in_main = state.frames.len() == 1;
-        let frame = state.top();
-        let id = if in_main {
+        let frame = &mut state.frames[depth];
+        let id = if depth == 0 {
             frame.func.push(Node { op: Op::Param(path.as_str().into(), ty.clone()), args: vec![], ty, loc: Some(loc) })
         } else {
             frame.input(ty, Some(loc))
@@ -351,10 +353,11 @@ impl<'g> Scope<'g> {
     /// A scope below this one.
     pub fn at(&self, name: &str) -> Scope<'g> {
         let path = if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) };
-        Scope { builder: self.builder, path }
+        Scope { path, ..*self }
     }
 
-    /// A trainable `f32` tensor, declared where it is used.
+    /// A trainable `f32` tensor, declared where it is used. In a layer, its own scope has one an iteration; a scope from outside the layer
+    /// has one that all iterations share.
     #[track_caller]
     pub fn param(&self, name: &str, shape: impl Shape) -> Tensor<'g> {
         self.declare(self.at(name).path, Type::f32(shape.dims()), Loc(Location::caller()))
@@ -369,17 +372,22 @@ impl<'g> Scope<'g> {
                 return b.broken(Type::scalar(DType::F32), loc);
             }
         };
+        let here = |id| Tensor { builder: b, id, depth: self.depth, frame: self.frame };
+        if b.state.borrow().frames.get(self.depth).is_none_or(|f| f.number != self.frame) {
+            b.error(loc, format!("parameter {path}: its scope belongs to a layer that has ended"));
+            return b.broken(ty, loc);
+        }
         let known = {
             let state = b.state.borrow();
-            let frame = state.frames.last().expect("a frame is open");
+            let frame = &state.frames[self.depth];
             frame.paths.get(&path).map(|i| (frame.params[*i].clone(), frame.func.ty(frame.params[*i].id).clone()))
         };
-        let Some((first, had)) = known else { return b.tensor(b.declare_new(path, ty, loc)) };
+        let Some((first, had)) = known else { return here(b.declare_new(self.depth, path, ty, loc)) };
         if had != ty {
             b.error(loc, format!("parameter {path} is {ty} here and {had} at {}", first.loc));
             return b.broken(ty, loc);
         }
-        b.tensor(first.id)
+        here(first.id)
     }
 
     /// An input of the program.
@@ -471,7 +479,8 @@ impl<'g> Scope<'g> {
         let x_here = b.here(x, loc);
         let stacked: Vec<NodeId> = stacked.iter().map(|s| self.stacked(name, trip, b.here(*s, loc), loc)).collect();
         let inner = self.open(name, x_here, &stacked);
-        let (y, ys) = layer(&self.at(name).at(LOOP), inner[0], &inner[1..]);
+        let scope = Scope { depth: inner[0].depth, frame: inner[0].frame, ..self.at(name).at(LOOP) };
+        let (y, ys) = layer(&scope, inner[0], &inner[1..]);
         let results: Vec<NodeId> = std::iter::once(&y).chain(&ys).map(|t| b.here(*t, loc)).collect();
         let (l, args) = self.close(trip, x_here, stacked, results, loc);
         let (ty, types) = {

@@ -23,7 +23,7 @@ use crate::naming::check_name;
 use crate::op::Op;
 use crate::types::{Type, list, split_top};
 use crate::verify::verify;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Display, Write};
 use std::str::FromStr;
 
@@ -209,6 +209,8 @@ struct Reader {
     names: HashMap<String, NodeId>,
     /// Main's parameters by path.
     params: HashMap<String, NodeId>,
+    /// Names of main's inputs and results.
+    taken: HashSet<String>,
     /// Ops so far with loops unrolled.
     ops: u64,
     returned: bool,
@@ -225,8 +227,8 @@ impl Reader {
             _ => return fault(title, format!("'{}': expected f{} and a name, or main", short(title), graph.funcs.len())),
         };
         check_name(name).map_err(at(name))?;
-        let (names, params) = (HashMap::new(), HashMap::new());
-        let mut reader = Reader { func: Func::new(name), is_main, names, params, ops: 0, returned: false };
+        let (names, params, taken) = (HashMap::new(), HashMap::new(), HashSet::new());
+        let mut reader = Reader { func: Func::new(name), is_main, names, params, taken, ops: 0, returned: false };
         for (i, input) in split_top(inputs).into_iter().enumerate() {
             reader.input(i, input, graph)?;
         }
@@ -242,7 +244,7 @@ impl Reader {
         }
         if self.is_main {
             check_name(label).map_err(at(label))?;
-            if graph.inputs.iter().any(|n| n == label) {
+            if !self.taken.insert(label.into()) {
                 return fault(label, format!("two inputs are named {label}"));
             }
             graph.inputs.push(label.into());
@@ -356,7 +358,8 @@ impl Reader {
     /// A named result: its name is new, and that of state is a parameter's of the value's type.
     fn result<'a>(&mut self, name: &'a str, value: &'a str, graph: &mut Graph) -> Result<(), Fault<'a>> {
         check_name(new_value_of(name).unwrap_or(name)).map_err(at(name))?;
-        if graph.outputs.iter().any(|n| n == name) {
+        // '=' is in no name, so that results are told from inputs
+        if !self.taken.insert(format!("={name}")) {
             return fault(name, format!("two results are named {name}"));
         }
         if let Some(path) = new_value_of(name) {

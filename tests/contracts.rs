@@ -435,6 +435,54 @@ fn loops_that_cannot_be() {
     );
 }
 
+/// A layer's own scope has a parameter an iteration; one from outside has one for all.
+#[test]
+fn a_scope_declares_where_it_was_made() {
+    let b = Builder::default();
+    let s = b.scope();
+    let x = s.input("x", DType::F32, [2usize]);
+    let y = s.layers("h", 3, x, |own, x| {
+        let x = x * own.param("w", [2usize]) + s.param("shared", [2usize]);
+        // a loop in a loop: by the inner scope one an iteration of both, by the outer one an iteration of its own
+        let x = own.layers("g", 4, x, |own, x| x + own.param("v", [2usize]) + s.param("shared", [2usize]));
+        s.layers("k", 5, x, |own, x| x + own.param("u", [2usize]))
+    });
+    b.output("y", y + s.param("shared", [2usize]));
+    let graph = b.finish().unwrap();
+    verify(&graph).unwrap();
+    let params: Vec<String> = graph.params().iter().map(|(n, t)| format!("{n} {t}")).collect();
+    assert_eq!(params, ["shared f32[2]", "k.{}.u f32[5,2]", "h.{}.w f32[3,2]", "h.{}.g.{}.v f32[3,4,2]"], "{graph}");
+    // the same in plain numbers
+    let mut env = ir::Env::new();
+    env.insert("x".into(), ir::Value::new(vec![2], vec![1.0, 2.0]));
+    env.insert("shared".into(), ir::Value::new(vec![2], vec![0.5, -1.0]));
+    let value = |n: usize, f: &dyn Fn(usize) -> f64| (0..n).map(f).collect::<Vec<f64>>();
+    let (w, v, u) = (value(6, &|i| i as f64 - 2.0), value(24, &|i| i as f64 / 8.0), value(10, &|i| 1.0 - i as f64));
+    env.insert("h.{}.w".into(), ir::Value::new(vec![3, 2], w.clone()));
+    env.insert("h.{}.g.{}.v".into(), ir::Value::new(vec![3, 4, 2], v.clone()));
+    env.insert("k.{}.u".into(), ir::Value::new(vec![5, 2], u.clone()));
+    let have = &ir::eval(&graph, &env).unwrap()["y"].data;
+    for c in 0..2 {
+        let shared = [0.5, -1.0][c];
+        let mut x = [1.0, 2.0][c];
+        for i in 0..3 {
+            x = x * w[2 * i + c] + shared;
+            x += (0..4).map(|j| v[8 * i + 2 * j + c] + shared).sum::<f64>() + (0..5).map(|k| u[2 * k + c]).sum::<f64>();
+        }
+        assert!((have[c] - x - shared).abs() < 1e-12, "{} for {}", have[c], x + shared);
+    }
+    let late = mistakes(|b, s| {
+        let scope = std::cell::RefCell::new(None);
+        let x = s.input("x", DType::F32, [2usize]);
+        let y = s.layers("h", 2, x, |own, x| {
+            *scope.borrow_mut() = Some(own.clone());
+            x
+        });
+        b.output("y", y + scope.borrow().as_ref().unwrap().param("w", [2usize]));
+    });
+    assert_eq!(late, ["parameter h.{}.w: its scope belongs to a layer that has ended"]);
+}
+
 /// A value of a layer is used in that layer alone.
 #[test]
 fn values_stay_in_their_layer() {

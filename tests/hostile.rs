@@ -241,7 +241,7 @@ fn absurd_programs_are_refused_by_number() {
     assert!(why.contains("numbers at once"), "{why}");
     let unbound: Graph = "main(%0 x: f32[T]) {\n  %1 = size[S] : f32[]\n  return y=%0, z=%1\n}\n".parse().unwrap();
     let why = eval(&unbound, &ir::Env::new()).expect_err("it is not bound");
-    assert!(why.contains("dim T has no size: name it, as in --dim T=64"), "{why}");
+    assert!(why.contains("dim S has no size: name it, as in --dim S=64"), "{why}");
     let why = unbound.bind(&|s| (s == 'T').then_some(3)).expect_err("S is missing");
     assert!(why.contains("dim S has no size"), "{why}");
     let why = unbound.bind(&|_| Some(u64::MAX)).expect_err("T is too large");
