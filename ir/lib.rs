@@ -15,8 +15,8 @@
 //!
 //! let b = Builder::default();
 //! let s = b.scope();
-//! let x = s.input("x", DType::F32, [2, 3]);
-//! b.output("y", x.contract("tc,dc->td", s.param("w", [4, 3])).exp());
+//! let x = s.input("x", DType::F32, [2usize, 3]);
+//! b.output("y", x.contract("tc,dc->td", s.param("w", [4usize, 3])).exp());
 //! let graph = b.finish().unwrap();
 //!
 //! let again: Graph = graph.to_string().parse().unwrap();

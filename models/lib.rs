@@ -10,7 +10,7 @@
 //! let model = Model::from(Gpt { vocab_size: 65, n_positions: 32, n_layer: 2, n_head: 2, n_embd: 8, dropout: 0.0 });
 //! let b = Builder::default();
 //! let s = b.scope();
-//! let tokens = s.input("input_ids", ir::DType::I32, [1, 32]);
+//! let tokens = s.input("input_ids", ir::DType::I32, [1usize, 32]);
 //! let (x, _) = model.hidden(&s, &Reading::of(tokens));
 //! b.output("logits", model.head(&s, x));
 //! let graph = b.finish().unwrap();
