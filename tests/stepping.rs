@@ -96,6 +96,35 @@ fn a_finished_run_goes_on() {
     assert!(error.contains("train.steps is 6") && error.contains("after step 7") && error.contains("train.steps=8"), "{error}");
 }
 
+/// What is dropped differs from step to step, from micro-batch to micro-batch and by the seed, and is nothing where nothing is asked.
+#[test]
+fn no_two_steps_drop_alike() {
+    let step = |dropout: f64, accumulate: u32, seed: u64| {
+        let model = Model::from(Gpt { vocab_size: 20, n_positions: 8, n_layer: 1, n_head: 2, n_embd: 8, dropout });
+        let mut c = Config { model, ..config(9, 100, 100) };
+        // so slow that the weights stay what they are
+        (c.train.accumulate, c.train.seed, c.train.lr, c.train.warmup) = (accumulate, seed, 1e-20, 0.0);
+        llm::Step::new(&c, Device::Cpu(Arc::new(Pool::new(1)))).unwrap()
+    };
+    // both micro-batches read the same
+    let batch = |n: usize| {
+        let ids = |from: i32| Values::I32((0..n as i32).flat_map(|_| (0..24).map(move |i| (i * 7 + from) % 20)).collect());
+        Batch::default().with("input_ids", &[3 * n, 8], ids(0)).with("labels", &[3 * n, 8], ids(7))
+    };
+    let losses = |mut s: llm::Step, n: usize| [(); 4].map(|()| s.take(&batch(n)).unwrap().loss);
+    let plain = losses(step(0.0, 1, 1), 1);
+    assert!(plain.iter().all(|l| *l == plain[0]), "{plain:?}");
+    let one = losses(step(0.5, 1, 1), 1);
+    assert!((0..4).all(|i| (0..i).all(|j| (one[i] - one[j]).abs() > 1e-6)), "{one:?}");
+    let two = losses(step(0.5, 2, 1), 2);
+    for (i, pair) in one.chunks(2).enumerate() {
+        let mean = (pair[0] + pair[1]) / 2.0;
+        assert!((two[i] - mean).abs() < 1e-6, "step {i}: {} of two micro-batches, {mean} expected", two[i]);
+    }
+    let other = losses(step(0.0, 1, 2), 1);
+    assert_ne!(other[0], plain[0], "another seed starts elsewhere");
+}
+
 /// An evaluation on the way takes batches spread evenly over the held-out text; the mean is over labels, not over batches.
 #[test]
 fn what_an_evaluation_takes() {
