@@ -26,6 +26,7 @@ pub mod llvm;
 mod lower;
 mod routine;
 pub mod spec;
+mod touch;
 
 /// FNV-1a over 128 bits: what tells kernels apart, on disk and on devices.
 #[cfg(any(feature = "llvm", feature = "wgpu", feature = "cuda"))]
@@ -37,3 +38,4 @@ pub use kernel::{Kernel, Memory, interpret};
 pub use lower::{Cpu, Gpu, Target, lower};
 pub use routine::{Address, Buffer, BufferKind, COUNT_MAX, Call, LoopInput, LoopResult, LoopStep, Place, Program, Region, Routine, Step, Table};
 pub use spec::Spec;
+pub use touch::Touch;

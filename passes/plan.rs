@@ -40,9 +40,25 @@ pub fn plan(intervals: &[Interval]) -> Arena {
         placed.push(i);
     }
     let bytes = (0..intervals.len()).map(|i| offsets[i] + size(i)).max().unwrap_or(0);
-    let steps = intervals.iter().map(|i| i.last + 1).max().unwrap_or(0);
-    let live = |s: usize| (0..intervals.len()).filter(|i| (intervals[*i].first..=intervals[*i].last).contains(&s)).map(size).sum();
-    Arena { offsets, bytes, bound: (0..steps).map(live).max().unwrap_or(0) }
+    let sized: Vec<(usize, &Interval)> = intervals.iter().enumerate().map(|(i, interval)| (size(i), interval)).collect();
+    Arena { offsets, bytes, bound: most_live(&sized) }
+}
+
+/// The most bytes that are live in one step.
+fn most_live(sized: &[(usize, &Interval)]) -> usize {
+    let steps = sized.iter().map(|i| i.1.last + 1).max().unwrap_or(0);
+    let (mut born, mut gone) = (vec![0; steps], vec![0; steps]);
+    for (size, interval) in sized {
+        born[interval.first] += size;
+        gone[interval.last] += size;
+    }
+    let (mut live, mut most) = (0, 0);
+    for (born, gone) in born.iter().zip(&gone) {
+        live += born;
+        most = most.max(live);
+        live -= gone;
+    }
+    most
 }
 
 /// The start of the smallest gap between taken ranges (sorted) that holds `need`, or the end of the last.

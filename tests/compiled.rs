@@ -116,3 +116,18 @@ fn models_in_bfloat16() {
         assert!(difference(&want["loss.sum"], &exact["loss.sum"]) > 0.0, "something was rounded");
     }
 }
+
+/// Tables of every type are read by index, and an index that is outside gives 0, in a table of no rows too.
+#[test]
+fn tables_of_every_type_are_read_by_index() {
+    for ty in ["f32", "i32", "u32", "bool", "bf16", "f16"] {
+        for rows in [3, 1, 0] {
+            let text = format!(
+                "main() {{\n  @t : {ty}[{rows},2]\n  %0 = iota[-1,5] : i32[5]\n  %1 = sub %0, 1 : i32[5]\n  %2 = gather @t, %1 : {ty}[5,2]\n  %3 = cast[f32] %2 : f32[5,2]\n  return y=%3\n}}\n"
+            );
+            let graph: Graph = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));
+            let env = environment(&graph, 1, 9);
+            assert_eq!(run(&graph, &env, 1), eval(&graph, &env).unwrap(), "{text}");
+        }
+    }
+}

@@ -4,7 +4,8 @@
 use crate::common::{Random, bound, difference, environment, gpt, llama, own_share, required};
 use crate::gpu::{error, programs, read, tensor_attention, tensor_programs, tolerance};
 use crate::random_graphs::random_graph;
-use crate::running::{cases, compare_with, run_on};
+use crate::random_state::random_state_graph;
+use crate::running::{cases, compare_with, run_on, state_mismatch};
 use ir::eval;
 use llm::{Config, DataConfig, Generator, Kind, OWN_TEXT, Sampling, Tokenizer, TrainConfig, Trainer};
 use models::Model;
@@ -107,6 +108,20 @@ fn random_programs_are_as_evaluated(device) {
         let env = environment(&graph, seed, 3);
         compare_with(&graph, &env, &format!("seed {seed}, on {}", device.describe()), &run_on(&graph, &env, device.clone(), &device.target().unwrap()));
     }
+}
+
+/// State, carried over three steps.
+fn random_programs_with_state_are_as_evaluated(device) {
+    let (count, mut wrong) = (cases(8, 2000), vec![]);
+    for seed in 0..count {
+        let graph = random_state_graph(&mut Random(seed.wrapping_mul(104_729)), true);
+        let env = environment(&graph, seed, 3);
+        if holds(device, &graph.to_string()) && let Some(what) = state_mismatch(&graph, &env, device.clone(), &device.target().unwrap()) {
+            wrong.push(format!("seed {seed}: {what}\n{graph}"));
+        }
+    }
+    println!("{count} random programs with state, three steps each, on {}: {} mismatches", device.describe(), wrong.len());
+    assert!(wrong.is_empty(), "{} of {count}\n{}", wrong.len(), wrong[0]);
 }
 
 /// Whole training steps, with dropout, clipping and AdamW: the loss, the norm and the moments after a few of them. A parameter moves by

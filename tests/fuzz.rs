@@ -3,13 +3,16 @@
 use crate::common::{Random, difference, environment};
 use crate::compiled::{run, run_for};
 use crate::random_graphs::{random_graph, with_loss};
-use crate::running::{TOLERANCE, cases, compare_with, interpreted};
+use crate::random_state::random_state_graph;
+use crate::running::{TOLERANCE, cases, compare_with, interpreted, interpreted_calls, mismatch, run_steps, state_mismatch};
 use codegen::kernel::Stmt;
 use codegen::{Cpu, Gpu, Target};
 use ir::{Env, Graph, eval, verify};
 use passes::{Opt, optimize};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
+use runtime::Pool;
+use std::sync::Arc;
 
 /// How many cases, and which: few and always the same in the ordinary run, thousands of new ones with `./x fuzz`.
 fn config(ordinary: u32, heavy: u32) -> ProptestConfig {
@@ -86,6 +89,28 @@ proptest! {
     }
 }
 
+/// What is wrong with a program with state, if anything: three steps against evaluation, as written and optimised, and bits that depend on
+/// the number of threads.
+fn wrong_state(seed: u32) -> Option<String> {
+    let graph = random_state_graph(&mut Random(seed.wrapping_mul(7919)), true);
+    verify(&graph).unwrap();
+    let env = environment(&graph, seed, 3);
+    let on = |graph: &Graph, threads: usize| run_steps(graph, &env, 3, Arc::new(Pool::new(threads)), &Target::Cpu(codegen::llvm::host().target));
+    let wrong = |graph: &Graph| state_mismatch(graph, &env, Arc::new(Pool::new(2)), &Target::Cpu(codegen::llvm::host().target));
+    let threads = || (on(&graph, 1) != on(&graph, 3)).then(|| "one and three threads differ".to_string());
+    let fused = || if seed.is_multiple_of(3) { wrong(&optimize(&graph, None, Opt::Egg).unwrap().fused) } else { None };
+    Some(format!("seed {seed}: {}\n{graph}", wrong(&graph).or_else(threads).or_else(fused)?))
+}
+
+/// Random programs with one to four results named `@path`.
+#[test]
+fn fuzz_state() {
+    let count = cases(60, 2000);
+    let wrong: Vec<String> = (0..count).filter_map(wrong_state).collect();
+    println!("{count} random programs with state, three steps each, on the processor: {} mismatches", wrong.len());
+    assert!(wrong.is_empty(), "{} of {count}\n{}", wrong.len(), wrong[0]);
+}
+
 const TARGETS: [Target; 5] = [
     Target::Cpu(Cpu { lanes: 16, registers: 32, cache: 1 << 20 }),
     Target::Cpu(Cpu { lanes: 8, registers: 16, cache: 1 << 14 }),
@@ -110,6 +135,18 @@ proptest! {
             let d = difference(&have, w) * w.data.iter().fold(1e-30f64, |m, x| m.max(x.abs()));
             prop_assert!(!w.data.iter().all(|x| x.is_finite()) || d <= TOLERANCE * scale, "seed {}: {} differs by {}\n{}", seed, name, d, graph);
         }
+    }
+}
+
+/// One step of a program with state on machines that are not this one, loops and all: what a kernel does in place is watched there.
+#[test]
+fn fuzz_state_interpreted() {
+    for seed in 0..cases(20, 300) {
+        let graph = random_state_graph(&mut Random(seed.wrapping_mul(15_485_863)), true);
+        let env = environment(&graph, seed, 3);
+        let program = codegen::Program::new(&graph, &TARGETS[seed as usize % 5]);
+        let wrong = mismatch(&eval(&graph, &env).unwrap(), &interpreted_calls(&program, &env), TOLERANCE);
+        assert_eq!(wrong, None, "seed {seed}\n{graph}");
     }
 }
 

@@ -5,6 +5,8 @@
 
 /// Text to batches: shift, split, coverage.
 mod batches;
+/// What a program's calls touch.
+mod calls;
 /// The command line as a person uses it.
 #[cfg(feature = "llvm")]
 mod cli;
@@ -51,6 +53,9 @@ mod gpu;
 mod grad_edges;
 /// Every pullback against differences, and a wrong one caught.
 mod grads;
+/// Which ops share a kernel.
+#[cfg(feature = "llvm")]
+mod grouping;
 /// What adding something touches.
 mod growth;
 /// Damaged dumps through the whole compiler, and absurd programs.
@@ -70,6 +75,8 @@ mod nvrtc;
 /// A model of one's own has every command.
 #[cfg(feature = "llvm")]
 mod own_model;
+/// The memory plan.
+mod plan;
 /// A dump is an input; `run` is held to its files.
 #[cfg(feature = "llvm")]
 mod programs;
@@ -77,6 +84,7 @@ mod programs;
 #[cfg(feature = "cuda")]
 mod ptx;
 mod random_graphs;
+mod random_state;
 /// Every rule is an equation; every spelling is found; proofs replay.
 mod rules;
 /// A run directory: killed, resumed, read while it is written, wanted by two.
@@ -91,6 +99,9 @@ mod settings;
 mod snapshots;
 /// Gradients against finite differences; every stage of both models means the same.
 mod stages;
+/// State is always written, in place where that is proven safe.
+#[cfg(feature = "llvm")]
+mod state;
 /// The step of a training loop and the loop around it.
 #[cfg(feature = "llvm")]
 mod stepping;

@@ -8,16 +8,18 @@ const SIZES: [usize; 8] = [1, 2, 3, 4, 5, 7, 17, 33];
 pub struct Maker<'r> {
     pub r: &'r mut Random,
     pub f: Func,
-    pool: Vec<NodeId>,
+    pub pool: Vec<NodeId>,
+    /// State, which is read more often than other values.
+    pub states: Vec<NodeId>,
     /// Whether only ops with a derivative are used.
     smooth: bool,
     /// Bodies of loops so far; `None` where there are to be none.
-    bodies: Option<Vec<Func>>,
+    pub bodies: Option<Vec<Func>>,
 }
 
 /// A program of `n` ops over a few inputs and parameters. `zero` allows axes of size 0, `loops` allows loops.
 pub fn random_graph(r: &mut Random, n: usize, smooth: bool, zero: bool, loops: bool) -> Graph {
-    let mut m = Maker { r, f: Func::new("main"), pool: vec![], smooth, bodies: loops.then(Vec::new) };
+    let mut m = Maker::new(r, smooth, loops);
     let mut inputs = vec![];
     for i in 0..3 {
         let ty = Type::f32(m.dims(zero));
@@ -71,37 +73,44 @@ pub fn with_loss(g: &Graph) -> Graph {
 }
 
 impl Maker<'_> {
-    fn dims(&mut self, zero: bool) -> Vec<usize> {
+    pub fn new(r: &mut Random, smooth: bool, loops: bool) -> Maker<'_> {
+        Maker { r, f: Func::new("main"), pool: vec![], states: vec![], smooth, bodies: loops.then(Vec::new) }
+    }
+
+    pub fn dims(&mut self, zero: bool) -> Vec<usize> {
         let rank = 1 + self.r.below(3);
         (0..rank).map(|_| if zero && self.r.below(12) == 0 { 0 } else { SIZES[self.r.below(SIZES.len())] }).collect()
     }
 
-    fn any(&mut self) -> NodeId {
+    pub fn any(&mut self) -> NodeId {
+        if !self.states.is_empty() && self.r.below(3) == 0 {
+            return self.states[self.r.below(self.states.len())];
+        }
         // recent values are likelier, so that programs are deep
         let n = self.pool.len();
         let back = self.r.below(n).min(self.r.below(n));
         self.pool[n - 1 - back]
     }
 
-    fn ty(&self, id: NodeId) -> Type {
+    pub fn ty(&self, id: NodeId) -> Type {
         self.f.ty(id).clone()
     }
 
     /// Adds an op where its type rule allows.
-    fn try_add(&mut self, op: Op, args: &[NodeId]) -> Option<NodeId> {
+    pub fn try_add(&mut self, op: Op, args: &[NodeId]) -> Option<NodeId> {
         let types: Vec<&Type> = args.iter().map(|a| self.f.ty(*a)).collect();
         let ty = ir::infer(&op, &types).ok()?;
         (ty.count() <= 20_000).then(|| self.f.add(op, args))
     }
 
-    fn keep(&mut self, id: Option<NodeId>) {
+    pub fn keep(&mut self, id: Option<NodeId>) {
         if let Some(id) = id.filter(|id| self.f.ty(*id).dtype == DType::F32) {
             self.pool.push(id);
         }
     }
 
     /// x squashed into −1..1, so that no chain of ops grows.
-    fn tame(&mut self, x: NodeId) -> NodeId {
+    pub fn tame(&mut self, x: NodeId) -> NodeId {
         self.f.add(Op::Un(Un::Tanh), &[x])
     }
 
@@ -113,7 +122,7 @@ impl Maker<'_> {
         self.f.add(Op::Bin(Bin::Add), &[square, half])
     }
 
-    fn step(&mut self) {
+    pub fn step(&mut self) {
         let x = self.any();
         let new = match self.r.below(28) {
             0 | 1 => self.unary(x),
@@ -284,7 +293,7 @@ impl Maker<'_> {
     }
 
     /// Whole numbers from −1 to n, some outside 0..n.
-    fn index(&mut self, dims: &[usize], n: usize) -> NodeId {
+    pub fn index(&mut self, dims: &[usize], n: usize) -> NodeId {
         let rank = dims.len() as i8;
         let mut i = self.f.add(Op::Const(0f64.to_bits(), DType::I32), &[]);
         for (k, d) in dims.iter().enumerate() {

@@ -172,7 +172,7 @@ pub(crate) fn forward(spec: &Spec, h: &Heads, name: &str, target: &Cpu) -> Kerne
                 let base = w.name("base", i.clone() * s.pitch);
                 let (max, sum) = softmax_row(w, &s, scores, &base, &visible, &end);
                 let total = Expr::un(Un::Log, sum.clone()).plus(max);
-                w.store(Buf::Arg(5), access_at(&h.lse, &head.iter().cloned().chain([row]).collect::<Vec<_>>()), total, None);
+                w.store(Buf::Arg(h.lse.arg), access_at(&h.lse, &head.iter().cloned().chain([row]).collect::<Vec<_>>()), total, None);
                 w.store(inverse, i, Expr::un(Un::Recip, sum), None);
             });
             let p = |i: &Ix, j: &Ix| load(scores, i.clone() * s.pitch + j.clone(), 1, None);
@@ -253,7 +253,7 @@ pub(crate) fn backward(spec: &Spec, h: &Heads, name: &str, target: &Cpu) -> Kern
                 *last = w.name("head", last.clone() * group + g);
             }
             let [q, o, d_o, dq] = [&h.q, &h.o, d_o, dq].map(|a| Matrix::new(w, a, &head));
-            let lse = |row: Ix| load(Buf::Arg(4), access_at(&h.lse, &head.iter().cloned().chain([row]).collect::<Vec<_>>()), 1, None);
+            let lse = |row: Ix| load(Buf::Arg(h.lse.arg), access_at(&h.lse, &head.iter().cloned().chain([row]).collect::<Vec<_>>()), 1, None);
             let one = Backward { s: &s, q, k: &k, v_panels, k_panels, o, d_o, dq, dk: &dk, dv: &dv, p, ds };
             let tail = h.queries % block;
             w.each("b0", 0i64, h.queries - tail, block as i64, |w, b0| one.block(w, &b0, block, &lse));

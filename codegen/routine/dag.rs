@@ -1,43 +1,19 @@
 //! The pointwise part of a kernel, from the ops of a group.
 
-use super::emit::Emitter;
 use super::expand::pointwise;
 use super::group::Group;
 use super::homes::row_major;
-use crate::kernel::{Elem, Param};
+use super::layout::{KernelArgs, Layout};
+use super::needed::Needed;
+use crate::kernel::Elem;
 use crate::spec::{Access, Dag, Step as Pure, Store};
 use ir::{DType, NodeId, Op};
 use std::collections::HashMap;
 
-/// The operands of one kernel.
-#[derive(Default)]
-pub(crate) struct KernelArgs {
-    pub buffers: Vec<usize>,
-    pub params: Vec<Param>,
-}
-
-impl KernelArgs {
-    /// The operand that is this buffer, new or known.
-    pub(crate) fn arg(&mut self, buffer: usize, elem: Elem, written: bool) -> usize {
-        match self.buffers.iter().position(|b| *b == buffer) {
-            Some(i) => {
-                self.params[i].written |= written;
-                i
-            }
-            None => self.push(buffer, elem, written),
-        }
-    }
-    /// A further operand, even of a known buffer.
-    pub(crate) fn push(&mut self, buffer: usize, elem: Elem, written: bool) -> usize {
-        self.buffers.push(buffer);
-        self.params.push(Param { elem, written });
-        self.buffers.len() - 1
-    }
-}
-
 /// The pointwise part of a kernel while it is built.
 pub(crate) struct DagBuilder<'a> {
     group: &'a Group,
+    needed: &'a Needed<'a>,
     /// Dims that values are aligned to.
     dims: Vec<usize>,
     /// Rank of the iteration, which may have further dims behind.
@@ -49,11 +25,11 @@ pub(crate) struct DagBuilder<'a> {
 }
 
 impl<'a> DagBuilder<'a> {
-    pub(crate) fn new(group: &'a Group, dims: Vec<usize>, rank: usize) -> DagBuilder<'a> {
-        DagBuilder { group, dims, rank, args: KernelArgs::default(), dag: Dag::default(), steps: HashMap::new(), product: None }
+    pub(crate) fn new(group: &'a Group, needed: &'a Needed<'a>, dims: Vec<usize>, rank: usize) -> DagBuilder<'a> {
+        DagBuilder { group, needed, dims, rank, args: KernelArgs::default(), dag: Dag::default(), steps: HashMap::new(), product: None }
     }
 
-    pub(crate) fn build(&mut self, b: &mut Emitter, outputs: &[NodeId]) {
+    pub(crate) fn build(&mut self, b: &mut Layout, outputs: &[NodeId]) {
         for id in outputs {
             self.value(b, *id);
         }
@@ -71,14 +47,14 @@ impl<'a> DagBuilder<'a> {
         std::iter::repeat_n(0, skip).chain(own).chain(std::iter::repeat_n(0, self.rank - self.dims.len())).collect()
     }
 
-    fn value(&mut self, b: &mut Emitter, id: NodeId) -> usize {
+    fn value(&mut self, b: &mut Layout, id: NodeId) -> usize {
         if let Some(s) = self.steps.get(&id) {
             return *s;
         }
         let node = b.func.node(id).clone();
-        let own = b.groups.of[id.index()];
-        let here = self.group.nodes.contains(&id);
-        let reader = b.groups.of[self.group.nodes[0].index()];
+        let of = &self.needed.groups.of;
+        let (own, reader) = (of[id.index()], of[self.group.nodes[0].index()]);
+        let here = own == reader && own.is_some();
         let step = match &node.op {
             Op::Const(bits, dtype) => self.push(Pure::Const(f64::from_bits(*bits)), *dtype),
             Op::Size(d) => self.push(Pure::Const(d.size() as f64), DType::F32),
@@ -90,7 +66,7 @@ impl<'a> DagBuilder<'a> {
                 self.push(Pure::Index { offset: 0, strides }, DType::I32)
             }
             _ if Some(id) == self.product => self.push(Pure::Product, DType::F32),
-            op if here || (own != reader && pointwise(op) && b.inlined(id, reader, &b.written)) => self.compute(b, id, op),
+            op if here || (own != reader && pointwise(op) && self.needed.inlined(id, reader)) => self.compute(b, id, op),
             _ => {
                 let home = b.home(id);
                 let arg = self.args.arg(home.buffer, Elem::of(node.ty.dtype), false);
@@ -102,7 +78,7 @@ impl<'a> DagBuilder<'a> {
         step
     }
 
-    fn compute(&mut self, b: &mut Emitter, id: NodeId, op: &Op) -> usize {
+    fn compute(&mut self, b: &mut Layout, id: NodeId, op: &Op) -> usize {
         let node = b.func.node(id).clone();
         if *op == Op::Gather {
             return self.gather(b, id);
@@ -126,10 +102,14 @@ impl<'a> DagBuilder<'a> {
         self.push(step, node.ty.dtype)
     }
 
-    fn gather(&mut self, b: &mut Emitter, id: NodeId) -> usize {
+    fn gather(&mut self, b: &mut Layout, id: NodeId) -> usize {
         let node = b.func.node(id).clone();
         let [table, index] = node.args[..] else { unreachable!("gather has two operands") };
         let home = b.home(table);
+        if home.dims[0] == 0 {
+            // every index is outside
+            return self.push(Pure::Const(0.0), node.ty.dtype);
+        }
         let index_dims = b.func.ty(index).sizes();
         // the index is aligned with the leading dims of the result: give it the rest as size-1 axes
         let rest = home.dims.len() - 1;
@@ -159,8 +139,8 @@ impl<'a> DagBuilder<'a> {
         self.push(Pure::Gather { access, row: home.strides[0], rows: home.dims[0] as i64, index: i }, node.ty.dtype)
     }
 
-    pub(crate) fn stores(&mut self, b: &mut Emitter, outputs: &[NodeId]) -> Vec<Store> {
-        let store = |d: &mut Self, b: &mut Emitter, id: NodeId| {
+    pub(crate) fn stores(&mut self, b: &mut Layout, outputs: &[NodeId]) -> Vec<Store> {
+        let store = |d: &mut Self, b: &mut Layout, id: NodeId| {
             let home = b.home(id);
             let arg = d.args.arg(home.buffer, Elem::of(b.func.ty(id).dtype), true);
             let strides = d.aligned(&home.dims, &home.strides);

@@ -6,11 +6,15 @@ mod expand;
 mod group;
 mod heads;
 mod homes;
+mod layout;
+mod needed;
 mod placement;
 mod prepare;
 mod program;
 mod reach;
 mod routine;
+mod sharing;
+mod state;
 
 pub use program::{Address, Call, Program, Region};
 pub use reach::COUNT_MAX;

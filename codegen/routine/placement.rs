@@ -1,43 +1,23 @@
-//! Where a routine's buffers live in its arena, and which of them are one.
+//! Where a routine's buffers live in its arena.
 
-use super::routine::{BufferKind, Routine, Step, Table, touched};
+use super::routine::{BufferKind, Routine, Step, Table};
+use super::sharing::Sharing;
+use super::state::NewState;
 use crate::spec::{Step as Pure, Template};
 use passes::Interval;
-use std::collections::BTreeMap;
 
-/// Gives every temporary a place in the arena. `in_place` lists (step, output, input): buffers that may be one.
-pub(crate) fn place_buffers(r: &mut Routine, in_place: &[(usize, usize, usize)], table: &mut Table) {
-    let mut life: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
-    for (s, step) in r.steps.iter().enumerate() {
-        for b in touched(step) {
-            let l = life.entry(b).or_insert((s, s));
-            l.1 = s;
-        }
-    }
-    let temp = |r: &Routine, b: usize| matches!(r.buffers[b].kind, BufferKind::Temp(_));
-    // buffers that became one, by the one that stands for both
-    let mut same: Vec<usize> = (0..r.buffers.len()).collect();
-    for (s, out, input) in in_place {
-        let (a, b) = (same[*out], same[*input]);
-        let fits = a != b && temp(r, a) && temp(r, b) && r.buffers[a].bytes == r.buffers[b].bytes;
-        if fits && life.get(&b).is_some_and(|l| l.1 == *s) && life.get(&a).is_some_and(|l| l.0 == *s) {
-            let merged = (life[&b].0, life[&a].1);
-            life.insert(b, merged);
-            life.remove(&a);
-            for x in &mut same {
-                if *x == a {
-                    *x = b;
-                }
-            }
-        }
-    }
-    let owners: Vec<usize> = life.keys().copied().filter(|b| temp(r, *b)).collect();
+/// Gives every temporary a place in the arena, or that of the state it is written over.
+pub(crate) fn place_buffers(r: &mut Routine, states: &[NewState], table: &mut Table) {
+    let Sharing { same, life } = Sharing::new(r, states, table);
+    let is_temp = |b: usize| matches!(r.buffers[b].kind, BufferKind::Temp(_));
+    let owners: Vec<usize> = life.keys().copied().filter(|b| is_temp(*b)).collect();
     let intervals: Vec<Interval> = owners.iter().map(|b| Interval { bytes: r.buffers[*b].bytes, first: life[b].0, last: life[b].1 }).collect();
     r.arena = passes::plan(&intervals);
+    for (owner, offset) in owners.iter().zip(&r.arena.offsets) {
+        r.buffers[*owner].kind = BufferKind::Temp(*offset);
+    }
     for b in 0..r.buffers.len() {
-        if let (BufferKind::Temp(_), Some(i)) = (&r.buffers[b].kind, owners.iter().position(|o| *o == same[b])) {
-            r.buffers[b].kind = BufferKind::Temp(r.arena.offsets[i]);
-        }
+        r.buffers[b].kind = r.buffers[same[b]].kind.clone();
     }
     drop_self_copies(r, &same, table);
     merge_operands(r, &same, table);

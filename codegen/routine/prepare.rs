@@ -43,9 +43,9 @@ pub(crate) fn prepare(func: &Func, carried: usize) -> Func {
 }
 
 /// The value whose elements a chain of reshapes shows in the same order.
-pub(crate) fn reshape_base(func: &Func, id: NodeId) -> NodeId {
-    match &func.node(id).op {
-        Op::Reshape(_) => reshape_base(func, func.node(id).args[0]),
-        _ => id,
+pub(crate) fn reshape_base(func: &Func, mut id: NodeId) -> NodeId {
+    while let Op::Reshape(_) = func.node(id).op {
+        id = func.node(id).args[0];
     }
+    id
 }

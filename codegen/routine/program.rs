@@ -1,10 +1,11 @@
 //! A graph as a program: routines, distinct kernels, and the flat list of prepared calls they unroll to.
 
-use super::emit::{Outside, lower};
-use super::routine::{BufferKind, LoopInput, LoopResult, Routine, Step, Table, touched};
+use super::emit::lower;
+use super::routine::{Buffer, BufferKind, LoopInput, LoopResult, LoopStep, Routine, Step, Table, touched};
 use crate::kernel::Kernel;
 use crate::lower::{Target, lower as lower_kernel};
 use crate::spec::Spec;
+use crate::touch::Touch;
 use ir::{Graph, Name, Op, Type};
 use std::fmt::{self, Write};
 
@@ -37,6 +38,23 @@ pub struct Address {
     pub bytes: usize,
 }
 
+impl Address {
+    /// The byte behind the last.
+    fn end(&self) -> usize {
+        self.offset + self.bytes
+    }
+
+    fn overlaps(&self, other: &Address) -> bool {
+        self.region == other.region && self.bytes.min(other.bytes) > 0 && self.offset < other.end() && other.offset < self.end()
+    }
+
+    /// So many bytes of a buffer.
+    fn part(&self, offset: usize, bytes: usize) -> Address {
+        assert!(offset + bytes <= self.bytes, "{bytes} bytes from byte {offset} of {self:?}");
+        Address { region: self.region, offset: self.offset + offset, bytes }
+    }
+}
+
 /// Memory a program runs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Region {
@@ -65,8 +83,8 @@ impl Program {
         let mut routines: Vec<Routine> = vec![];
         let last = graph.funcs.len() - 1;
         for (i, func) in graph.funcs.iter().enumerate() {
-            let outside = (i == last).then_some(Outside { outputs: &graph.outputs });
-            let routine = lower(func, &routines, &mut table, outside.as_ref(), rings(graph, i));
+            let outputs = if i == last { &graph.outputs[..] } else { &[] };
+            let routine = lower(func, &routines, &mut table, outputs, rings(graph, i));
             routines.push(routine);
         }
         let main = graph.main();
@@ -83,6 +101,34 @@ impl Program {
         let lower = |(i, s): (usize, &Spec)| lower_kernel(s, &format!("{}_{i}", s.name()), target, &aligned[i]);
         program.kernels = program.specs.iter().enumerate().map(lower).collect();
         program
+    }
+
+    /// What devices rely on: each operand lies inside its region, and its kernel's accesses inside it; none that is written overlaps
+    /// another.
+    fn check(&self, call: &Call, touches: &[Touch]) {
+        let spec = &self.specs[call.kernel];
+        assert_eq!(call.args.len(), spec.params.len(), "a call has an operand for each parameter\n{spec}");
+        for a in &call.args {
+            assert!(a.end() <= self.region_bytes(a.region), "{a:?} is outside its region\n{spec}");
+        }
+        for r in touches {
+            let (bytes, elem) = (call.args[r.arg].bytes as i64, spec.params[r.arg].elem.bytes() as i64);
+            let inside = r.span().is_none_or(|(low, high)| low >= 0 && (high + 1) * elem <= bytes);
+            assert!(inside && (spec.params[r.arg].written || !r.written), "{r:?} is outside {:?}\n{spec}", call.args[r.arg]);
+        }
+        for (i, a) in call.args.iter().enumerate().filter(|(i, _)| spec.params[*i].written) {
+            let other = call.args.iter().enumerate().find(|(j, b)| *j != i && a.overlaps(b));
+            assert!(other.is_none(), "operand {i}, {a:?}, is written and overlaps operand {other:?}\n{spec}");
+        }
+    }
+
+    fn region_bytes(&self, region: Region) -> usize {
+        match region {
+            Region::Input(i) => self.inputs[i].1.bytes(),
+            Region::Param(i) => self.params[i].1.bytes(),
+            Region::Output(i) => self.outputs[i].1.bytes(),
+            Region::Arena => self.arena_bytes(),
+        }
     }
 
     /// For each kernel, whether each operand begins at a multiple of so many bytes in every call.
@@ -135,57 +181,33 @@ impl Program {
         }
     }
 
-    /// The flat list of calls: loops unrolled, addresses resolved.
+    /// The flat list of calls: loops unrolled, addresses resolved. Panics where a call would touch what is not its own: a program that
+    /// was made for a well-typed graph has none.
     pub fn calls(&self) -> Vec<Call> {
         let main = self.main();
-        let resolve = |b: &super::routine::Buffer| {
-            let (region, offset) = match &b.kind {
-                BufferKind::Input(i) => (Region::Input(*i), 0),
-                BufferKind::Param(name) => (Region::Param(self.params.iter().position(|p| p.0 == *name).expect("main's parameters are listed")), 0),
-                BufferKind::Result(i) => (Region::Output(*i), 0),
-                BufferKind::Temp(offset) => (Region::Arena, *offset),
-            };
-            Address { region, offset, bytes: b.bytes }
+        let param = |name: &Name| self.params.iter().position(|p| p.0 == *name).expect("main's parameters are listed");
+        let resolve = |b: &Buffer| match &b.kind {
+            BufferKind::Input(i) => Address { region: Region::Input(*i), offset: 0, bytes: b.bytes },
+            BufferKind::Param(name) => Address { region: Region::Param(param(name)), offset: 0, bytes: b.bytes },
+            BufferKind::Result(i) => Address { region: Region::Output(*i), offset: 0, bytes: b.bytes },
+            BufferKind::Temp(offset) => Address { region: Region::Arena, offset: *offset, bytes: b.bytes },
         };
         let addresses: Vec<Address> = main.buffers.iter().map(resolve).collect();
         let mut out = vec![];
         self.unroll(main, &addresses, &mut out);
+        let touches: Vec<Vec<Touch>> = self.specs.iter().map(Spec::touches).collect();
+        out.iter().for_each(|call| self.check(call, &touches[call.kernel]));
         out
     }
 
     fn unroll(&self, routine: &Routine, at: &[Address], out: &mut Vec<Call>) {
-        let plus = |a: Address, n: usize| Address { offset: a.offset + n, ..a };
         for step in &routine.steps {
             match step {
                 Step::Kernel { kernel, args } => out.push(Call { kernel: *kernel, args: args.iter().map(|a| at[*a]).collect() }),
                 Step::Loop(l) => {
-                    let body = &self.routines[l.routine];
-                    let trip = l.shape.trip as usize;
-                    for round in 0..trip {
-                        let i = if l.shape.reverse { trip - 1 - round } else { round };
-                        let input = |j: usize| match l.inputs[j] {
-                            LoopInput::Carried { ring, slots, bytes } => plus(at[ring], round % slots * bytes),
-                            LoopInput::Stacked { place, bytes } => plus(at[place.buffer], place.offset + i * bytes),
-                            LoopInput::Invariant(place) => plus(at[place.buffer], place.offset),
-                        };
-                        let result = |j: usize| match l.results[j] {
-                            LoopResult::Carried { ring, slots, bytes } => plus(at[ring], (round + 1) % slots * bytes),
-                            LoopResult::Stacked { buffer, bytes } => plus(at[buffer], i * bytes),
-                            LoopResult::Alias => unreachable!("an alias is written by nobody"),
-                        };
-                        let inner: Vec<Address> = body
-                            .buffers
-                            .iter()
-                            .map(|b| {
-                                let place = match &b.kind {
-                                    BufferKind::Input(j) => input(*j),
-                                    BufferKind::Result(j) => result(*j),
-                                    BufferKind::Temp(offset) => plus(at[l.arena], *offset),
-                                    BufferKind::Param(_) => unreachable!("only main names parameters"),
-                                };
-                                Address { bytes: b.bytes, ..place }
-                            })
-                            .collect();
+                    for round in 0..l.shape.trip as usize {
+                        let body = &self.routines[l.routine];
+                        let inner: Vec<Address> = body.buffers.iter().map(|b| inside(l, at, round, b)).collect();
                         self.unroll(body, &inner, out);
                     }
                 }
@@ -213,6 +235,26 @@ impl Program {
             }
         }
         out
+    }
+}
+
+/// Where a buffer of a loop's body is in a round, given where those of the loop are.
+fn inside(l: &LoopStep, at: &[Address], round: usize, b: &Buffer) -> Address {
+    let trip = l.shape.trip as usize;
+    let i = if l.shape.reverse { trip - 1 - round } else { round };
+    match &b.kind {
+        BufferKind::Input(j) => match l.inputs[*j] {
+            LoopInput::Carried { ring, slots, bytes } => at[ring].part(round % slots * bytes, b.bytes),
+            LoopInput::Stacked { place, bytes } => at[place.buffer].part(place.offset + i * bytes, b.bytes),
+            LoopInput::Invariant(place) => at[place.buffer].part(place.offset, b.bytes),
+        },
+        BufferKind::Result(j) => match l.results[*j] {
+            LoopResult::Carried { ring, slots, bytes } => at[ring].part((round + 1) % slots * bytes, b.bytes),
+            LoopResult::Stacked { buffer, bytes } => at[buffer].part(i * bytes, b.bytes),
+            LoopResult::Alias => unreachable!("an alias is written by nobody"),
+        },
+        BufferKind::Temp(offset) => at[l.arena].part(*offset, b.bytes),
+        BufferKind::Param(_) => unreachable!("only main names parameters"),
     }
 }
 

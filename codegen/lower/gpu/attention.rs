@@ -276,7 +276,7 @@ pub(super) fn forward(spec: &Spec, h: &Heads, name: &str) -> Kernel {
         sum.scale(w, &inverse);
         o.put(w, &seat.real, &sum);
         let lse = Expr::un(Un::Log, Writer::get(total, 0)).plus(Writer::get(top, 0));
-        w.store(Buf::Arg(5), lse_at(h, &seat.head, &seat.real), lse, None);
+        w.store(Buf::Arg(h.lse.arg), lse_at(h, &seat.head, &seat.real), lse, None);
     });
     writer.finish()
 }
@@ -358,7 +358,7 @@ impl Backward<'_> {
                     TILE,
                     |w| {
                         let row = w.name("row", (i0.clone() + t.clone()).min(h.queries as i64 - 1));
-                        w.store(self.lse, t.clone(), load(Buf::Arg(4), lse_at(h, &head, &row), 1, None), None);
+                        w.store(self.lse, t.clone(), load(Buf::Arg(h.lse.arg), lse_at(h, &head, &row), 1, None), None);
                         let d = o.dot(w, "d", &d_o, &row);
                         w.store(self.d, t.clone(), d, None);
                     },
@@ -392,7 +392,7 @@ impl Backward<'_> {
         let [k, v, _, _] = self.of_key(w, &shared);
         let (query, d_out, sum) = (q.line(w, "q", &seat.real), d_o.line(w, "do", &seat.real), dq.zeros(w, "dq"));
         let d = o.dot(w, "d", &d_o, &seat.real);
-        let lse = scalar(w, "l", load(Buf::Arg(4), lse_at(h, &seat.head, &seat.real), 1, None));
+        let lse = scalar(w, "l", load(Buf::Arg(h.lse.arg), lse_at(h, &seat.head, &seat.real), 1, None));
         w.each("j0", 0i64, seen(h, &seat), TILE as i64, |w, j0| {
             k.stage(w, &j0, &self.shelves[0]);
             v.stage(w, &j0, &self.shelves[1]);

@@ -4,8 +4,9 @@
 //! position in it is split where an address is needed. So every contraction is a matrix product, whatever its strides.
 
 use super::super::contract::as_rows;
-use super::super::point::{Point, Values, access_at, per_row};
+use super::super::point::access_at;
 use super::super::rows::split_index;
+use super::product::{Kinds, arrange, store};
 use super::rows::guard;
 use super::{LANES, cols, lanes};
 use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, LocalId, Writer, load};
@@ -46,14 +47,6 @@ impl Tile {
     }
 }
 
-/// The kinds of a contraction's dims.
-pub(super) struct Kinds {
-    pub loops: Range<usize>,
-    pub rows: Range<usize>,
-    pub sums: Range<usize>,
-    pub columns: Range<usize>,
-}
-
 pub(super) fn lower(spec: &Spec, name: &str, target: &Gpu, aligned: &[bool]) -> Kernel {
     if spec.dims.contains(&0) {
         return rows(spec, name);
@@ -79,40 +72,6 @@ fn rows(spec: &Spec, name: &str) -> Kernel {
     let rows = as_rows(spec);
     let Template::Rows { tail } = rows.template else { unreachable!("as_rows gives rows") };
     super::rows::lower(rows, tail, name)
-}
-
-/// Puts the dims in the order loops, rows, sums, columns, with b the operand whose dims the result is contiguous along.
-fn arrange(mut spec: Spec) -> (Spec, Kinds) {
-    let Template::Contract { out, a, b } = &spec.template else { unreachable!("only contractions are lowered here") };
-    let kind = |d: usize| match (d < *out, a.strides[d] != 0, b.strides[d] != 0) {
-        (false, ..) => 2,
-        (true, true, false) => 1,
-        (true, false, true) => 3,
-        (true, ..) => 0,
-    };
-    let kinds: Vec<u8> = (0..spec.dims.len()).map(kind).collect();
-    let mut kinds = spec.collapse(&kinds);
-    let main = &spec.stores[0].access;
-    if (0..kinds.len()).any(|d| main.strides[d] == 1 && kinds[d] == 1) {
-        let Template::Contract { a, b, .. } = &mut spec.template else { unreachable!("as above") };
-        std::mem::swap(a, b);
-        for k in &mut kinds {
-            *k = [0, 3, 2, 1][usize::from(*k)];
-        }
-    }
-    // what the result is contiguous along stands last
-    let main = spec.stores[0].access.clone();
-    let mut order: Vec<usize> = (0..kinds.len()).collect();
-    order.sort_by_key(|d| (kinds[*d], kinds[*d] == 3 && main.strides[*d] == 1));
-    spec.reorder(&order);
-    let mut at = 0;
-    let mut next = |k: u8| {
-        let from = at;
-        at += kinds.iter().filter(|x| **x == k).count();
-        from..at
-    };
-    let (loops, rows, sums, columns) = (next(0), next(1), next(2), next(3));
-    (spec, Kinds { loops, rows, sums, columns })
 }
 
 /// With the sums last again, as the template has them.
@@ -345,18 +304,5 @@ impl<'a> Product<'a> {
                 }
             });
         }
-    }
-}
-
-/// Computes the epilogue at a place of the result, from `column` on, and stores it. `outer` and `own` are the indices of loops and rows.
-pub(super) fn store(w: &mut Writer, (spec, kinds): (&Spec, &Kinds), product: Expr, lanes: usize, outer: &[Ix], own: &[Ix], column: Ix) {
-    let columns = split_index(w, column, &spec.dims[kinds.columns.clone()]);
-    let sums = vec![Ix::Const(0); kinds.sums.len()];
-    let point = Point { index: [outer, own, &sums, &columns].concat(), lanes: lanes as u32, valid: None };
-    let constant = per_row(&spec.dag, spec.dims.len().saturating_sub(1));
-    let wanted: Vec<usize> = spec.stores.iter().map(|s| s.step).collect();
-    let values = Values::new(&spec.dag, &constant);
-    for (store, value) in spec.stores.iter().zip(values.at(w, &wanted, &point, Some(product))) {
-        w.store(Buf::Arg(store.access.arg), access_at(&store.access, &point.index), value, None);
     }
 }

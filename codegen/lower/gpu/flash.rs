@@ -309,7 +309,7 @@ pub(super) fn forward(spec: &Spec, h: &Heads, name: &str) -> Kernel {
             for half in 0..2usize {
                 guard(w, row.clone() + 8 * half as i64, h.queries, false, |w| {
                     let lse = Expr::un(Un::Log, Writer::get(total[half], 0)).plus(Writer::get(top[half], 0));
-                    w.store(Buf::Arg(5), lse_at(h, &head, &rows[half]), lse, None);
+                    w.store(Buf::Arg(h.lse.arg), lse_at(h, &head, &rows[half]), lse, None);
                 });
             }
         },
@@ -363,7 +363,7 @@ impl Backward<'_> {
     /// L and D of the query that a thread sees to, left in shared memory.
     fn row(&self, w: &mut Writer, [o, d_o]: [&Matrix; 2], head: &[Ix], query: Ix, to: Ix) {
         let row = w.name("row", query.min(self.h.queries as i64 - 1));
-        w.store(self.lse, to.clone(), load(Buf::Arg(4), lse_at(self.h, head, &row), 1, None), None);
+        w.store(self.lse, to.clone(), load(Buf::Arg(self.h.lse.arg), lse_at(self.h, head, &row), 1, None), None);
         let sum = w.local("d", Elem::F32, CHUNK as u32, 1);
         w.set(sum, 0, Expr::f32(0.0).splat(CHUNK as u32));
         w.each("c", 0i64, self.h.value_depth, CHUNK as i64, |w, c| {

@@ -5,6 +5,7 @@ mod cols;
 mod contract;
 mod flash;
 mod matrices;
+mod product;
 mod rows;
 mod scatter;
 mod tensor;

@@ -6,8 +6,8 @@
 
 use super::super::point::{access_at, vectorisable};
 use super::super::rows::split_index;
-use super::contract::{Kinds, store};
 use super::matrices::{CHUNK, Lanes, Side, chunk_at};
+use super::product::{Kinds, store};
 use super::rows::guard;
 use crate::kernel::{Buf, Elem, Expr, GROUP, GROUP_DEPTH, GROUP_ROWS, Ix, Kernel, LocalId, PLANE, Stmt, Writer};
 use crate::lower::Gpu;
