@@ -1,10 +1,9 @@
 //! `eggcorn bench`: speed and memory, with the ceiling measured beside.
 
-use super::options::{DeviceArgs, ModelArgs, Sizes, mebibytes};
+use super::options::{CompileArgs, DeviceArgs, ModelArgs, Sizes, mebibytes};
 use super::{note, say};
-use eggcorn::llm::{Config, Error, Generator, Models, Precision, Result, TrainConfig, initialise, random, step_program};
+use eggcorn::llm::{Error, Generator, Models, Precision, Result, TrainConfig, initialise, random, step_program};
 use eggcorn::models::Model;
-use eggcorn::passes::Opt;
 use eggcorn::runtime::{Device, Fault, Session};
 use std::time::Instant;
 
@@ -29,9 +28,8 @@ pub struct Args {
     /// Steps or tokens measured, after one that is not.
     #[arg(long, default_value_t = 5)]
     steps: usize,
-    /// How much to rewrite: off, greedy or egg.
-    #[arg(long, default_value = "egg")]
-    opt: Opt,
+    #[command(flatten)]
+    compile: CompileArgs,
     /// What a training step's products are computed in: f32 or bf16.
     #[arg(long, default_value = "f32")]
     precision: Precision,
@@ -69,7 +67,8 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
 fn generate(args: &Args, model: Model) -> Result<()> {
     let device = args.device.open()?;
     let on = device.describe();
-    let mut generator = Generator::new(&model, device)?;
+    let options = args.compile.options_on(&device, args.precision)?;
+    let mut generator = Generator::compiled(&model, device, &options)?;
     initialise(generator.session_mut(), &model, 1)?;
     let bytes = generator.session_mut().program().param_bytes();
     generator.read(0)?;
@@ -97,14 +96,14 @@ fn generate(args: &Args, model: Model) -> Result<()> {
 fn train(args: &Args, model: Model) -> Result<()> {
     let (batch, seq) = args.sizes.of(&model)?;
     let train = TrainConfig { batch, context: seq, precision: args.precision, ..TrainConfig::default() };
-    let config = Config { train, ..Config::of(model.clone()) };
     let before = resident();
     let start = Instant::now();
-    let (program, notices) = step_program(&model, &config, args.opt)?;
-    notices.iter().for_each(|n| note!("notice: {n}"));
-    let optimised = start.elapsed();
     let device = args.device.open()?;
-    let mut session = Session::new(&program, device.clone())?;
+    let options = args.compile.options_on(&device, args.precision)?;
+    let stages = step_program(&model, &train, &options)?;
+    stages.notices().iter().for_each(|n| note!("notice: {n}"));
+    let optimised = start.elapsed();
+    let mut session = Session::within(stages.last(), device.clone(), options.budget)?;
     let compiled = start.elapsed();
     let planned = session.bytes();
     initialise(&mut session, &model, 1)?;
@@ -132,7 +131,7 @@ fn train(args: &Args, model: Model) -> Result<()> {
     let share = peak.map(|p| flops / median / p);
     if args.json {
         let line = serde_json::json!({
-            "model": model.name(), "batch": batch, "seq": seq, "device": device.describe(), "opt": args.opt.to_string(),
+            "model": model.name(), "batch": batch, "seq": seq, "device": device.describe(), "opt": args.compile.opt.to_string(),
             "tokens_per_second": tokens / median, "seconds": {"median": median, "min": fastest, "max": slowest, "steps": args.steps},
             "gflops": flops / median / 1e9, "fma_peak_gflops": peak.map(|p| p / 1e9), "share_of_peak": share,
             "planned_bytes": planned, "added_bytes": added, "optimise_seconds": optimised.as_secs_f64(),
@@ -141,7 +140,7 @@ fn train(args: &Args, model: Model) -> Result<()> {
         say!("{line}");
         return Ok(());
     }
-    say!("{} {batch} × {seq}, {}, --opt {}", model.name(), device.describe(), args.opt);
+    say!("{} {batch} × {seq}, {}, --opt {}", model.name(), device.describe(), args.compile.opt);
     say!("  optimise   {:.3} s", optimised.as_secs_f64());
     say!(
         "  compile    {:.3} s, {} kernels, {} of them cached",

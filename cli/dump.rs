@@ -1,6 +1,6 @@
 //! `eggcorn dump`: a model at any stage.
 
-use super::options::{ModelArgs, Sizes};
+use super::options::{CompileArgs, ModelArgs, Sizes};
 use super::say;
 use super::source::{DimArgs, Source};
 use clap::ValueEnum;
@@ -8,7 +8,7 @@ use eggcorn::codegen::{Gpu, Kernel, Program, Target};
 use eggcorn::ir::Graph;
 use eggcorn::ir::names::{LOSS, LOSS_MEAN, LOSS_SUM};
 use eggcorn::llm::{Error, Mode, Models, Objective, Precision, Result, bound};
-use eggcorn::passes::{Opt, Optimizer, lower_precision, optimize, train_step};
+use eggcorn::passes::{Goal, Machine, Update, compile};
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Stage {
@@ -20,6 +20,8 @@ pub enum Stage {
     Grad,
     /// Forward and backward optimised together.
     Joint,
+    /// With products in the precision.
+    Rounded,
     /// With the optimizer: the whole training step.
     Step,
     /// Every distinct kernel of the training step: what it computes and how.
@@ -70,12 +72,11 @@ pub struct Args {
     /// What kernels are printed as.
     #[arg(long, value_enum, default_value = "kernel")]
     target: Printed,
-    /// What a training step's products are computed in, from stage joint on: f32, bf16 or f16.
+    /// What a training step's products are computed in, from stage rounded on: f32, bf16 or f16.
     #[arg(long, default_value = "f32")]
     precision: Precision,
-    /// How much to rewrite: off, greedy or egg.
-    #[arg(long, default_value = "egg")]
-    opt: Opt,
+    #[command(flatten)]
+    compile: CompileArgs,
 }
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
@@ -107,33 +108,40 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
 
 /// A program at a stage.
 fn stage(args: &Args, graph: &Graph) -> Result<()> {
+    let machine = target(args.target).as_ref().map_or(Machine::CPU, Target::machine);
+    let options = args.compile.options(args.precision, machine);
     if args.stage == Stage::Fused {
-        let stages = optimize(graph, None, args.opt)?;
+        let stages = compile(graph, Goal::Results, &options)?;
         header(&stages.reports, args.format);
         return show(&stages.fused, args.format);
     }
     let has = |name: &str| graph.outputs.iter().any(|o| o == name);
-    let loss = if has(LOSS_SUM) { LOSS_SUM } else { LOSS_MEAN };
-    let training = graph.keep_outputs(if has(LOSS_SUM) { &LOSS } else { &[LOSS_MEAN] });
-    if !has(loss) {
-        let known = graph.outputs.join(", ");
-        return Err(Error(format!("the program has no result {LOSS_SUM} or {LOSS_MEAN}, so there is no gradient; it has {known}")));
-    }
-    let stages = optimize(&training, Some(loss), args.opt)?;
+    let update = Update::default();
+    let (kept, goal): (&[&str], _) = match (has(LOSS_SUM), has(LOSS_MEAN), args.stage) {
+        (true, ..) => (&LOSS, Goal::Step(&update)),
+        (_, true, Stage::Grad | Stage::Joint | Stage::Rounded) => (&[LOSS_MEAN], Goal::Gradient(LOSS_MEAN)),
+        _ => {
+            let known = graph.outputs.join(", ");
+            return Err(Error(format!("the program has no result {LOSS_SUM} or {LOSS_MEAN}, so there is no gradient; it has {known}")));
+        }
+    };
+    let stages = compile(&graph.keep_outputs(kept), goal, &options)?;
     header(&stages.reports, if matches!(args.stage, Stage::Kernels | Stage::Plan) { Format::Json } else { args.format });
-    let joint = lower_precision(stages.last(), args.precision.dtype());
     match args.stage {
         Stage::Built | Stage::Fused => unreachable!("shown above"),
-        Stage::Grad => show(stages.grad.as_ref().expect("a loss was named"), args.format),
-        Stage::Joint => show(&joint, args.format),
-        Stage::Step => show(&train_step(&joint, &Optimizer::default())?, args.format),
-        Stage::Kernels | Stage::Plan => lowered(args, &train_step(&joint, &Optimizer::default())?),
+        Stage::Grad => show(stages.grad.as_ref().expect("a loss has a gradient"), args.format),
+        Stage::Joint => show(stages.joint.as_ref().expect("a loss has a gradient"), args.format),
+        Stage::Rounded => show(&stages.rounded, args.format),
+        Stage::Step => show(stages.last(), args.format),
+        Stage::Kernels | Stage::Plan => lowered(args, stages.last()),
     }
 }
 
 /// A program's kernels, or where its buffers live.
 fn lowered(args: &Args, graph: &Graph) -> Result<()> {
-    let program = Program::new(graph, &target(args.target)?);
+    let target = target(args.target)?;
+    let program = Program::new(graph, &target);
+    program.within(args.compile.options(args.precision, target.machine()).budget)?;
     if args.stage == Stage::Kernels {
         return kernels(&program, args.target);
     }

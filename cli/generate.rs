@@ -1,9 +1,10 @@
 //! `eggcorn generate`: text from a run.
 
-use super::options::DeviceArgs;
+use super::options::{CompileArgs, DeviceArgs};
 use super::output::print;
 use super::{note, say};
-use eggcorn::llm::{Config, Decoder, Error, Generator, Models, Result, Sampling, Tokenizer, open_checkpoint, read_short};
+use eggcorn::llm::{Config, Decoder, Error, Generator, Models, Precision, Result, Sampling, Tokenizer, open_checkpoint, read_short};
+use eggcorn::passes::{Options, State};
 use eggcorn::runtime::Device;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +31,8 @@ pub struct Args {
     seed: u64,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    compile: CompileArgs,
 }
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
@@ -44,7 +47,9 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
         n if n > context => note!("notice: the prompt has {n} tokens, and the model sees {context} at once: it reads the last {context}"),
         _ => {}
     }
-    let mut generator = open(&args.run, args.device.open()?, models)?;
+    let device = args.device.open()?;
+    let options = args.compile.options_on(&device, Precision::F32)?;
+    let mut generator = open(&args.run, device, &options, models)?;
     print(format_args!("{prompt}"));
     let mut decoder = Decoder::new(&tokenizer);
     generator.generate(&ids, args.max_tokens, &sampling, &mut |id| {
@@ -68,13 +73,13 @@ pub fn config(dir: &Path, models: &Models) -> Result<Config> {
 }
 
 /// The model of a run directory, its last weights loaded.
-pub fn open(dir: &Path, device: Device, models: &Models) -> Result<Generator> {
+pub fn open(dir: &Path, device: Device, options: &Options, models: &Models) -> Result<Generator> {
     let (config, tokenizer) = (config(dir, models)?, Tokenizer::read(dir)?);
     if tokenizer.size() != config.model.vocab_size() {
         return Err(Error(format!("{}: the tokenizer has {} tokens, and the model {}", dir.display(), tokenizer.size(), config.model.vocab_size())));
     }
     let checkpoint = open_checkpoint(dir)?;
-    let mut generator = Generator::new(&config.model, device)?;
-    checkpoint.restore(generator.session_mut(), &|name| !name.starts_with("past."))?;
+    let mut generator = Generator::compiled(&config.model, device, options)?;
+    checkpoint.restore(generator.session_mut(), &|name| State::parse(name).is_parameter())?;
     Ok(generator)
 }

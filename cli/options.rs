@@ -1,7 +1,8 @@
 //! Options several commands share.
 
-use eggcorn::llm::{Config, Error, Models, Result};
+use eggcorn::llm::{Config, Error, Models, Precision, Result};
 use eggcorn::models::Model;
+use eggcorn::passes::{Legality, Machine, Opt, Options};
 use eggcorn::runtime::Device;
 
 /// A model by name with changed settings.
@@ -75,6 +76,32 @@ pub struct DeviceArgs {
     threads: Option<usize>,
 }
 
+/// How a program is compiled.
+#[derive(clap::Args)]
+pub struct CompileArgs {
+    /// How much to rewrite: off, greedy or egg.
+    #[arg(long, default_value = "egg")]
+    pub opt: Opt,
+    /// Only rules of this class or a stricter one: exact, reassociates or approximate.
+    #[arg(long, default_value = "approximate")]
+    rules: Legality,
+    /// Bytes the program may use, as in 800MiB or 2GiB: one that needs more is refused.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    max_memory: Option<usize>,
+}
+
+impl CompileArgs {
+    /// For products of a precision, at a machine's prices.
+    pub fn options(&self, precision: Precision, machine: Machine) -> Options {
+        Options { opt: self.opt, rules: self.rules, machine, precision: precision.dtype(), budget: self.max_memory, ..Options::default() }
+    }
+
+    /// The same, for an opened device.
+    pub fn options_on(&self, device: &Device, precision: Precision) -> Result<Options> {
+        Ok(self.options(precision, device.target()?.machine()))
+    }
+}
+
 /// The first device that this build knows.
 const DEVICE: &str = match (cfg!(feature = "llvm"), cfg!(feature = "wgpu")) {
     (true, _) => "cpu",
@@ -96,6 +123,23 @@ impl DeviceArgs {
             None => Ok(cores()),
         }
     }
+}
+
+/// A number of bytes: a number and, if one is wanted, a unit.
+fn bytes(text: &str) -> std::result::Result<usize, String> {
+    let text = text.trim();
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let scale = match unit.to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
+        "" => 1u64,
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        "t" => 1 << 40,
+        _ => return Err(format!("'{unit}' is no unit: expected KiB, MiB, GiB or TiB")),
+    };
+    let number: f64 = number.trim().parse().map_err(|_| "expected a number and a unit, as in 2GiB".to_string())?;
+    let whole = number * scale as f64;
+    if whole >= 1.0 && whole <= u64::MAX as f64 { Ok(whole as usize) } else { Err("expected at least one byte, as in 2GiB".into()) }
 }
 
 /// Cores of this machine.

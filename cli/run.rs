@@ -1,6 +1,6 @@
 //! `eggcorn run`: a model, or a program from a file of IR text, on tensors from files.
 
-use super::options::{DeviceArgs, ModelArgs};
+use super::options::{CompileArgs, DeviceArgs, ModelArgs};
 use super::say;
 use super::source::{DimArgs, Source, Text};
 use eggcorn::ir::names::{LOSS_COUNT, LOSS_MEAN, LOSS_SUM, new_value_of};
@@ -8,7 +8,7 @@ use eggcorn::ir::{Env, Graph, Type, eval};
 use eggcorn::llm::named::{self, Tensors};
 use eggcorn::llm::{Error, Mode, Models, Objective, Precision, Result, write_file};
 use eggcorn::models::Model;
-use eggcorn::passes::{Opt, lower_precision, mean_loss, optimize};
+use eggcorn::passes::{Goal, Opt, compile, mean_loss};
 use eggcorn::runtime::Session;
 use std::path::{Path, PathBuf};
 
@@ -37,9 +37,8 @@ pub struct Args {
     /// Evaluate the program in 64 bits by its reference meaning, as it is written, instead of compiling it.
     #[arg(long)]
     eval: bool,
-    /// How much to rewrite: off, greedy or egg.
-    #[arg(long, default_value = "egg")]
-    opt: Opt,
+    #[command(flatten)]
+    compile: CompileArgs,
     /// What products are computed in: f32, bf16 or f16.
     #[arg(long, default_value = "f32")]
     precision: Precision,
@@ -141,32 +140,28 @@ fn check_ids(model: &Model, inputs: &[(String, Type, Vec<u8>)], path: &Path) -> 
     Ok(())
 }
 
-/// The result that is differentiated.
-fn loss_of(graph: &Graph) -> Result<&'static str> {
+/// What is wanted of a program: of one that has a sum and a count for its loss, the mean instead.
+fn goal(graph: &Graph, grad: bool) -> Result<Goal<'static>> {
     let has = |name: &str| graph.outputs.iter().any(|o| o == name);
-    match (has(LOSS_SUM), has(LOSS_MEAN)) {
-        (true, _) => Ok(LOSS_SUM),
-        (_, true) => Ok(LOSS_MEAN),
-        _ => Err(Error(format!("--grad: the program has no result {LOSS_SUM} or {LOSS_MEAN}; it has {}", graph.outputs.join(", ")))),
+    match (has(LOSS_SUM) && has(LOSS_COUNT), grad) {
+        (true, true) => Ok(Goal::MeanGradient),
+        (true, false) => Ok(Goal::Mean),
+        (false, false) => Ok(Goal::Results),
+        (false, true) => match [LOSS_SUM, LOSS_MEAN].into_iter().find(|name| has(name)) {
+            Some(loss) => Ok(Goal::Gradient(loss)),
+            None => Err(Error(format!("--grad: the program has no result {LOSS_SUM} or {LOSS_MEAN}; it has {}", graph.outputs.join(", ")))),
+        },
     }
-}
-
-/// A program that has a sum and a count for its loss, with the mean instead.
-fn averaged(graph: &Graph) -> Result<Graph> {
-    let has = |name: &str| graph.outputs.iter().any(|o| o == name);
-    if has(LOSS_SUM) && has(LOSS_COUNT) { Ok(mean_loss(graph)?) } else { Ok(graph.clone()) }
 }
 
 type Named = Vec<(String, Type, Vec<u8>)>;
 
 /// The results by the reference meaning, in 64 bits.
 fn evaluated(args: &Args, graph: &Graph, inputs: Named, params: Named) -> Result<Named> {
-    let loss = args.grad.then(|| loss_of(graph)).transpose()?;
-    let written = match loss {
-        Some(loss) => optimize(graph, Some(loss), Opt::Off)?.grad.ok_or_else(|| Error("there is no gradient".into()))?,
-        None => graph.clone(),
-    };
-    let written = averaged(&written)?;
+    let goal = goal(graph, args.grad)?;
+    let stages = compile(graph, goal, &Opt::Off.into())?;
+    let written = stages.grad.unwrap_or_else(|| graph.clone());
+    let written = if matches!(goal, Goal::Mean | Goal::MeanGradient) { mean_loss(&written)? } else { written };
     let env: Env = inputs.iter().chain(&params).map(|(name, ty, bytes)| (name.clone(), named::value(bytes, ty))).collect();
     let mut values = eval(&written, &env)?;
     let one = |(name, ty): (&String, Type)| {
@@ -178,10 +173,10 @@ fn evaluated(args: &Args, graph: &Graph, inputs: Named, params: Named) -> Result
 
 /// The results of compiled code.
 fn compiled(args: &Args, graph: &Graph, inputs: Named, params: Named) -> Result<Named> {
-    let loss = args.grad.then(|| loss_of(graph)).transpose()?;
-    let stages = optimize(graph, loss, args.opt)?;
-    let program = averaged(&lower_precision(stages.last(), args.precision.dtype()))?;
-    let mut session = Session::new(&program, args.device.open()?)?;
+    let device = args.device.open()?;
+    let options = args.compile.options_on(&device, args.precision)?;
+    let stages = compile(graph, goal(graph, args.grad)?, &options)?;
+    let mut session = Session::within(stages.last(), device, options.budget)?;
     for (name, _, bytes) in &inputs {
         session.set_input(name, bytes)?;
     }

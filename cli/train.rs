@@ -3,13 +3,14 @@
 use super::generate::LONGEST;
 use super::metrics::{self, From, Metrics};
 use super::note;
-use super::options::{DeviceArgs, apply, mebibytes};
+use super::options::{CompileArgs, DeviceArgs, apply, mebibytes};
 use super::output::Output;
 use super::plot::plot;
 use eggcorn::llm::{
     Config, Error, Event, Manifest, Models, OWN_TEXT, Outcome, RESUMABLE, Result, RunLock, Sampling, Tokenizer, Trainer, read_manifest, read_short,
     read_text, recipe, write_file,
 };
+use eggcorn::passes::Options;
 use eggcorn::runtime::Device;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -43,6 +44,8 @@ pub struct Args {
     set: Vec<String>,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    compile: CompileArgs,
     /// Look at every kernel's result and name the first that is not finite.
     #[arg(long)]
     check_finite: bool,
@@ -70,7 +73,8 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
     let config = Config { model: config.model.with_vocabulary(tokenizer.size())?, ..config };
     check_directory(&dir, &config, &tokenizer, saved.as_ref(), args.resume)?;
     let device = args.device.open()?;
-    let mut trainer = Trainer::new(config.clone(), tokenizer.encode(&text)?, device.clone())?;
+    let options = args.compile.options_on(&device, config.train.precision)?;
+    let mut trainer = Trainer::compiled(config.clone(), tokenizer.encode(&text)?, device.clone(), &options)?;
     trainer.step.check_finite = args.check_finite;
     let step = if args.resume { trainer.resume(&dir)? } else { 0 };
     write_file(&dir.join(CONFIG), (MARK.to_string() + &config.to_toml()).as_bytes())?;
@@ -90,7 +94,7 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
         }
         Outcome::Finished(loss) => {
             plot(&dir)?;
-            let sample = sample(&dir, &tokenizer, device, models)?;
+            let sample = sample(&dir, &tokenizer, device, &options, models)?;
             view.end(&dir, loss, &sample)
         }
     }
@@ -177,8 +181,8 @@ fn only_ours(dir: &Path) -> Result<()> {
 }
 
 /// A short text, kept in the run directory.
-fn sample(dir: &Path, tokenizer: &Tokenizer, device: Device, models: &Models) -> Result<String> {
-    let mut generator = super::generate::open(dir, device, models)?;
+fn sample(dir: &Path, tokenizer: &Tokenizer, device: Device, options: &Options, models: &Models) -> Result<String> {
+    let mut generator = super::generate::open(dir, device, options, models)?;
     let sampling = Sampling { temperature: 0.8, top_k: 40, seed: 1 };
     let ids = generator.generate(&tokenizer.encode(&tokenizer.start())?, 300, &sampling, &mut |_| Ok(()))?;
     let text = tokenizer.decode(&ids);

@@ -2,11 +2,11 @@
 //!
 //! It is a small network that reads the last 8 characters and guesses the next (Bengio et al. 2003).
 
-use eggcorn::ir::names::{LOSS, LOSS_MEAN, LOSS_SUM};
+use eggcorn::ir::names::{LOSS, LOSS_MEAN};
 use eggcorn::ir::{Builder, DType, Graph, ModelErrors};
 use eggcorn::llm::{Data, Kind, OWN_TEXT, Sampling, Tokenizer, sample};
 use eggcorn::models::{Init, losses::cross_entropy};
-use eggcorn::passes::{Opt, Optimizer, optimize, train_step};
+use eggcorn::passes::{Goal, Options, Update, compile};
 use eggcorn::runtime::{Pool, Session};
 use std::sync::Arc;
 
@@ -30,10 +30,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tokenizer = Tokenizer::of(Kind::Char, OWN_TEXT);
     let data = Data::split(tokenizer.encode(OWN_TEXT)?, 0.1, CONTEXT)?;
     let (graph, pool) = (model(tokenizer.size())?, Arc::new(Pool::new(2)));
-    let training = optimize(&graph.keep_outputs(&LOSS), Some(LOSS_SUM), Opt::Egg)?;
+    let options = Options::default();
+    let training = compile(&graph.keep_outputs(&LOSS), Goal::Step(&Update::default()), &options)?;
     println!("{}", training.fused);
 
-    let mut session = Session::new(&train_step(training.last(), &Optimizer::default())?, pool.clone())?;
+    let mut session = Session::new(training.last(), pool.clone())?;
     for name in ["embed", "hidden", "out"] {
         session.fill_param(name, |values| Init::Normal(0.05).fill(1, name, values))?;
     }
@@ -49,7 +50,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
 
-    let mut forward = Session::new(optimize(&graph.keep_outputs(&["logits"]), None, Opt::Egg)?.last(), pool)?;
+    let mut forward = Session::new(compile(&graph.keep_outputs(&["logits"]), Goal::Results, &options)?.last(), pool)?;
     forward.adopt_params(&session)?;
     let mut text = tokenizer.encode("fn main(")?;
     for i in 0..80 {

@@ -2,7 +2,7 @@
 
 use crate::builder::{Builder, Scope, Tensor};
 use crate::graph::Func;
-use crate::op::{Adam, Attn, Ein, Labels, Op, Row};
+use crate::op::{Attn, Ein, Labels, Op, Row};
 use crate::types::{DType, Dim, Dims, Type};
 
 /// The body of a composite for operands of these types: inputs in operand order, one result a member of the op's type.
@@ -21,7 +21,6 @@ pub fn definition(op: &Op, types: &[&Type]) -> Option<Func> {
             results
         }
         Op::AttentionBwd(a) => attention_bwd(a, &s, &args.iter().map(whole).collect::<Vec<_>>()),
-        Op::AdamW(a) => adamw(*a, &args),
         _ => return None,
     };
     for (i, r) in results.iter().enumerate() {
@@ -122,17 +121,6 @@ fn centre<'g>(x: Tensor<'g>, eps: Tensor<'g>) -> (Tensor<'g>, Tensor<'g>) {
 
 fn rms_rstd<'g>(x: Tensor<'g>, eps: Tensor<'g>) -> Tensor<'g> {
     ((x * x).mean() + eps).rsqrt()
-}
-
-/// Decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2).
-fn adamw<'g>(adam: Adam, a: &[Tensor<'g>]) -> Vec<Tensor<'g>> {
-    let &[p, g, m, v, scale, lr, c1, c2] = a else { unreachable!("the type rule has checked the number of operands") };
-    let [beta1, beta2, eps, decay] = [adam.beta1, adam.beta2, adam.eps, adam.decay].map(f64::from_bits);
-    let g = g * scale;
-    let m = m * beta1 + g * (1.0 - beta1);
-    let v = v * beta2 + g * g * (1.0 - beta2);
-    let step = m * c1 / ((v * c2).sqrt() + eps);
-    vec![p - (step + p * decay) * lr, m, v]
 }
 
 /// Labels of q, k, v, o where grouped heads are split in two: the group's own axis (the head label) and the query within it.

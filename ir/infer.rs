@@ -141,12 +141,6 @@ fn rule(op: &Op, t: &[&Type]) -> Result<Type, String> {
             }
             Ok(Type::tuple(t[..3].iter().map(|x| Type { dtype: DType::F32, ..(*x).clone() }).collect()))
         }
-        Op::AdamW(_) => {
-            if t[1..4].iter().any(|x| *x != t[0]) || t[4..].iter().any(|x| !x.is_scalar() || x.rank() > t[0].rank()) {
-                return Err("p, g, m and v must have one type, and the rest must be scalars".into());
-            }
-            Ok(Type::tuple(vec![t[0].clone(); 3]))
-        }
     }
 }
 

@@ -45,7 +45,7 @@ pub use graph::{Func, Graph, Loc, Node, NodeId, stack};
 pub use infer::{attention_sizes, axis, broadcast, call, infer};
 pub use limits::{OPS_MAX, check_bound, check_limits};
 pub use naming::check_name;
-pub use op::{Adam, Attn, Axes, Bin, Class, Ein, Labels, Loop, Name, Op, Red, Row, Spec, Un, num};
+pub use op::{Attn, Axes, Bin, Class, Ein, Labels, Loop, Name, Op, Red, Row, Spec, Un, num};
 pub use spelling::either;
 pub use text::ParseError;
 pub use types::{DType, Dim, Dims, ELEMENTS_MAX, RANK_MAX, Type, parse_dims};

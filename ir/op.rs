@@ -239,16 +239,6 @@ pub struct Loop {
     pub reverse: bool,
 }
 
-/// The hyperparameters of AdamW that are constants of the program, as bits of `f64`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-#[allow(missing_docs)]
-pub struct Adam {
-    pub beta1: u64,
-    pub beta2: u64,
-    pub eps: u64,
-    pub decay: u64,
-}
-
 /// An operation. Operands are values; everything else about it is in the variant.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Op {
@@ -308,8 +298,6 @@ pub enum Op {
     Attention(Attn),
     /// (q, k, v, output, log-sum-exp, d output, scale) to (dq, dk, dv).
     AttentionBwd(Attn),
-    /// (p, g, m, v, scale, lr, c1, c2) to (p, m, v): one step of AdamW on the gradient g · scale; c1, c2 correct the bias of m, v.
-    AdamW(Adam),
 }
 
 /// How an op behaves in every pass that does not care which op it is.
@@ -396,7 +384,6 @@ impl Op {
             Op::Row(Row::CrossEntropyBwd)  => row("cross_entropy_bwd", &["logits", "labels", "g"],          Composite),
             Op::Attention(_)               => row("attention",         &["q", "k", "v", "scale"],           Contract),
             Op::AttentionBwd(_)            => row("attention_bwd",     &["q", "k", "v", "o", "lse", "do", "scale"], Contract),
-            Op::AdamW(_)                   => row("adamw_update",      &["p", "g", "m", "v", "scale", "lr", "c1", "c2"], Composite),
         }
     }
 
@@ -482,10 +469,6 @@ impl Display for Op {
             Op::Concat(axis) => write!(f, "concat[{axis}]"),
             Op::Get(i) => write!(f, "get[{i}]"),
             Op::Attention(a) | Op::AttentionBwd(a) => write!(f, "{name}[{a}]"),
-            Op::AdamW(a) => {
-                let x = |bits| f64::from_bits(bits);
-                write!(f, "{name}[{:?},{:?},{:?},{:?}]", x(a.beta1), x(a.beta2), x(a.eps), x(a.decay))
-            }
             Op::Repeat(l) => {
                 write!(f, "repeat[f{},{},{},{}{}]", l.func, l.trip, l.carried, l.stacked, if l.reverse { ",reverse" } else { "" })
             }
@@ -530,10 +513,6 @@ impl FromStr for Op {
             ("get", [i]) => Op::Get(number(i)?),
             ("attention", _) => Op::Attention(attr.parse()?),
             ("attention_bwd", _) => Op::AttentionBwd(attr.parse()?),
-            ("adamw_update", [a, b, c, d]) => {
-                let bits = |t: &str| t.parse::<f64>().map(f64::to_bits).map_err(|_| bad());
-                Op::AdamW(Adam { beta1: bits(a)?, beta2: bits(b)?, eps: bits(c)?, decay: bits(d)? })
-            }
             ("repeat", [f, t, c, s, rest @ ..]) if matches!(rest, [] | ["reverse"]) => Op::Repeat(Loop {
                 func: number(f.strip_prefix('f').ok_or_else(bad)?)?,
                 trip: number(t)?,

@@ -1,13 +1,13 @@
 //! A training step: its program, its session, its learning rate and where it stands. Every training loop runs one.
 
-use crate::config::{Config, Schedule};
+use crate::config::{Config, Schedule, TrainConfig};
 use crate::data::{Batch, random};
 use crate::error::{Error, Result};
 use crate::objective::bound;
 use crate::weights::{checkpoint, initialise};
-use ir::names::{LOSS, LOSS_MEAN, LOSS_SUM};
+use ir::names::{GRAD_NORM, LOSS, LOSS_MEAN};
 use models::Model;
-use passes::{Opt, Optimizer, lower_precision, optimize, train_step};
+use passes::{Goal, Options, Stages, compile};
 use runtime::{Device, Session};
 use std::path::Path;
 
@@ -37,25 +37,20 @@ pub struct Report {
 /// Inputs of the program that are the step's own and no column of a batch.
 const OWN: [&str; 3] = ["lr", "step", "key"];
 
-/// A training step's program, dims bound, and what the compiler has to say of it.
-pub fn step_program(model: &Model, config: &Config, opt: Opt) -> Result<(ir::Graph, Vec<String>)> {
-    let t = &config.train;
-    let graph = bound(model, t.batch, t.context)?.keep_outputs(&LOSS);
-    let stages = optimize(&graph, Some(LOSS_SUM), opt)?;
-    let optimizer =
-        Optimizer { beta1: t.beta1, beta2: t.beta2, eps: 1e-8, weight_decay: t.weight_decay, grad_clip: t.grad_clip, accumulate: t.accumulate };
-    let graph = lower_precision(stages.last(), t.precision.dtype());
-    Ok((train_step(&graph, &optimizer)?, stages.notices()))
+/// A training step's program, dims bound, at every stage.
+pub fn step_program(model: &Model, train: &TrainConfig, options: &Options) -> Result<Stages> {
+    let graph = bound(model, train.batch, train.context)?.keep_outputs(&LOSS);
+    Ok(compile(&graph, Goal::Step(&train.update()), options)?)
 }
 
 impl Step {
     /// Compiles the program and starts the parameters from the seed.
-    pub fn new(config: &Config, device: Device) -> Result<Step> {
-        let (program, notices) = step_program(&config.model, config, Opt::Egg)?;
-        let mut session = Session::new(&program, device)?;
+    pub fn new(config: &Config, device: Device, options: &Options) -> Result<Step> {
         let t = &config.train;
+        let stages = step_program(&config.model, t, options)?;
+        let mut session = Session::within(stages.last(), device, options.budget)?;
         initialise(&mut session, &config.model, t.seed)?;
-        let (schedule, accumulate) = (t.schedule(), u64::from(t.accumulate));
+        let (schedule, accumulate, notices) = (t.schedule(), u64::from(t.accumulate), stages.notices());
         Ok(Step { session, schedule, seed: t.seed, accumulate, done: 0, notices, check_finite: false })
     }
 
@@ -85,7 +80,7 @@ impl Step {
         }
         self.run().map_err(|e| Error(format!("step {number}: {e}")))?;
         let read = |name: &str| f64::from(self.session.output(name).expect("a training step has it").f32s()[0]);
-        let report = Report { loss: read(LOSS_MEAN), grad_norm: read("grad_norm"), lr };
+        let report = Report { loss: read(LOSS_MEAN), grad_norm: read(GRAD_NORM), lr };
         if !report.loss.is_finite() || !report.grad_norm.is_finite() {
             return Err(Error(format!(
                 "step {number}: the loss is {} and the gradient's norm {}; try a smaller train.lr, or --check-finite to see the first kernel; the last checkpoint is untouched",

@@ -2,6 +2,7 @@
 
 use crate::architecture::{Architecture, Kept, Reading, Shape};
 use crate::init::Init;
+use ir::names::{self, PAST};
 use ir::{Builder, DType, Dim, Graph, ModelErrors, Scope, Tensor};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt;
@@ -127,12 +128,12 @@ impl Model {
         let position = s.input("position", DType::I32, [] as [Dim; 0]);
         let cache = self.mathematics.cache();
         let size = |n: usize| Dim::from(n);
-        let state = |k: &Kept| s.at("past").param(k.name, (size(k.layers), batch, size(k.heads), size(k.length), size(k.depth)));
+        let state = |k: &Kept| s.at(PAST).param(k.name, (size(k.layers), batch, size(k.heads), size(k.length), size(k.depth)));
         let past = Some((position, cache.iter().map(state).collect()));
         let (x, present) = self.hidden(&s, &Reading { tokens, key: None, past });
         b.output("logits", self.head(&s, x));
         for (kept, new) in cache.iter().zip(present) {
-            b.output(&format!("@past.{}", kept.name), new);
+            b.output(&names::new_value(&format!("{PAST}.{}", kept.name)), new);
         }
         b.finish()
     }

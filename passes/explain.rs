@@ -1,6 +1,6 @@
 //! Why this became that: egg's proof as steps over shared, numbered terms, and a checker that has rules and terms but no e-graph.
 
-use crate::cost::FROZEN;
+use crate::cost::Machine;
 use crate::extract::Problem;
 use crate::rule::{Rule, saturate};
 use crate::term::{EGraph, Term, Terms, World, add_func, egraph};
@@ -51,7 +51,7 @@ fn proofs(func: &Func, funcs: &[Func], rules: &[Rule], name: &str) -> Result<Vec
     let mut eg = egraph(funcs).with_explanations_enabled();
     let (ids, root) = add_func(&mut eg, func);
     saturate(&mut eg, rules);
-    let problem = Problem::new(&eg, root, &FROZEN);
+    let problem = Problem::new(&eg, root, &Machine::CPU);
     let (plan, _) = problem.solve();
     let mut chosen = Terms::new(funcs);
     let (_, by_class) = problem.terms(&plan, &|id| eg.find(id), &mut chosen);

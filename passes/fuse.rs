@@ -1,9 +1,10 @@
 //! From what was written to composites: normal form, saturation, extraction, for one function at a time.
 
 use crate::choose::Method;
-use crate::cost::{FROZEN, Machine};
+use crate::cost::Machine;
 use crate::extract::Problem;
-use crate::rule::{Legality, Report, Rewriter, Rule, saturate};
+use crate::pipeline::Options;
+use crate::rule::{Report, Rewriter, Rule, saturate};
 use crate::rules;
 use crate::term::{Terms, add_func, egraph};
 use egg::Id;
@@ -23,28 +24,6 @@ pub enum Opt {
 }
 
 ir::spell!(Opt, "optimiser", [Off "off", Greedy "greedy", Egg "egg"]);
-
-/// How a program is optimised: what every command asks for in the same words.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Options {
-    /// How much to rewrite.
-    pub opt: Opt,
-    /// The rules that may be used: those of this class and of the stricter ones.
-    pub rules: Legality,
-}
-
-impl From<Opt> for Options {
-    /// With every rule.
-    fn from(opt: Opt) -> Options {
-        Options { opt, rules: Legality::Approximate }
-    }
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Opt::default().into()
-    }
-}
 
 /// What happened to one function.
 #[derive(Clone, Debug)]
@@ -90,12 +69,12 @@ impl Fuser {
     /// A fuser with these rules and the normal form, as far as their class is allowed. Saturation also has the choices, which one-way
     /// rewriting cannot use.
     pub fn new(options: impl Into<Options>, mut rules: Vec<Rule>) -> Fuser {
-        let Options { opt, rules: allowed } = options.into();
+        let Options { opt, rules: allowed, machine, .. } = options.into();
         if opt == Opt::Egg {
             rules.extend(rules::choices());
         }
         let within = |rules: Vec<Rule>| rules.into_iter().filter(|r| r.legality <= allowed).collect();
-        Fuser { opt, machine: FROZEN, reports: vec![], rules: within(rules), normal: within(rules::normal_form()) }
+        Fuser { opt, machine, reports: vec![], rules: within(rules), normal: within(rules::normal_form()) }
     }
 }
 

@@ -3,9 +3,10 @@
 //! A loop's gradient is a reverse loop. The body is differentiated into one *joint* function, forward and backward together, which
 //! [`crate::pair`] cuts in two.
 
+use crate::group::Which;
 use crate::pair::{Pair, Role};
 use crate::tape::{Tape, V};
-use ir::{Bin, DType, Ein, Func, Graph, Loc, Loop, NodeId, Op, Red, Row, Type, Un, definition};
+use ir::{Bin, DType, Ein, Func, Graph, Loc, Loop, NodeId, Op, Red, Row, Type, Un, definition, names};
 use std::collections::HashMap;
 
 /// The cotangent of a value: one tensor, or one a member of a tuple.
@@ -32,14 +33,15 @@ enum Wanted {
     Stacked(usize),
 }
 
-/// The program with a further output `grad.<path>` for every parameter. `loss` names a scalar output.
-pub fn grad(graph: &Graph, loss: &str) -> Result<Graph, String> {
+/// The program with a further output `grad.<path>` for every parameter that is trained. `loss` names a scalar output.
+pub fn grad(graph: &Graph, loss: &str, trainable: &[Which]) -> Result<Graph, String> {
     let at = graph.outputs.iter().position(|o| o == loss).ok_or_else(|| format!("there is no output {loss} to differentiate"))?;
     let main = graph.main();
     if !main.ty(main.results[at]).is_scalar() {
         return Err(format!("{loss} is {}, expected a scalar", main.ty(main.results[at])));
     }
-    let params: Vec<NodeId> = main.ids().filter(|id| matches!(&main.node(*id).op, Op::Param(_, ty) if ty.dtype == DType::F32)).collect();
+    let params: Vec<NodeId> =
+        main.ids().filter(|id| matches!(&main.node(*id).op, Op::Param(path, ty) if trainable.iter().any(|w| w.holds(path, ty)))).collect();
     let mut funcs = graph.funcs[..graph.funcs.len() - 1].to_vec();
     let mut d = Differentiation::new(main, &params, &mut funcs)?;
     let tape = Tape::new(std::mem::take(&mut d.forward));
@@ -56,7 +58,7 @@ pub fn grad(graph: &Graph, loss: &str) -> Result<Graph, String> {
             Some(Cotangent::One(g)) => *g,
             _ => tape.zeros(ty),
         };
-        outputs.push(format!("grad.{name}"));
+        outputs.push(names::gradient(name));
         results.push(g.id);
     }
     let mut func = tape.func.into_inner();
@@ -378,7 +380,7 @@ fn pullback<'t>(op: &Op, g: V<'t>, y: V<'t>, args: &[V<'t>], wants: &[bool]) -> 
         (Op::Row(Row::Rope), &[_, cos, sin]) if !wants[1] && !wants[2] => Some(vec![Some(g.row(Row::Rope, &[cos, -sin])), None, None]),
         (Op::Row(Row::CrossEntropy), &[x, labels]) => Some(vec![Some(x.row(Row::CrossEntropyBwd, &[labels, g])), None]),
         (Op::Row(Row::SoftmaxBwd | Row::LayerNorm | Row::LayerNormBwd | Row::RmsNorm | Row::RmsNormBwd | Row::GeluGrad | Row::Rope | Row::CrossEntropyBwd), _)
-        | (Op::Attention(_) | Op::AttentionBwd(_) | Op::AdamW(_), _) => None,
+        | (Op::Attention(_) | Op::AttentionBwd(_), _) => None,
         _ => unreachable!("{op} with {} operands has no cotangent", args.len()),
     }
 }

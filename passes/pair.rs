@@ -176,7 +176,7 @@ fn saveable(func: &Func, id: NodeId) -> bool {
 fn recomputable(op: &Op) -> bool {
     match op.spec().class {
         Class::Pointwise | Class::View | Class::Structure => !matches!(op, Op::Repeat(_)),
-        Class::Composite | Class::Reduce => !matches!(op, Op::AdamW(_)),
+        Class::Composite | Class::Reduce => true,
         Class::Index => matches!(op, Op::Concat(_) | Op::Pad(..)),
         Class::Leaf => !matches!(op, Op::Input(..)),
         Class::Contract => false,

@@ -1,92 +1,131 @@
-//! The optimizer as part of the program: accumulation, clipping, AdamW, written in the IR.
+//! The update of parameters as part of the program: accumulation, the mean, clipping, and each group's optimizer.
 
+use crate::group::{Group, Which};
+use crate::optimizer::{AdamW, Optimizer, Rate, not_negative};
+use crate::state::State;
 use crate::tape::{Tape, V};
-use ir::names::{LOSS_COUNT, LOSS_MEAN, LOSS_SUM};
-use ir::{Adam, Bin, DType, Func, Graph, Loop, NodeId, Op, Type, Un};
+use ir::names::{self, GRAD_NORM, LOSS_COUNT, LOSS_MEAN, LOSS_SUM};
+use ir::{Bin, DType, Func, Graph, Loop, NodeId, Op, Type, Un};
 
 /// How a step updates the parameters.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Optimizer {
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub eps: f64,
-    /// Decoupled weight decay of tensors with two or more axes; biases and gains have none.
-    pub weight_decay: f64,
-    /// Largest global norm of the gradient; 0 for no limit.
+pub struct Update {
+    /// A parameter is updated as the first group that holds it says; one in no group is frozen: it has no gradient and nothing is kept
+    /// for it.
+    pub groups: Vec<Group>,
+    /// Largest norm of the whole gradient; 0 for no limit.
     pub grad_clip: f64,
     /// Micro-batches whose losses and gradients are added up before they are averaged.
     pub accumulate: u32,
 }
 
-impl Default for Optimizer {
-    fn default() -> Optimizer {
-        Optimizer { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, grad_clip: 1.0, accumulate: 1 }
+impl Default for Update {
+    fn default() -> Update {
+        Update::adamw(AdamW::default())
     }
 }
 
-/// Names of the state that `train_step` adds, in front of the parameter's.
-pub const MOMENTS: [&str; 2] = ["adamw.m.", "adamw.v."];
+/// Micro-batches are unrolled to calls, so their number is bounded.
+pub const ACCUMULATE_MAX: u32 = 4096;
+
+impl Update {
+    /// Every parameter by AdamW; biases, gains and scalars do not decay. The gradient's norm is at most 1.
+    pub fn adamw(settings: AdamW) -> Update {
+        let plain = AdamW { weight_decay: 0.0, ..settings };
+        let groups = vec![Group::new(Which::matrices(), Optimizer::AdamW(settings)), Group::new(Which::all(), Optimizer::AdamW(plain))];
+        Update { groups, grad_clip: 1.0, accumulate: 1 }
+    }
+
+    /// The group of a parameter, if it is trained.
+    pub fn group(&self, path: &str, ty: &Type) -> Option<&Group> {
+        self.groups.iter().find(|g| g.which.holds(path, ty))
+    }
+
+    /// Which parameters are trained.
+    pub fn trainable(&self) -> Vec<Which> {
+        self.groups.iter().map(|g| g.which.clone()).collect()
+    }
+
+    /// Which setting is outside its range, if one is.
+    pub fn check(&self) -> Result<(), String> {
+        self.groups.iter().try_for_each(Group::check)?;
+        not_negative("grad_clip", self.grad_clip)?;
+        if !(1..=ACCUMULATE_MAX).contains(&self.accumulate) {
+            return Err(format!("accumulate is {}, expected 1 to {ACCUMULATE_MAX}", self.accumulate));
+        }
+        Ok(())
+    }
+}
+
+/// A parameter that is trained.
+struct Trained<'t, 'u> {
+    path: String,
+    ty: Type,
+    value: V<'t>,
+    /// The gradient of the loss's sum.
+    grad: V<'t>,
+    group: &'u Group,
+}
 
 /// A step from a program with outputs `loss.sum`, `loss.count` and `grad.<path>`, the gradient of the sum: further inputs `lr` and `step`
-/// (from 1), outputs `loss`, the mean, `grad_norm`, its gradient's, and the new value of every parameter and moment.
-pub fn train_step(graph: &Graph, optimizer: &Optimizer) -> Result<Graph, String> {
-    let graph = if optimizer.accumulate > 1 { accumulate(graph, optimizer.accumulate)? } else { graph.clone() };
+/// (from 1), outputs `loss`, the mean, `grad_norm`, its gradient's, and the new value of every parameter that is trained and of what its
+/// optimizer keeps.
+pub fn train_step(graph: &Graph, update: &Update) -> Result<Graph, String> {
+    update.check()?;
+    let graph = if update.accumulate > 1 { accumulate(graph, update.accumulate)? } else { graph.clone() };
     let main = graph.main();
-    let result =
-        |name: &str| graph.outputs.iter().position(|o| o == name).map(|i| main.results[i]).ok_or_else(|| format!("there is no output {name}"));
     let inputs = main.inputs().len() as u32;
     let tape = Tape::new(Func { results: vec![], ..main.clone() });
-    let scalar = Type::scalar(DType::F32);
-    let (sum, count) = (tape.at(result(LOSS_SUM)?), tape.at(result(LOSS_COUNT)?));
-    let share = share(count);
-    let lr = tape.add(Op::Input(inputs, scalar.clone()), &[]);
-    let step = tape.add(Op::Input(inputs + 1, scalar), &[]);
-    let params: Vec<(String, Type, NodeId)> =
-        main.ids().filter_map(|id| if let Op::Param(n, ty) = &main.node(id).op { Some((n.to_string(), ty.clone(), id)) } else { None }).collect();
-    let grads = params.iter().map(|p| result(&format!("grad.{}", p.0)).map(|id| tape.at(id))).collect::<Result<Vec<V>, _>>()?;
-    let squares = grads.iter().map(|g| sum_all(*g * *g)).reduce(|a, b| a + b).ok_or("there is nothing to train")?;
-    let norm = squares.un(Un::Sqrt) * share;
-    let clip = match optimizer.grad_clip {
+    let input = |i: u32| tape.add(Op::Input(inputs + i, Type::scalar(DType::F32)), &[]);
+    let (lr, step) = (input(0), input(1));
+    let (sum, share) = (tape.at(result(&graph, LOSS_SUM)?), share(tape.at(result(&graph, LOSS_COUNT)?)));
+    let trained = trained(&graph, &tape, update)?;
+    let squares = trained.iter().map(|p| sum_all(p.grad * p.grad)).reduce(|a, b| a + b);
+    let norm = squares.ok_or("there is nothing to train: no group holds a parameter")?.un(Un::Sqrt) * share;
+    let scale = match update.grad_clip {
         0.0 => share,
         // min(1, limit / norm)
         limit => (norm.num(limit) / (norm + 1e-6)).bin(Bin::Minimum, norm.num(1.0)) * share,
     };
-    // 1 / (1 − βᵗ)
-    let correction = |beta: f64| (-(step * beta.ln()).un(Un::Exp) + 1.0).un(Un::Recip);
-    let (c1, c2) = (correction(optimizer.beta1), correction(optimizer.beta2));
-    let mut outputs = vec![LOSS_MEAN.to_string(), "grad_norm".into()];
+    let mut outputs = vec![LOSS_MEAN.to_string(), GRAD_NORM.into()];
     let mut results = vec![(sum * share).id, norm.id];
-    for ((name, ty, p), g) in params.iter().zip(grads) {
-        let stacked = usize::from(name.contains("{}"));
-        let decay = if ty.rank() - stacked >= 2 { optimizer.weight_decay } else { 0.0 };
-        let bits = |x: f64| x.to_bits();
-        let adam = Adam { beta1: bits(optimizer.beta1), beta2: bits(optimizer.beta2), eps: bits(optimizer.eps), decay: bits(decay) };
-        let state = |prefix: &str| tape.add(Op::Param(format!("{prefix}{name}").as_str().into(), ty.clone()), &[]);
-        let (m, v) = (state(MOMENTS[0]), state(MOMENTS[1]));
-        let new = tape.at(*p).op(Op::AdamW(adam), &[g, m, v, clip, lr, c1, c2]);
-        for (i, prefix) in [(0, ""), (1, MOMENTS[0]), (2, MOMENTS[1])] {
-            outputs.push(format!("@{prefix}{name}"));
-            results.push(new.op(Op::Get(i), &[]).id);
-        }
+    for p in &trained {
+        let slots: Vec<String> = p.group.optimizer.slots().iter().map(|slot| State::Slot(slot, &p.path).to_string()).collect();
+        let kept: Vec<V> = slots.iter().map(|name| tape.add(Op::Param(name.as_str().into(), p.ty.clone()), &[])).collect();
+        let rate = Rate { lr: if p.group.lr == 1.0 { lr } else { lr * p.group.lr }, step };
+        let new = p.group.optimizer.update(p.value, p.grad * scale, &kept, rate);
+        outputs.extend(std::iter::once(&p.path).chain(&slots).map(|name| names::new_value(name)));
+        results.extend(new.iter().map(|v| v.id));
     }
-    let mut func = tape.func.into_inner();
-    func.results = results;
-    let mut out = graph.with_main(func, outputs);
+    drop(trained);
+    let mut out = graph.with_main(Func { results, ..tape.func.into_inner() }, outputs);
     out.inputs.extend(["lr".to_string(), "step".into()]);
     Ok(out.sweep())
+}
+
+/// The parameters that a group holds, with their gradients.
+fn trained<'t, 'u>(graph: &Graph, tape: &'t Tape, update: &'u Update) -> Result<Vec<Trained<'t, 'u>>, String> {
+    let main = graph.main();
+    let mut out = vec![];
+    for id in main.ids() {
+        let Op::Param(path, ty) = &main.node(id).op else { continue };
+        let Some(group) = update.group(path, ty) else { continue };
+        let grad = tape.at(result(graph, &names::gradient(path))?);
+        out.push(Trained { path: path.to_string(), ty: ty.clone(), value: tape.at(id), grad, group });
+    }
+    Ok(out)
+}
+
+fn result(graph: &Graph, name: &str) -> Result<NodeId, String> {
+    graph.outputs.iter().position(|o| o == name).map(|i| graph.main().results[i]).ok_or_else(|| format!("there is no output {name}"))
 }
 
 /// The program with the mean loss `loss` in place of `loss.sum` and `loss.count`, and gradients of the mean in place of the sum's.
 pub fn mean_loss(graph: &Graph) -> Result<Graph, String> {
     let main = graph.main();
-    let at = |name: &str| graph.outputs.iter().position(|o| o == name).map(|i| main.results[i]).ok_or_else(|| format!("there is no output {name}"));
-    at(LOSS_SUM)?;
-    let count = at(LOSS_COUNT)?;
+    result(graph, LOSS_SUM)?;
     let tape = Tape::new(Func { results: vec![], ..main.clone() });
-    let share = share(tape.at(count));
+    let share = share(tape.at(result(graph, LOSS_COUNT)?));
     let (mut outputs, mut results) = (vec![], vec![]);
     for (name, id) in graph.outputs.iter().zip(&main.results).filter(|(name, _)| *name != LOSS_COUNT) {
         outputs.push(if name == LOSS_SUM { LOSS_MEAN.to_string() } else { name.clone() });
@@ -110,7 +149,7 @@ fn sum_all(x: V) -> V {
 
 /// Whether a result of a part of a batch adds up to the whole's.
 fn is_summed(name: &str) -> bool {
-    ir::names::LOSS.contains(&name) || name.starts_with("grad.")
+    names::LOSS.contains(&name) || names::gradient_of(name).is_some()
 }
 
 /// The same losses and gradients summed over micro-batches: every input gets a further first axis.
@@ -132,7 +171,7 @@ fn accumulate(graph: &Graph, n: u32) -> Result<Graph, String> {
         let args = node.args.iter().map(|a| new[a.index()]).collect();
         new.push(f.push(ir::Node { op, args, ty: node.ty.clone(), loc: node.loc }));
     }
-    f.results = summed.iter().zip(&sums).map(|(o, s)| f.add(Op::Bin(ir::Bin::Add), &[*s, new[body.results[*o].index()]])).collect();
+    f.results = summed.iter().zip(&sums).map(|(o, s)| f.add(Op::Bin(Bin::Add), &[*s, new[body.results[*o].index()]])).collect();
     let mut funcs = graph.funcs[..graph.funcs.len() - 1].to_vec();
     let l = Loop { func: funcs.len() as u32, trip: n, carried: sums.len() as u32, stacked: inputs.len() as u32, reverse: false };
     funcs.push(f.sweep());

@@ -23,6 +23,15 @@ impl Session {
         Session::for_target(graph, device, &target)
     }
 
+    /// As [`new`](Self::new), for a program that may use so many bytes: one that needs more is refused before any is allocated.
+    pub fn within(graph: &Graph, device: impl Into<Device>, budget: Option<usize>) -> Result<Session, String> {
+        let device = device.into();
+        let program = Program::new(graph, &device.target()?);
+        program.within(budget)?;
+        let (backend, cached) = backend(&program, device)?;
+        Ok(Session { program, backend, cached })
+    }
+
     /// As [`new`](Self::new), with kernels shaped for a target that may be smaller than the device: what a test of another one needs.
     pub fn for_target(graph: &Graph, device: impl Into<Device>, target: &Target) -> Result<Session, String> {
         ir::check_bound(graph)?;

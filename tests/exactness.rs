@@ -160,7 +160,7 @@ fn exact_rules_alone_keep_programs() {
         let func = corpus(&mut Random(which as u32 + 77), which);
         let written = graph(&func);
         for opt in [Opt::Greedy, Opt::Egg] {
-            let stages = optimize(&written, None, Options { opt, rules: Legality::Exact }).unwrap();
+            let stages = optimize(&written, None, Options { rules: Legality::Exact, ..opt.into() }).unwrap();
             for seed in 0..4 {
                 let mut r = Random(seed * 1000 + 1);
                 let inputs: Vec<Value> = func.inputs().iter().map(|ty| special(&mut r, ty)).collect();

@@ -52,7 +52,6 @@ fn with_attributes() -> Vec<(Op, Vec<Type>)> {
         (parse("cast[f32]"), vec![x()]),
         (parse("attention[acbe,adbe,adbf->acbf|4|causal|bx2]"), vec![f(&[2, 3, 4, 2]), f(&[2, 3, 2, 2]), f(&[2, 3, 2, 3]), f(&[])]),
         (parse("attention[abce,abde,abdf->abcf|4]"), vec![f(&[1, 2, 3, 2]), f(&[1, 2, 4, 2]), f(&[1, 2, 4, 3]), f(&[])]),
-        (parse("adamw_update[0.9,0.99,0.001,0.1]"), vec![f(&[3]), f(&[3]), f(&[3]), f(&[3]), f(&[]), f(&[]), f(&[]), f(&[])]),
     ]
 }
 

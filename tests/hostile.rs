@@ -7,7 +7,7 @@ use crate::running::{cases, interpreted_calls};
 use codegen::{Cpu, Program, Target};
 use ir::names::{LOSS, LOSS_SUM};
 use ir::{Graph, eval, verify};
-use passes::{Opt, Optimizer, optimize, train_step};
+use passes::{Goal, Opt, Options, Update, compile, optimize};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -19,9 +19,8 @@ fn dumps() -> Vec<String> {
     for model in [gpt(), llama(true)] {
         let built = llm::Objective::NextToken.graph(&model, llm::Mode::Train).unwrap();
         let graph = bound(&model, 1, 3);
-        let joint = optimize(&graph.keep_outputs(&LOSS), Some(LOSS_SUM), Opt::Egg).unwrap();
-        let step = train_step(joint.last(), &Optimizer::default()).unwrap();
-        out.extend([&built, &graph, &joint.fused, joint.grad.as_ref().unwrap(), joint.last(), &step].map(Graph::to_string));
+        let step = compile(&graph.keep_outputs(&LOSS), Goal::Step(&Update::default()), &Options::default()).unwrap();
+        out.extend([&built, &graph, &step.fused, step.grad.as_ref().unwrap(), step.joint.as_ref().unwrap(), step.last()].map(Graph::to_string));
     }
     // small enough to be run, and as many as the others
     for seed in 0..24 {

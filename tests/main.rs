@@ -72,6 +72,8 @@ mod near;
 /// The compiler that NVIDIA's driver brings.
 #[cfg(feature = "cuda")]
 mod nvrtc;
+/// Optimizers, groups and clipping against plain arithmetic.
+mod optimizers;
 /// A model of one's own has every command.
 #[cfg(feature = "llvm")]
 mod own_model;

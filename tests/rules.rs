@@ -432,7 +432,7 @@ fn chaos_extraction_still_computes_the_model() {
         let mut eg = egraph(&[]);
         let (_, root) = add_func(&mut eg, &func);
         saturate(&mut eg, &rules);
-        let problem = Problem::new(&eg, root, &passes::FROZEN);
+        let problem = Problem::new(&eg, root, &passes::Machine::CPU);
         for seed in 0..10 {
             let mut terms = Terms::new(&[]);
             let plan = problem.chaos(seed);

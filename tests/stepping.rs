@@ -134,7 +134,7 @@ fn what_an_evaluation_takes() {
     let data = llm::Data::split(tokens(), c.data.held_out, c.train.context).unwrap();
     let batches = data.held_out_batches(c.train.batch, c.train.context);
     assert_eq!(batches.len(), 9, "200 tokens in windows of 8, three a batch");
-    let mut evaluation = llm::Evaluation::new(&c, Device::Cpu(Arc::new(Pool::new(1)))).unwrap();
+    let mut evaluation = llm::Evaluation::new(&c, Device::Cpu(Arc::new(Pool::new(1))), &passes::Options::default()).unwrap();
     let mut loss = |i: usize| evaluation.mean_loss(t.step.session(), [&batches[i]].into_iter()).unwrap();
     let asked = |i: usize| batches[i].i32s("labels").iter().filter(|l| **l >= 0).count() as f64;
     let losses: Vec<f64> = (0..9).map(&mut loss).collect();

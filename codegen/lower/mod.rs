@@ -21,6 +21,16 @@ pub enum Target {
     Gpu(Gpu),
 }
 
+impl Target {
+    /// Prices of work on this kind of machine.
+    pub fn machine(&self) -> passes::Machine {
+        match self {
+            Target::Cpu(_) => passes::Machine::CPU,
+            Target::Gpu(_) => passes::Machine::GPU,
+        }
+    }
+}
+
 /// What kernels need to know of a processor.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Cpu {

@@ -167,6 +167,17 @@ impl Program {
         inputs + self.param_bytes() + self.output_bytes() + self.arena_bytes()
     }
 
+    /// Refuses a program that needs more bytes than it may use, where that is limited.
+    pub fn within(&self, budget: Option<usize>) -> Result<(), String> {
+        let need = self.bytes();
+        let Some(budget) = budget.filter(|b| need > *b) else { return Ok(()) };
+        let (state, values) = (self.param_bytes(), self.arena_bytes());
+        Err(format!(
+            "the program needs {need} bytes, {state} of them parameters and state and {values} what it computes on the way, and may use \
+             {budget}; try a smaller batch or context, or a larger --max-memory"
+        ))
+    }
+
     /// Floats of scratch memory a thread needs.
     pub fn scratch_floats(&self) -> usize {
         self.kernels.iter().map(Kernel::scratch_floats).max().unwrap_or(0)

@@ -2,6 +2,7 @@
 
 use super::Precision;
 use models::check::within;
+use passes::{ACCUMULATE_MAX, AdamW, Update};
 use serde::{Deserialize, Serialize};
 use std::ops::Bound::{Excluded, Included};
 
@@ -78,6 +79,12 @@ impl TrainConfig {
         Schedule { steps: self.steps, warmup: warmup as u64, lr: self.lr, min_lr: self.min_lr.unwrap_or(self.lr / 10.0) }
     }
 
+    /// What a step does to the parameters: AdamW, under which only tensors of two or more axes decay.
+    pub fn update(&self) -> Update {
+        let settings = AdamW { beta1: self.beta1, beta2: self.beta2, weight_decay: self.weight_decay, ..AdamW::default() };
+        Update { grad_clip: self.grad_clip, accumulate: self.accumulate, ..Update::adamw(settings) }
+    }
+
     /// The learning rate of a step, counted from 0.
     pub fn lr_at(&self, step: u64) -> f64 {
         self.schedule().at(step)
@@ -93,7 +100,7 @@ impl TrainConfig {
         whole("steps", self.steps, STEPS, usual.steps)?;
         whole("batch", self.batch as u64, WINDOWS, usual.batch as u64)?;
         whole("context", self.context as u64, models::check::LARGEST as u64, usual.context as u64)?;
-        whole("accumulate", self.accumulate.into(), WINDOWS, usual.accumulate.into())?;
+        whole("accumulate", self.accumulate.into(), ACCUMULATE_MAX.into(), usual.accumulate.into())?;
         whole("eval_every", self.eval_every, STEPS, usual.eval_every)?;
         whole("eval_batches", self.eval_batches as u64, STEPS, usual.eval_batches as u64)?;
         whole("save_every", self.save_every, STEPS, usual.save_every)?;

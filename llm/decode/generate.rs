@@ -3,7 +3,7 @@
 use super::sample::{Sampling, sample};
 use crate::error::{Error, Result};
 use models::Model;
-use passes::{Opt, optimize};
+use passes::{Goal, Options, compile};
 use runtime::{Device, Session};
 
 /// A model that writes.
@@ -18,8 +18,15 @@ pub struct Generator {
 impl Generator {
     /// Compiles the program for one token. Weights are still zero.
     pub fn new(model: &Model, device: impl Into<Device>) -> Result<Generator> {
+        Generator::compiled(model, device, &Options::default())
+    }
+
+    /// The same, compiled as `options` say; prices are the device's.
+    pub fn compiled(model: &Model, device: impl Into<Device>, options: &Options) -> Result<Generator> {
+        let device = device.into();
         let graph = model.step_graph().map_err(|e| Error(e.to_string()))?.bind(&|s| (s == 'B').then_some(1))?;
-        let session = Session::new(optimize(&graph, None, Opt::Egg)?.last(), device)?;
+        let options = Options { machine: device.target()?.machine(), ..options.clone() };
+        let session = Session::within(compile(&graph, Goal::Results, &options)?.last(), device, options.budget)?;
         Ok(Generator { session, context: model.context(), vocab: model.vocab_size(), seen: vec![] })
     }
 

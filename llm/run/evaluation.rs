@@ -5,7 +5,7 @@ use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::objective::{Mode, Objective};
 use ir::names::{LOSS, LOSS_COUNT, LOSS_SUM};
-use passes::{Opt, lower_precision, optimize};
+use passes::{Goal, Options, compile};
 use runtime::{Device, Session};
 
 /// The program of the loss without a gradient.
@@ -15,11 +15,11 @@ pub struct Evaluation {
 
 impl Evaluation {
     /// Compiles the program for batches of the size training has.
-    pub fn new(config: &Config, device: Device) -> Result<Evaluation> {
+    pub fn new(config: &Config, device: Device, options: &Options) -> Result<Evaluation> {
         let t = &config.train;
         let forward = Objective::NextToken.bound(&config.model, Mode::Evaluate, t.batch, t.context)?.keep_outputs(&LOSS);
-        let forward = lower_precision(optimize(&forward, None, Opt::Egg)?.last(), t.precision.dtype());
-        Ok(Evaluation { session: Session::new(&forward, device)? })
+        let stages = compile(&forward, Goal::Results, options)?;
+        Ok(Evaluation { session: Session::within(stages.last(), device, options.budget)? })
     }
 
     /// Bytes it allocated.

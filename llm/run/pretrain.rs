@@ -6,6 +6,7 @@ use crate::data::{Batch, Data};
 use crate::error::{Error, Result};
 use crate::step::{Report, Step};
 use crate::weights::checksum;
+use passes::{Options, State};
 use runtime::{Device, Session};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,12 +52,18 @@ pub struct Trainer {
 impl Trainer {
     /// Compiles the programs and starts from the seed. The model's vocabulary is the tokenizer's.
     pub fn new(config: Config, tokens: Vec<i32>, device: impl Into<Device>) -> Result<Trainer> {
+        Trainer::compiled(config, tokens, device, &Options::default())
+    }
+
+    /// The same, compiled as `options` say; the precision is the configuration's, and prices are the device's.
+    pub fn compiled(config: Config, tokens: Vec<i32>, device: impl Into<Device>, options: &Options) -> Result<Trainer> {
         config.check()?;
         let (start, device) = (Instant::now(), device.into());
         let text = checksum(&tokens.iter().flat_map(|t| t.to_le_bytes()).collect::<Vec<u8>>());
         let data = Data::split(tokens, config.data.held_out, config.train.context)?;
-        let step = Step::new(&config, device.clone())?;
-        let evaluation = Evaluation::new(&config, device)?;
+        let options = Options { machine: device.target()?.machine(), precision: config.train.precision.dtype(), ..options.clone() };
+        let step = Step::new(&config, device.clone(), &options)?;
+        let evaluation = Evaluation::new(&config, device, &options)?;
         Ok(Trainer { config, data, text, step, evaluation, compile_seconds: start.elapsed().as_secs_f64() })
     }
 
@@ -129,7 +136,7 @@ impl Trainer {
     fn ready(&self) -> Event {
         let session = self.step.session();
         Event::Ready {
-            parameters: session.params().filter(|p| !p.0.starts_with("adamw.")).map(|p| p.1.count()).sum(),
+            parameters: session.params().filter(|p| State::parse(p.0).is_parameter()).map(|p| p.1.count()).sum(),
             bytes: session.bytes() + self.evaluation.bytes(),
             compile_seconds: self.compile_seconds,
             kernels: session.program().kernels.len(),

@@ -1,0 +1,76 @@
+//! Parameters by path and rank: which are trained, and how.
+
+use crate::optimizer::{Optimizer, not_negative};
+use ir::{DType, Type, names};
+use std::ops::RangeInclusive;
+
+/// Which parameters, by path and rank. Only floats of 32 bits are ever trained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Which {
+    /// The path; `*` stands for any text.
+    pub path: String,
+    /// The rank; where layers are stacked, that of one layer's tensor.
+    pub rank: RangeInclusive<usize>,
+}
+
+impl Which {
+    /// Those whose path is like this one, in which `*` stands for any text.
+    pub fn path(path: &str) -> Which {
+        Which { path: path.into(), rank: 0..=usize::MAX }
+    }
+
+    /// Every parameter.
+    pub fn all() -> Which {
+        Which::path("*")
+    }
+
+    /// Tensors with two or more axes.
+    pub fn matrices() -> Which {
+        Which { rank: 2..=usize::MAX, ..Which::all() }
+    }
+
+    /// Biases, gains and scalars: tensors with one axis or none.
+    pub fn vectors() -> Which {
+        Which { rank: 0..=1, ..Which::all() }
+    }
+
+    /// Whether this is one of them.
+    pub fn holds(&self, path: &str, ty: &Type) -> bool {
+        let rank = ty.rank().saturating_sub(names::loops(path));
+        ty.dtype == DType::F32 && self.rank.contains(&rank) && is_like(path, &self.path)
+    }
+}
+
+/// Whether a text is like a pattern in which `*` stands for any text.
+fn is_like(text: &str, pattern: &str) -> bool {
+    match pattern.split_once('*') {
+        None => text == pattern,
+        Some((start, rest)) => {
+            text.strip_prefix(start).is_some_and(|t| t.char_indices().map(|(i, _)| i).chain([t.len()]).any(|i| is_like(&t[i..], rest)))
+        }
+    }
+}
+
+/// Parameters that are updated alike.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Which.
+    pub which: Which,
+    /// How.
+    pub optimizer: Optimizer,
+    /// Their learning rate as a share of the step's.
+    pub lr: f64,
+}
+
+impl Group {
+    /// These parameters by this optimizer, at the step's learning rate.
+    pub fn new(which: Which, optimizer: Optimizer) -> Group {
+        Group { which, optimizer, lr: 1.0 }
+    }
+
+    /// Which setting is outside its range, if one is.
+    pub fn check(&self) -> Result<(), String> {
+        self.optimizer.check()?;
+        not_negative("the share of the learning rate", self.lr)
+    }
+}
