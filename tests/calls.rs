@@ -213,7 +213,7 @@ fn no_operand_that_is_written_overlaps_another() {
     for model in [crate::common::gpt(), crate::common::llama(false)] {
         let built = crate::common::bound(&model, 2, 8);
         let joint = passes::optimize(&built.keep_outputs(&LOSS), Some(LOSS_SUM), passes::Opt::Egg).unwrap().joint.unwrap();
-        let step = passes::train_step(&joint, &passes::Optimizer::default()).unwrap();
+        let step = passes::train_step(&joint, &passes::Update::default()).unwrap();
         for target in [CPU, Target::Gpu(codegen::Gpu { processors: 8, shared: 16 << 10, tensor: false, hopper: false })] {
             let p = Program::new(&step, &target);
             for call in p.calls() {

@@ -6,7 +6,7 @@ use crate::running::{run_steps, state_mismatch};
 use codegen::{BufferKind, Program, Step, Target};
 use ir::Graph;
 use ir::names::{LOSS, LOSS_SUM};
-use passes::{Opt, Optimizer, optimize, train_step};
+use passes::{Opt, Update, optimize, train_step};
 use runtime::Pool;
 use std::sync::Arc;
 
@@ -270,7 +270,7 @@ fn training_updates_in_place() {
         for (grad_clip, accumulate) in [(1.0, 1), (0.0, 1), (1.0, 2)] {
             let built = bound(&model, 2, t);
             let joint = optimize(&built.keep_outputs(&LOSS), Some(LOSS_SUM), Opt::Egg).unwrap().joint.unwrap();
-            let step = train_step(&joint, &Optimizer { grad_clip, accumulate, ..Optimizer::default() }).unwrap();
+            let step = train_step(&joint, &Update { grad_clip, accumulate, ..Update::default() }).unwrap();
             let program = Program::new(&step, &host());
             assert_eq!(copies(&program), [], "clip {grad_clip}, {accumulate} micro-batches");
             let states = step.outputs.iter().filter(|o| o.starts_with('@')).count();

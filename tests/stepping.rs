@@ -104,7 +104,7 @@ fn no_two_steps_drop_alike() {
         let mut c = Config { model, ..config(9, 100, 100) };
         // so slow that the weights stay what they are
         (c.train.accumulate, c.train.seed, c.train.lr, c.train.warmup) = (accumulate, seed, 1e-20, 0.0);
-        llm::Step::new(&c, Device::Cpu(Arc::new(Pool::new(1)))).unwrap()
+        llm::Step::new(&c, Device::Cpu(Arc::new(Pool::new(1))), &passes::Options::default()).unwrap()
     };
     // both micro-batches read the same
     let batch = |n: usize| {
