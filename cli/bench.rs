@@ -2,7 +2,7 @@
 
 use super::options::{CompileArgs, DeviceArgs, ModelArgs, Sizes, mebibytes};
 use super::{note, say};
-use eggcorn::llm::{Error, Generator, Models, Precision, Result, TrainConfig, initialise, random, step_program};
+use eggcorn::llm::{Batch, Config, Error, Evaluation, Generator, Models, Precision, Result, TrainConfig, Values, initialise, random, step_program};
 use eggcorn::models::Model;
 use eggcorn::runtime::{Device, Fault, Session};
 use std::time::Instant;
@@ -10,7 +10,7 @@ use std::time::Instant;
 /// Measure speed and memory.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off\n  eggcorn bench generate gpt2 --steps 50\n  eggcorn bench train gpt2 --device cuda --precision bf16 --batch 16 --seq 1024\n  eggcorn bench ops --device cuda --steps 20"
+    after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off\n  eggcorn bench train gpt2 --steps 1 --evaluate\n  eggcorn bench generate gpt2 --steps 50\n  eggcorn bench train gpt2 --device cuda --precision bf16 --batch 16 --seq 1024\n  eggcorn bench ops --device cuda --steps 20"
 )]
 pub struct Args {
     /// What to measure.
@@ -28,6 +28,9 @@ pub struct Args {
     /// Steps or tokens measured, after one that is not.
     #[arg(long, default_value_t = 5)]
     steps: usize,
+    /// After the training steps also evaluate a batch with the same weights, and count its memory.
+    #[arg(long)]
+    evaluate: bool,
     #[command(flatten)]
     compile: CompileArgs,
     /// What a training step's products are computed in: f32 or bf16.
@@ -105,7 +108,7 @@ fn train(args: &Args, model: Model) -> Result<()> {
     let optimised = start.elapsed();
     let mut session = Session::within(stages.last(), device.clone(), options.budget)?;
     let compiled = start.elapsed();
-    let planned = session.bytes();
+    let mut planned = session.bytes();
     initialise(&mut session, &model, 1)?;
     let token = |i: usize| (random(7, i as u64) % model.vocab_size() as u64) as i32;
     session.set_i32("input_ids", &(0..batch * seq).map(token).collect::<Vec<_>>())?;
@@ -122,6 +125,14 @@ fn train(args: &Args, model: Model) -> Result<()> {
         seconds.push(start.elapsed().as_secs_f64());
         peaks.push(ceiling(&device));
     }
+    if args.evaluate {
+        let config = Config { train, ..Config::of(model.clone()) };
+        let mut evaluation = Evaluation::new(&config, device.clone(), &options, &session)?;
+        planned += evaluation.bytes();
+        let ids = |first: usize| Values::I32((first..first + batch * seq).map(token).collect());
+        let batch = Batch::default().with("input_ids", &[batch, seq], ids(0)).with("labels", &[batch, seq], ids(1));
+        evaluation.mean_loss(std::iter::once(&batch))?;
+    }
     let added = resident_peak().saturating_sub(before);
     let (median, fastest, slowest) = spread(&mut seconds);
     let mut peaks: Vec<f64> = peaks.into_iter().flatten().collect();
@@ -134,7 +145,7 @@ fn train(args: &Args, model: Model) -> Result<()> {
             "model": model.name(), "batch": batch, "seq": seq, "device": device.describe(), "opt": args.compile.opt.to_string(),
             "tokens_per_second": tokens / median, "seconds": {"median": median, "min": fastest, "max": slowest, "steps": args.steps},
             "gflops": flops / median / 1e9, "fma_peak_gflops": peak.map(|p| p / 1e9), "share_of_peak": share,
-            "planned_bytes": planned, "added_bytes": added, "optimise_seconds": optimised.as_secs_f64(),
+            "planned_bytes": planned, "added_bytes": added, "param_bytes": session.program().param_bytes(), "optimise_seconds": optimised.as_secs_f64(),
             "compile_seconds": (compiled - optimised).as_secs_f64(), "kernels": session.program().kernels.len(), "kernels_cached": session.cached,
         });
         say!("{line}");

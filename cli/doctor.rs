@@ -1,9 +1,9 @@
 //! `eggcorn doctor`: what this machine offers.
 
-use super::options::{cores, mebibytes};
+use super::options::mebibytes;
 use super::say;
 use eggcorn::llm::Result;
-use eggcorn::runtime::{Device, machine_memory};
+use eggcorn::runtime::{Device, cores, machine_memory};
 use serde_json::{Map, Value, json};
 
 /// Show what this machine offers and what is missing.
@@ -38,9 +38,16 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn memory() -> Finding {
-    let (total, free) = machine_memory().unwrap_or((0, 0));
-    let json = vec![("memory_bytes", json!(total)), ("memory_available_bytes", json!(free)), ("threads", json!(cores()))];
-    Finding { name: "memory", line: format!("{}, {} available", mebibytes(total), mebibytes(free)), json }
+    let Some(m) = machine_memory() else {
+        return Finding { name: "memory", line: "the system does not say".into(), json: vec![("memory_bytes", Value::Null)] };
+    };
+    let json = vec![
+        ("memory_bytes", json!(m.total)),
+        ("memory_available_bytes", json!(m.available)),
+        ("memory_bound", json!(m.bound)),
+        ("threads", json!(cores())),
+    ];
+    Finding { name: "memory", line: format!("{}, {} available (bounded by {})", mebibytes(m.total), mebibytes(m.available), m.bound), json }
 }
 
 #[cfg(not(feature = "llvm"))]
@@ -59,13 +66,6 @@ fn processor() -> Vec<Finding> {
         _ => "none wider than 128 bits: kernels run, slowly",
     };
     let peak = eggcorn::runtime::fma_peak(cores);
-    let cache = match llvm::cache_dir() {
-        None => "none: set HOME or EGGCORN_CACHE to keep compiled kernels".to_string(),
-        Some(dir) => match std::fs::create_dir_all(&dir).and_then(|()| tempfile(&dir)) {
-            Ok(()) => format!("{} (writable)", dir.display()),
-            Err(e) => format!("{} is not writable ({e}): every start compiles anew; set EGGCORN_CACHE", dir.display()),
-        },
-    };
     let one = |name, line: String, json| Finding { name, line, json };
     let t = host.target;
     vec![
@@ -78,8 +78,30 @@ fn processor() -> Vec<Finding> {
         one("cache", format!("{} a core (second level)", mebibytes(t.cache)), vec![("cache_bytes", json!(t.cache))]),
         one("llvm", llvm::version(), vec![("llvm", json!(llvm::version()))]),
         one("fma peak", format!("{:.0} GFLOP/s on {cores} threads, measured now", peak / 1e9), vec![("fma_peak_gflops", json!(peak / 1e9))]),
-        one("kernel cache", cache.clone(), vec![("kernel_cache", json!(cache))]),
+        kernel_cache(),
     ]
+}
+
+/// Where compiled kernels are kept, and how much of what they may take.
+#[cfg(feature = "llvm")]
+fn kernel_cache() -> Finding {
+    use eggcorn::codegen::llvm::Cache;
+    let finding = |line: String, mut more: Vec<(&'static str, Value)>| {
+        more.insert(0, ("kernel_cache", json!(line)));
+        Finding { name: "kernel cache", line, json: more }
+    };
+    let cache = match Cache::of_environment() {
+        Err(e) => return finding(e, vec![]),
+        Ok(None) => return finding("none: set HOME or EGGCORN_CACHE, and EGGCORN_CACHE_MIB above 0, to keep compiled kernels".into(), vec![]),
+        Ok(Some(cache)) => cache,
+    };
+    let (dir, used) = (cache.dir.display(), cache.usage());
+    if let Err(e) = cache.check() {
+        return finding(format!("{dir} cannot be used ({e}): every start compiles anew; set EGGCORN_CACHE"), vec![]);
+    }
+    let limit = mebibytes(cache.limit as usize);
+    let line = format!("{dir} (writable), {} kernels in {} of at most {limit} (EGGCORN_CACHE_MIB)", used.objects, mebibytes(used.bytes as usize));
+    finding(line, vec![("kernel_cache_bytes", json!(used.bytes)), ("kernel_cache_limit_bytes", json!(cache.limit))])
 }
 
 /// A graphics processor, or why there is none.
@@ -92,12 +114,4 @@ fn device(name: &'static str, built: bool) -> Finding {
         Ok(d) => Finding { name, line: d.describe(), json: vec![(name, json!({ "name": d.describe() }))] },
         Err(e) => missing(e),
     }
-}
-
-#[cfg(feature = "llvm")]
-/// Whether a file can be made in a directory.
-fn tempfile(dir: &std::path::Path) -> std::io::Result<()> {
-    let path = dir.join(format!("probe-{}", std::process::id()));
-    std::fs::File::create_new(&path)?;
-    std::fs::remove_file(path)
 }

@@ -120,7 +120,7 @@ impl DeviceArgs {
         match self.threads {
             Some(n) if (1..=1024).contains(&n) => Ok(n),
             Some(n) => Err(Error(format!("--threads {n}: expected 1 to 1024"))),
-            None => Ok(cores()),
+            None => Ok(eggcorn::runtime::cores()),
         }
     }
 }
@@ -140,11 +140,6 @@ fn bytes(text: &str) -> std::result::Result<usize, String> {
     let number: f64 = number.trim().parse().map_err(|_| "expected a number and a unit, as in 2GiB".to_string())?;
     let whole = number * scale as f64;
     if whole >= 1.0 && whole <= u64::MAX as f64 { Ok(whole as usize) } else { Err("expected at least one byte, as in 2GiB".into()) }
-}
-
-/// Cores of this machine.
-pub fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Bytes for people.

@@ -7,11 +7,10 @@ use super::options::{CompileArgs, DeviceArgs, apply, mebibytes};
 use super::output::Output;
 use super::plot::plot;
 use eggcorn::llm::{
-    Config, Error, Event, Manifest, Models, OWN_TEXT, Outcome, RESUMABLE, Result, RunLock, Sampling, Tokenizer, Trainer, read_manifest, read_short,
-    read_text, recipe, write_file,
+    Config, Error, Event, Generator, Manifest, Models, OWN_TEXT, Outcome, RESUMABLE, Result, RunLock, Sampling, Tokenizer, Trainer, read_manifest,
+    read_short, read_text, recipe, write_file,
 };
 use eggcorn::passes::Options;
-use eggcorn::runtime::Device;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -94,7 +93,8 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
         }
         Outcome::Finished(loss) => {
             plot(&dir)?;
-            let sample = sample(&dir, &tokenizer, device, &options, models)?;
+            let generator = Generator::sharing(&config.model, device, &options, trainer.step.session())?;
+            let sample = sample(&dir, &tokenizer, generator)?;
             view.end(&dir, loss, &sample)
         }
     }
@@ -181,8 +181,7 @@ fn only_ours(dir: &Path) -> Result<()> {
 }
 
 /// A short text, kept in the run directory.
-fn sample(dir: &Path, tokenizer: &Tokenizer, device: Device, options: &Options, models: &Models) -> Result<String> {
-    let mut generator = super::generate::open(dir, device, options, models)?;
+fn sample(dir: &Path, tokenizer: &Tokenizer, mut generator: Generator) -> Result<String> {
     let sampling = Sampling { temperature: 0.8, top_k: 40, seed: 1 };
     let ids = generator.generate(&tokenizer.encode(&tokenizer.start())?, 300, &sampling, &mut |_| Ok(()))?;
     let text = tokenizer.decode(&ids);

@@ -30,8 +30,8 @@ mod touch;
 
 /// FNV-1a over 128 bits: what tells kernels apart, on disk and on devices.
 #[cfg(any(feature = "llvm", feature = "wgpu", feature = "cuda"))]
-pub(crate) fn hash128(text: &str) -> u128 {
-    text.bytes().fold(0x6C62_272E_07BB_0142_62B8_2175_6295_C58D, |h, b| (h ^ u128::from(b)).wrapping_mul(0x0100_0000_0000_0000_0000_013B))
+pub(crate) fn hash128(bytes: impl Iterator<Item = u8>) -> u128 {
+    bytes.fold(0x6C62_272E_07BB_0142_62B8_2175_6295_C58D, |h, b| (h ^ u128::from(b)).wrapping_mul(0x0100_0000_0000_0000_0000_013B))
 }
 
 pub use kernel::{Kernel, Memory, interpret};

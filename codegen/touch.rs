@@ -43,6 +43,20 @@ impl Touch {
         self.dims.iter().all(|d| d.0 > 0).then_some((low, high))
     }
 
+    /// Every element, by number in its operand; one that a broadcast touches again and again once.
+    pub fn elements(&self) -> impl Iterator<Item = usize> {
+        let dims: Vec<(i64, i64)> = self.dims.iter().filter(|d| d.1 != 0).map(|(n, step)| (*n as i64, *step)).collect();
+        let (count, offset) = (dims.iter().map(|d| d.0).product::<i64>(), self.offset);
+        (0..count).map(move |i| {
+            let (mut rest, mut at) = (i, offset);
+            for (n, step) in dims.iter().rev() {
+                at += rest % n * step;
+                rest /= n;
+            }
+            at as usize
+        })
+    }
+
     /// Whether every point of the iteration has an element of its own. Strides of a value in memory never lead two indices to one
     /// element, so only a broadcast does.
     pub fn is_one_to_one(&self) -> bool {
@@ -120,6 +134,11 @@ impl Spec {
         }
         out.extend(self.stores.iter().map(|s| Touch::new(&s.access, true, &self.dims)));
         out
+    }
+
+    /// Whether a kernel has −∞ as a constant, as masks do.
+    pub fn has_lowest(&self) -> bool {
+        self.dag.steps.iter().any(|(step, _)| matches!(step, Step::Const(x) if *x as f32 == f32::NEG_INFINITY))
     }
 }
 

@@ -37,5 +37,5 @@ pub use text::{Decoder, Kind, Tokenizer};
 pub use weights::named;
 pub use weights::{
     Checkpoint, Irregular, Manifest, RunLock, checksum, initialise, irregular, load_weights, open_checkpoint, read_manifest, read_short, save,
-    serialize, state, tensors, utc, write_file,
+    serialize, state, utc, write_file,
 };

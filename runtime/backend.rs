@@ -1,16 +1,17 @@
 //! What runs a program: a processor's threads, or a device.
 
+use crate::device::Device;
 use crate::memory::Block;
 use codegen::Program;
-use std::borrow::Cow;
 use std::fmt;
+use std::sync::{Arc, Mutex};
 
 /// Why a run did not end as it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The first kernel that wrote a value that is not finite, and how many calls before it were.
+    /// The first kernel that wrote a value that is not finite, how many calls before it were, and what it wrote where.
     #[allow(missing_docs)]
-    NotFinite { kernel: String, call: usize },
+    NotFinite { kernel: String, call: usize, wrote: String },
     /// What a device's driver says.
     Device(String),
 }
@@ -18,13 +19,36 @@ pub enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Fault::NotFinite { kernel, call } => write!(f, "kernel {kernel} (call {call}) wrote a value that is not finite"),
+            Fault::NotFinite { kernel, call, wrote } => write!(f, "kernel {kernel} (call {call}) wrote {wrote}"),
             Fault::Device(text) => f.write_str(text),
         }
     }
 }
 
 impl std::error::Error for Fault {}
+
+/// A parameter's memory, which one session holds or several.
+#[derive(Clone)]
+pub(crate) enum Held {
+    /// The host's. Whoever runs kernels on it or looks at it has it locked.
+    Host(Arc<Mutex<Block>>),
+    /// A device's.
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    Device(Arc<codegen::gpu::Device>, codegen::gpu::Memory),
+}
+
+impl Held {
+    /// Whether programs on a device can use it.
+    pub(crate) fn is_on(&self, device: &Device) -> bool {
+        match (self, device) {
+            (Held::Host(_), Device::Cpu(_)) => true,
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            (Held::Device(a, _), Device::Gpu(b)) => Arc::ptr_eq(a, b),
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            (Held::Host(_), Device::Gpu(_)) | (Held::Device(..), Device::Cpu(_)) => false,
+        }
+    }
+}
 
 /// A compiled program in the memory of what runs it. Inputs and results pass through memory of the host.
 pub(crate) trait Backend: Send + Sync {
@@ -36,19 +60,18 @@ pub(crate) trait Backend: Send + Sync {
     fn input(&mut self, i: usize) -> &mut Block;
     /// A result's memory, unless it is a new value of state.
     fn output(&self, i: usize) -> Option<&Block>;
+    /// Shows the bytes of every parameter, all at one moment.
+    fn show_params(&self, show: &mut dyn FnMut(&[&[u8]])) -> Result<(), String>;
     /// A parameter's bytes.
-    fn param(&self, i: usize) -> Result<Cow<'_, [u8]>, String>;
+    fn param(&self, i: usize) -> Result<Vec<u8>, String>;
     /// Writes a parameter.
     fn set_param(&mut self, i: usize, bytes: &[u8]) -> Result<(), String>;
-    /// Takes over a parameter of another backend.
-    fn adopt(&mut self, i: usize, from: &dyn Backend, j: usize) -> Result<(), String>;
+    /// A parameter's memory.
+    fn held(&self, i: usize) -> Held;
+    /// Puts other memory in the place of a parameter's, if it can be reached from here.
+    fn hold(&mut self, i: usize, held: &Held) -> bool;
     /// Fills the arena with NaN.
     fn poison(&mut self) -> Result<(), String>;
     /// Bytes allocated.
     fn bytes(&self, program: &Program) -> usize;
-    /// The device's memory of a parameter, on a device.
-    #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    fn memory(&self, _: usize) -> Option<codegen::gpu::Memory> {
-        None
-    }
 }

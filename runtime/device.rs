@@ -14,11 +14,13 @@ pub enum Device {
 }
 
 impl Device {
-    /// By the name people give it: `cpu`, `wgpu`, `wgpu:software`, `cuda`, `cuda:1`. A processor's programs run on so many threads.
+    /// By the name people give it: `cpu`, `wgpu`, `wgpu:software`, `cuda`, `cuda:1`. A processor's programs run on so many
+    /// threads, but no more than it has cores for this process.
     pub fn open(name: &str, threads: usize) -> Result<Device, String> {
         let kind = name.split(':').next().unwrap_or_default();
         let built = match kind {
-            "cpu" if name == kind => return Ok(Device::Cpu(Arc::new(Pool::new(threads)))),
+            // more threads than cores only wait for each other, and no result depends on their number
+            "cpu" if name == kind => return Ok(Device::Cpu(Arc::new(Pool::open(threads.min(crate::limits::cores()))?))),
             "wgpu" => cfg!(feature = "wgpu"),
             "cuda" => cfg!(feature = "cuda"),
             _ => return Err(format!("there is no device {name}; there are cpu, wgpu, wgpu:software, cuda and cuda:N")),

@@ -1,13 +1,18 @@
 //! A program on a device: its state stays there, a step's launches follow one another without waiting.
 
-use crate::backend::{Backend, Fault};
+use crate::backend::{Backend, Fault, Held};
+use crate::finite;
 use crate::memory::Block;
 use codegen::gpu::{BINDING, Device, Entry, Memory, Recording, Source};
 use codegen::{Address, Call, Kernel, Program, Region};
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(crate) struct Gpu {
+    /// The device that was opened, and a queue of its own on it.
+    opened: Arc<Device>,
     device: Device,
     calls: Vec<Call>,
     /// One a call; made again when a parameter's memory is another.
@@ -34,22 +39,27 @@ enum Repeat {
 }
 
 impl Gpu {
-    pub(crate) fn new(program: &Program, device: Arc<Device>) -> Result<Gpu, String> {
+    /// `given` has, for each parameter, memory to use instead of new.
+    pub(crate) fn new(program: &Program, opened: Arc<Device>, given: &[Option<Held>]) -> Result<Gpu, String> {
         program.check_reach()?;
-        refuse_too_large(program, &device)?;
-        let device = device.queue();
+        refuse_too_large(program, &opened, given)?;
+        let device = opened.queue();
         // an operand that does not always begin where a buffer can be bound is told where it does
         let source = |(k, aligned): (&Kernel, Vec<bool>)| device.source(k, &aligned.iter().map(|a| !a).collect::<Vec<_>>());
         let sources = program.kernels.iter().zip(program.aligned(BINDING)).map(source).collect::<Result<_, _>>()?;
         let pair = |ty: &ir::Type| Ok::<_, String>((Block::new(ty.bytes())?, device.zeros(ty.bytes())?));
         let inputs = program.inputs.iter().map(|i| pair(&i.1)).collect::<Result<Vec<_>, _>>()?;
-        let params = program.params.iter().map(|p| device.zeros(p.1.bytes())).collect::<Result<Vec<_>, _>>()?;
+        let param = |(ty, given): (&ir::Type, &Option<Held>)| match given {
+            Some(Held::Device(_, memory)) => Ok(memory.clone()),
+            _ => device.zeros(ty.bytes()),
+        };
+        let params = program.params.iter().map(|p| &p.1).zip(given).map(param).collect::<Result<Vec<_>, _>>()?;
         let output = |(i, o): (usize, &(String, ir::Type))| program.output_state(i).is_none().then(|| pair(&o.1)).transpose();
         let outputs = program.outputs.iter().enumerate().map(output).collect::<Result<Vec<_>, _>>()?;
         let arena = device.empty(program.arena_bytes())?;
         // what the driver refused comes to light here, before the first step
         device.sync()?;
-        Ok(Gpu { device, calls: program.calls(), entries: None, repeat: Repeat::First, sources, inputs, params, outputs, arena })
+        Ok(Gpu { opened, device, calls: program.calls(), entries: None, repeat: Repeat::First, sources, inputs, params, outputs, arena })
     }
 
     fn memory_of(&self, region: Region) -> &Memory {
@@ -110,25 +120,42 @@ impl Gpu {
     }
 
     /// The first call that writes a value that is not finite.
-    fn look(&mut self, program: &Program) -> Result<Option<usize>, String> {
+    fn look(&mut self, program: &Program) -> Result<Option<Fault>, String> {
         self.prepare();
         self.upload()?;
         for (n, (entry, call)) in self.entries.iter().flatten().zip(&self.calls).enumerate() {
+            let before = finite::before(program, call, &Looked::new(self))?;
             self.device.launch(entry);
-            let spec = &program.specs[call.kernel];
-            for store in spec.stores.iter().filter(|s| spec.params[s.access.arg].elem == codegen::kernel::Elem::F32 && !spec.dims.contains(&0)) {
-                let place = call.args[store.access.arg];
-                let span: i64 = 1 + store.access.strides.iter().zip(&spec.dims).map(|(s, n)| s * (*n as i64 - 1)).sum::<i64>();
-                let bytes = self.device.read(self.memory_of(place.region))?;
-                let from = place.offset + 4 * store.access.offset as usize;
-                let written = bytes[from..from + 4 * span as usize].chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("four bytes")));
-                if written.into_iter().any(|x| !x.is_finite()) {
-                    return Ok(Some(n));
-                }
+            if let Some(fault) = finite::after(program, n, call, &before, &Looked::new(self))? {
+                return Ok(Some(fault));
             }
         }
         self.download()?;
         Ok(None)
+    }
+}
+
+/// A device between two launches: what was read of it already is not read again.
+struct Looked<'a> {
+    gpu: &'a Gpu,
+    read: RefCell<BTreeMap<Region, Arc<[u8]>>>,
+}
+
+impl Looked<'_> {
+    fn new(gpu: &Gpu) -> Looked<'_> {
+        Looked { gpu, read: RefCell::default() }
+    }
+}
+
+impl finite::Memory for Looked<'_> {
+    fn bytes(&self, a: &Address) -> Result<Cow<'_, [u8]>, String> {
+        let known = self.read.borrow().get(&a.region).cloned();
+        let all = match known {
+            Some(all) => all,
+            None => self.gpu.device.read(self.gpu.memory_of(a.region))?.into(),
+        };
+        self.read.borrow_mut().insert(a.region, all.clone());
+        Ok(all[a.offset..a.offset + a.bytes].to_vec().into())
     }
 }
 
@@ -137,11 +164,11 @@ impl Backend for Gpu {
         self.step(fetch).map_err(Fault::Device)
     }
 
-    /// Reads back what each call wrote. Results of attention and scatter kernels are seen by the kernels that read them.
+    /// Reads back what each call read and wrote.
     fn run_checked(&mut self, program: &Program) -> Result<(), Fault> {
         match self.look(program).map_err(Fault::Device)? {
             None => Ok(()),
-            Some(n) => Err(Fault::NotFinite { kernel: program.kernels[self.calls[n].kernel].name.clone(), call: n }),
+            Some(fault) => Err(fault),
         }
     }
 
@@ -153,28 +180,35 @@ impl Backend for Gpu {
         self.outputs[i].as_ref().map(|o| &o.0)
     }
 
-    fn param(&self, i: usize) -> Result<Cow<'_, [u8]>, String> {
-        self.device.read(&self.params[i]).map(Cow::from)
+    fn show_params(&self, show: &mut dyn FnMut(&[&[u8]])) -> Result<(), String> {
+        let all = self.params.iter().map(|p| self.device.read(p)).collect::<Result<Vec<_>, _>>()?;
+        show(&all.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        Ok(())
+    }
+
+    fn param(&self, i: usize) -> Result<Vec<u8>, String> {
+        self.device.read(&self.params[i])
     }
 
     fn set_param(&mut self, i: usize, bytes: &[u8]) -> Result<(), String> {
         self.device.write(&self.params[i], bytes)
     }
 
-    fn adopt(&mut self, i: usize, from: &dyn Backend, j: usize) -> Result<(), String> {
-        match from.memory(j) {
-            Some(memory) if memory.is(&self.params[i]) => Ok(()),
-            Some(memory) => {
-                self.params[i] = memory;
-                (self.entries, self.repeat) = (None, Repeat::First);
-                Ok(())
-            }
-            None => self.set_param(i, &from.param(j)?),
-        }
+    fn held(&self, i: usize) -> Held {
+        Held::Device(self.opened.clone(), self.params[i].clone())
     }
 
-    fn memory(&self, i: usize) -> Option<Memory> {
-        Some(self.params[i].clone())
+    fn hold(&mut self, i: usize, held: &Held) -> bool {
+        match held {
+            Held::Device(device, memory) if Arc::ptr_eq(device, &self.opened) => {
+                if !memory.is(&self.params[i]) {
+                    self.params[i] = memory.clone();
+                    (self.entries, self.repeat) = (None, Repeat::First);
+                }
+                true
+            }
+            Held::Device(..) | Held::Host(_) => false,
+        }
     }
 
     fn poison(&mut self) -> Result<(), String> {
@@ -188,8 +222,9 @@ impl Backend for Gpu {
 }
 
 /// Refuses, before anything is allocated, what the device has no room for.
-fn refuse_too_large(program: &Program, device: &Device) -> Result<(), String> {
-    let (need, mib) = (program.bytes(), |n: usize| n >> 20);
+fn refuse_too_large(program: &Program, device: &Device, given: &[Option<Held>]) -> Result<(), String> {
+    let there: usize = program.params.iter().zip(given).filter(|(_, g)| g.is_some()).map(|(p, _)| p.1.bytes()).sum();
+    let (need, mib) = (program.bytes() - there, |n: usize| n >> 20);
     match device.memory() {
         Some(have) if need > have => {
             let advice = "use a smaller batch, context or model";

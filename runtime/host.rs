@@ -1,19 +1,23 @@
 //! A program on this machine's processors, compiled by LLVM.
 #![allow(unsafe_code)]
 
-use crate::backend::{Backend, Fault};
+use crate::backend::{Backend, Fault, Held};
+use crate::barrier::lock;
+use crate::finite::{self, Memory};
 use crate::memory::Block;
 use crate::pool::Pool;
 use codegen::llvm::{Compiled, Entry, compile};
 use codegen::{Address, Call, Program, Region};
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 pub(crate) struct Host {
     pool: Arc<Pool>,
     calls: Vec<Prepared>,
+    /// Whether a parameter's memory is another than the one that calls point to.
+    stale: bool,
     inputs: Vec<Block>,
-    params: Vec<Block>,
+    params: Vec<Arc<Mutex<Block>>>,
     outputs: Vec<Option<Block>>,
     arena: Block,
     scratch: Vec<Block>,
@@ -23,68 +27,105 @@ pub(crate) struct Host {
 struct Prepared {
     entry: Entry,
     units: i64,
-    kernel: usize,
+    call: Call,
     buffers: Vec<*mut u8>,
 }
 
-// SAFETY: the pointers are into blocks that the host owns and never moves or shrinks; `run` borrows it exclusively.
+// SAFETY: the pointers are into blocks that the host owns, or holds a share of, and that are never moved or shrunk; they are followed
+// in `run` and `run_checked` alone, which borrow the host exclusively and have every shared block locked.
 unsafe impl Send for Host {}
-// SAFETY: a shared host can only be looked at.
+// SAFETY: a host that is shared can only be looked at: its own blocks then have no writer, and parameters are locked for each look.
 unsafe impl Sync for Host {}
 
 impl Host {
-    pub(crate) fn new(program: &Program, pool: Arc<Pool>) -> Result<(Host, Compiled), String> {
-        refuse_too_large(program, pool.threads())?;
+    /// `given` has, for each parameter, memory to use instead of new.
+    pub(crate) fn new(program: &Program, pool: Arc<Pool>, given: &[Option<Held>]) -> Result<(Host, Compiled), String> {
+        refuse_too_large(program, pool.threads(), given)?;
         let (entries, compiled) = compile(&program.kernels, pool.threads())?;
         let block = |ty: &ir::Type| Block::new(ty.bytes());
+        let param = |(ty, given): (&ir::Type, &Option<Held>)| match given {
+            Some(Held::Host(block)) => Ok(block.clone()),
+            _ => block(ty).map(|b| Arc::new(Mutex::new(b))),
+        };
         let inputs = program.inputs.iter().map(|i| block(&i.1)).collect::<Result<Vec<_>, _>>()?;
-        let params = program.params.iter().map(|p| block(&p.1)).collect::<Result<Vec<_>, _>>()?;
+        let params = program.params.iter().map(|p| &p.1).zip(given).map(param).collect::<Result<Vec<_>, _>>()?;
         let output = |(i, o): (usize, &(String, ir::Type))| program.output_state(i).is_none().then(|| block(&o.1)).transpose();
         let outputs = program.outputs.iter().enumerate().map(output).collect::<Result<Vec<_>, _>>()?;
         let arena = Block::new(program.arena_bytes())?;
         let scratch = (0..pool.threads()).map(|_| Block::new(4 * program.scratch_floats())).collect::<Result<Vec<_>, _>>()?;
-        let mut host = Host { pool, calls: vec![], inputs, params, outputs, arena, scratch };
-        host.calls = program.calls().into_iter().map(|c| host.prepare(program, &entries, c)).collect();
-        Ok((host, compiled))
-    }
-
-    fn prepare(&self, program: &Program, entries: &[Entry], call: Call) -> Prepared {
-        let resolve = |a: &Address| match a.region {
-            Region::Input(i) => self.inputs[i].at(a.offset),
-            Region::Param(i) => self.params[i].at(a.offset),
-            Region::Output(i) => self.outputs[i].as_ref().expect("the result has memory of its own").at(a.offset),
-            Region::Arena => self.arena.at(a.offset),
+        let prepared = |call: Call| Prepared {
+            entry: entries[call.kernel],
+            units: program.kernels[call.kernel].units as i64,
+            buffers: vec![std::ptr::null_mut(); call.args.len()],
+            call,
         };
-        let units = program.kernels[call.kernel].units as i64;
-        Prepared { entry: entries[call.kernel], units, kernel: call.kernel, buffers: call.args.iter().map(resolve).collect() }
+        let calls = program.calls().into_iter().map(prepared).collect();
+        Ok((Host { pool, calls, stale: true, inputs, params, outputs, arena, scratch }, compiled))
+    }
+}
+
+impl Host {
+    /// Points calls to memory, where a parameter's is another since.
+    fn resolve(&mut self) {
+        if !std::mem::take(&mut self.stale) {
+            return;
+        }
+        let mut calls = std::mem::take(&mut self.calls);
+        for c in &mut calls {
+            c.buffers = c.call.args.iter().map(|a| self.pointer(a)).collect();
+        }
+        self.calls = calls;
     }
 
-    /// Looks at what a call's stores can have written: the dense span of each written `f32` operand.
-    fn wrote_infinite(&self, program: &Program, call: &Prepared) -> bool {
-        let spec = &program.specs[call.kernel];
-        spec.stores.iter().any(|s| {
-            let param = &spec.params[s.access.arg];
-            let span: i64 = 1 + s.access.strides.iter().zip(&spec.dims).map(|(s, n)| s * (*n as i64 - 1)).sum::<i64>();
-            // SAFETY: the store's own access stays inside its buffer, and so does the span it covers.
-            let written = unsafe {
-                std::slice::from_raw_parts(call.buffers[s.access.arg].cast::<f32>().offset(s.access.offset as isize), span.max(0) as usize)
-            };
-            param.elem == codegen::kernel::Elem::F32 && !spec.dims.contains(&0) && written.iter().any(|x| !x.is_finite())
-        })
+    fn pointer(&self, a: &Address) -> *mut u8 {
+        match a.region {
+            Region::Input(i) => self.inputs[i].at(a.offset, a.bytes),
+            Region::Param(i) => lock(&self.params[i]).at(a.offset, a.bytes),
+            Region::Output(i) => self.outputs[i].as_ref().expect("the result has memory of its own").at(a.offset, a.bytes),
+            Region::Arena => self.arena.at(a.offset, a.bytes),
+        }
+    }
+
+    /// Every parameter's memory, locked: in the order of addresses, which all sessions keep, so that no two wait for each other.
+    fn locked(&self) -> Vec<MutexGuard<'_, Block>> {
+        let mut order: Vec<usize> = (0..self.params.len()).collect();
+        order.sort_unstable_by_key(|i| Arc::as_ptr(&self.params[*i]));
+        let mut held: Vec<_> = order.into_iter().map(|i| (i, lock(&self.params[i]))).collect();
+        held.sort_unstable_by_key(|h| h.0);
+        held.into_iter().map(|h| h.1).collect()
+    }
+}
+
+/// A host between two calls of a checked run.
+struct Looked<'a> {
+    host: &'a Host,
+    params: Vec<MutexGuard<'a, Block>>,
+}
+
+impl Memory for Looked<'_> {
+    fn bytes(&self, a: &Address) -> Result<Cow<'_, [u8]>, String> {
+        let block = match a.region {
+            Region::Input(i) => &self.host.inputs[i],
+            Region::Param(i) => &self.params[i],
+            Region::Output(i) => self.host.outputs[i].as_ref().expect("the result has memory of its own"),
+            Region::Arena => &self.host.arena,
+        };
+        Ok(block.bytes()[a.offset..a.offset + a.bytes].into())
     }
 }
 
 impl Backend for Host {
     fn run(&mut self, _: &Program, _: bool) -> Result<(), Fault> {
-        let (calls, scratch, barrier, threads) = (&self.calls, &self.scratch, &self.pool.barrier, self.pool.threads() as i64);
-        let calls = Calls(calls);
+        self.resolve();
+        let _held = self.locked();
+        let (calls, scratch, barrier, threads) = (Calls(&self.calls), &self.scratch, &self.pool.barrier, self.pool.threads() as i64);
         self.pool.run(&|t| {
-            let (scratch, t) = (scratch[t].at(0).cast(), t as i64);
+            let (scratch, t) = (scratch[t].at(0, 0).cast(), t as i64);
             for call in calls.get() {
                 let (lo, hi) = (call.units * t / threads, call.units * (t + 1) / threads);
                 if lo < hi {
                     // SAFETY: the kernel was compiled for these buffers, whose sizes its types fix; threads have disjoint units and
-                    // scratch of their own; the barrier orders kernels.
+                    // scratch of their own; the barrier orders kernels; no other session is at the parameters.
                     unsafe { (call.entry)(call.buffers.as_ptr(), lo, hi, scratch) };
                 }
                 barrier.wait();
@@ -93,14 +134,17 @@ impl Backend for Host {
         Ok(())
     }
 
-    /// On one thread. Results of attention and scatter kernels are seen by the kernels that read them.
+    /// On one thread.
     fn run_checked(&mut self, program: &Program) -> Result<(), Fault> {
-        let scratch = self.scratch[0].at(0).cast();
-        for (n, call) in self.calls.iter().enumerate() {
-            // SAFETY: as in `run`, with one thread.
-            unsafe { (call.entry)(call.buffers.as_ptr(), 0, call.units, scratch) };
-            if self.wrote_infinite(program, call) {
-                return Err(Fault::NotFinite { kernel: program.kernels[call.kernel].name.clone(), call: n });
+        self.resolve();
+        let looked = Looked { host: self, params: self.locked() };
+        let scratch = self.scratch[0].at(0, 0).cast();
+        for (n, c) in self.calls.iter().enumerate() {
+            let before = finite::before(program, &c.call, &looked).map_err(Fault::Device)?;
+            // SAFETY: as in `run`, with one thread; nobody looks meanwhile.
+            unsafe { (c.entry)(c.buffers.as_ptr(), 0, c.units, scratch) };
+            if let Some(fault) = finite::after(program, n, &c.call, &before, &looked).map_err(Fault::Device)? {
+                return Err(fault);
             }
         }
         Ok(())
@@ -114,17 +158,35 @@ impl Backend for Host {
         self.outputs[i].as_ref()
     }
 
-    fn param(&self, i: usize) -> Result<Cow<'_, [u8]>, String> {
-        Ok(self.params[i].bytes().into())
-    }
-
-    fn set_param(&mut self, i: usize, bytes: &[u8]) -> Result<(), String> {
-        self.params[i].bytes_mut().copy_from_slice(bytes);
+    fn show_params(&self, show: &mut dyn FnMut(&[&[u8]])) -> Result<(), String> {
+        let held = self.locked();
+        show(&held.iter().map(|p| p.bytes()).collect::<Vec<_>>());
         Ok(())
     }
 
-    fn adopt(&mut self, i: usize, from: &dyn Backend, j: usize) -> Result<(), String> {
-        self.set_param(i, &from.param(j)?)
+    fn param(&self, i: usize) -> Result<Vec<u8>, String> {
+        Ok(lock(&self.params[i]).bytes().to_vec())
+    }
+
+    fn set_param(&mut self, i: usize, bytes: &[u8]) -> Result<(), String> {
+        lock(&self.params[i]).bytes_mut().copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn held(&self, i: usize) -> Held {
+        Held::Host(self.params[i].clone())
+    }
+
+    fn hold(&mut self, i: usize, held: &Held) -> bool {
+        match held {
+            Held::Host(block) => {
+                self.stale |= !Arc::ptr_eq(block, &self.params[i]);
+                self.params[i] = block.clone();
+                true
+            }
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            Held::Device(..) => false,
+        }
     }
 
     fn poison(&mut self) -> Result<(), String> {
@@ -138,13 +200,11 @@ impl Backend for Host {
 }
 
 /// Refuses, before anything is allocated, what the machine has no room for.
-fn refuse_too_large(program: &Program, threads: usize) -> Result<(), String> {
-    let need = program.bytes() + 4 * threads * program.scratch_floats();
-    match crate::memory::machine_memory() {
-        Some((_, have)) if need > have => {
-            let mib = |n: usize| n >> 20;
-            Err(format!("this program needs {} MiB, and {} MiB are available: use a smaller batch, context or model", mib(need), mib(have)))
-        }
+fn refuse_too_large(program: &Program, threads: usize, given: &[Option<Held>]) -> Result<(), String> {
+    let there: usize = program.params.iter().zip(given).filter(|(_, g)| g.is_some()).map(|(p, _)| p.1.bytes()).sum();
+    let need = program.bytes() - there + 4 * threads * program.scratch_floats();
+    match crate::limits::machine_memory() {
+        Some(have) if need > have.available => Err(have.refuse(need)),
         _ => Ok(()),
     }
 }

@@ -21,11 +21,15 @@
 //! ```
 
 mod backend;
+mod barrier;
 mod device;
+#[cfg(any(feature = "llvm", feature = "wgpu", feature = "cuda"))]
+mod finite;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod gpu;
 #[cfg(feature = "llvm")]
 mod host;
+pub mod limits;
 mod memory;
 #[cfg(feature = "llvm")]
 mod peak;
@@ -33,9 +37,11 @@ mod pool;
 mod session;
 
 pub use backend::Fault;
+pub use barrier::Barrier;
 pub use device::Device;
-pub use memory::{Block, machine_memory};
+pub use limits::{cores, machine_memory};
+pub use memory::Block;
 #[cfg(feature = "llvm")]
 pub use peak::fma_peak;
-pub use pool::{Barrier, Pool};
+pub use pool::Pool;
 pub use session::Session;

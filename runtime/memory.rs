@@ -6,13 +6,6 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 /// Bytes above which memory is mapped on its own and asked of the system as huge pages.
 const LARGE: usize = 2 << 20;
 
-/// Bytes of memory the machine has, and that can still be had; `None` where the system does not say.
-pub fn machine_memory() -> Option<(usize, usize)> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse::<usize>().ok());
-    Some((field("MemTotal:")? << 10, field("MemAvailable:")? << 10))
-}
-
 /// A block of zeroed memory. Large blocks are mapped, so that pages nobody touches cost nothing.
 pub struct Block {
     start: *mut u8,
@@ -51,10 +44,11 @@ impl Block {
         if start.is_null() { Err(refused()) } else { Ok(Block { start, layout, bytes }) }
     }
 
-    /// The address of a byte.
+    /// The address of so many bytes from an offset on.
     #[cfg(feature = "llvm")]
-    pub(crate) fn at(&self, offset: usize) -> *mut u8 {
-        assert!(offset <= self.bytes, "byte {offset} of a block of {}", self.bytes);
+    pub(crate) fn at(&self, offset: usize, bytes: usize) -> *mut u8 {
+        let inside = offset.checked_add(bytes).is_some_and(|end| end <= self.bytes);
+        assert!(inside, "{bytes} bytes from byte {offset} of a block of {}", self.bytes);
         // SAFETY: the offset is inside the block or one past it.
         unsafe { self.start.add(offset) }
     }

@@ -1,57 +1,81 @@
 //! Persistent threads with a static partition: a job is one function of the thread's number, and a barrier separates its kernels.
 #![allow(unsafe_code)]
 
+use crate::barrier::{Barrier, Deserted, Gate, lock};
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::{JoinHandle, Thread};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-/// Turns of waiting before a thread lets others run.
-const SPINS: u32 = 2_000;
-/// Turns of waiting for work before a thread sleeps.
-const SPINS_IDLE: u32 = 20_000;
+/// How long a thread waits for its fellows before it sleeps, where each has a core: longer than their shares of a kernel differ.
+const AWAKE: Duration = Duration::from_micros(200);
+/// The same where there are more threads than cores: who waits keeps another from working.
+const AWAKE_CROWDED: Duration = Duration::from_micros(2);
+/// How long a thread waits for the next job before it sleeps.
+const AWAKE_IDLE: Duration = Duration::from_micros(500);
 
 type Job = &'static (dyn Fn(usize) + Sync);
+
+thread_local! {
+    /// The pools whose jobs this thread is in.
+    static INSIDE: RefCell<Vec<*const Shared>> = const { RefCell::new(vec![]) };
+}
 
 struct Shared {
     /// Number of the current job; workers wait for it to change.
     ticket: AtomicUsize,
     /// The job: a pointer to a `Job` on the caller's stack.
     job: AtomicPtr<Job>,
-    done: AtomicUsize,
-    asleep: AtomicUsize,
+    idle: Gate,
     stop: AtomicBool,
-    failed: AtomicBool,
+    /// What the first share that panicked, panicked with.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    barrier: Arc<Barrier>,
 }
 
 /// Threads that wait for work. The caller is thread 0.
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    threads: Vec<Thread>,
     /// One job at a time.
     busy: Mutex<()>,
-    /// Separates kernels of a job.
-    pub barrier: Barrier,
+    /// Separates kernels of a job; for the threads of a job alone.
+    pub barrier: Arc<Barrier>,
 }
 
 impl Pool {
-    /// A pool of `n` threads, the caller among them.
+    /// A pool of `n` threads, the caller among them; at least one.
+    ///
+    /// # Panics
+    /// Where the system starts no more threads; [`open`](Self::open) says so instead.
     pub fn new(n: usize) -> Pool {
+        Pool::open(n).expect("the system starts a thread")
+    }
+
+    /// A pool of `n` threads, the caller among them; at least one. An error where the system starts no more threads.
+    pub fn open(n: usize) -> Result<Pool, String> {
+        let n = n.max(1);
+        let crowded = n > crate::limits::cores();
+        let barrier = Arc::new(Barrier::new(n, if crowded { AWAKE_CROWDED } else { AWAKE }));
         let shared = Arc::new(Shared {
             ticket: AtomicUsize::new(0),
             job: AtomicPtr::new(std::ptr::null_mut()),
-            done: AtomicUsize::new(0),
-            asleep: AtomicUsize::new(0),
+            idle: Gate::default(),
             stop: AtomicBool::new(false),
-            failed: AtomicBool::new(false),
+            panic: Mutex::new(None),
+            barrier: barrier.clone(),
         });
-        let spawn = |t: usize| {
-            let shared = shared.clone();
-            std::thread::Builder::new().name(format!("eggcorn-{t}")).spawn(move || work(&shared, t)).expect("the system starts a thread")
-        };
-        let workers: Vec<JoinHandle<()>> = (1..n.max(1)).map(spawn).collect();
-        let threads = workers.iter().map(|w| w.thread().clone()).collect();
-        Pool { shared, workers, threads, busy: Mutex::new(()), barrier: Barrier::new(n.max(1)) }
+        // a pool that is dropped half made stops the threads it has
+        let mut pool = Pool { shared, workers: vec![], busy: Mutex::new(()), barrier };
+        for t in 1..n {
+            let (shared, idle) = (pool.shared.clone(), if crowded { AWAKE_CROWDED } else { AWAKE_IDLE });
+            let worker = std::thread::Builder::new().name(format!("eggcorn-{t}")).spawn(move || work(&shared, t, idle));
+            pool.workers.push(worker.map_err(|e| format!("thread {t} of {n} was refused: {e}; try fewer --threads"))?);
+        }
+        Ok(pool)
     }
 
     /// Number of threads.
@@ -59,102 +83,69 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Runs `job(t)` on every thread t and waits for all.
+    /// Runs `job(t)` on every thread t and waits for all. Jobs of several callers follow one another.
+    ///
+    /// # Panics
+    /// As a share of the job did, after all shares have ended: the others at their next barrier. The pool stays fit for use. From inside
+    /// a job of the same pool, whose threads are all taken.
     pub fn run(&self, job: &(dyn Fn(usize) + Sync)) {
-        let _guard = self.busy.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if self.workers.is_empty() {
-            return job(0);
-        }
-        let s = &self.shared;
-        // SAFETY: workers use the job only between the ticket below and their count in `done`, which is waited for before returning.
+        let s = &*self.shared;
+        let inside = INSIDE.with_borrow(|pools| pools.contains(&std::ptr::from_ref(s)));
+        assert!(!inside, "a job cannot run another on its own pool: its threads are taken");
+        let _one = lock(&self.busy);
+        s.barrier.begin();
+        // SAFETY: workers use the job only between the ticket below and their leaving the barrier, and `end` waits until all have left;
+        // nothing between unwinds, for a share's panic is caught.
         let mut job: Job = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Job>(job) };
-        s.done.store(0, Ordering::Relaxed);
         s.job.store(&mut job, Ordering::Relaxed);
-        s.ticket.fetch_add(1, Ordering::SeqCst);
-        if s.asleep.load(Ordering::SeqCst) > 0 {
-            self.threads.iter().for_each(Thread::unpark);
+        s.ticket.fetch_add(1, Ordering::Release);
+        s.idle.ring();
+        share(s, job, 0);
+        s.barrier.end();
+        let panic = lock(&s.panic).take();
+        match panic {
+            None => {}
+            Some(p) if p.is::<Deserted>() => panic!("a thread ended its share of the job while others waited for it at a barrier"),
+            Some(p) => resume_unwind(p),
         }
-        job(0);
-        let mut turns = 0;
-        while s.done.load(Ordering::Acquire) < self.workers.len() {
-            pause(&mut turns);
-        }
-        assert!(!s.failed.load(Ordering::Relaxed), "a worker thread panicked");
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.ticket.fetch_add(1, Ordering::SeqCst);
-        self.threads.iter().for_each(Thread::unpark);
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.ticket.fetch_add(1, Ordering::Release);
+        self.shared.idle.ring();
         for w in self.workers.drain(..) {
-            // a worker that panicked was reported by the job it failed
+            // a worker catches what its shares panic with, and has nothing else to say
             let _ = w.join();
         }
     }
 }
 
-fn work(s: &Shared, t: usize) {
-    let mut seen = 0;
+/// One thread's share of a job. A panic is kept for the caller; of several, the first that is not for want of the others.
+fn share(s: &Shared, job: Job, t: usize) {
+    INSIDE.with_borrow_mut(|pools| pools.push(s));
+    if let Err(p) = catch_unwind(AssertUnwindSafe(|| job(t))) {
+        let mut kept = lock(&s.panic);
+        if kept.as_ref().is_none_or(|k| k.is::<Deserted>()) {
+            *kept = Some(p);
+        }
+    }
+    INSIDE.with_borrow_mut(|pools| pools.pop());
+    s.barrier.leave();
+}
+
+fn work(s: &Shared, t: usize, idle: Duration) {
+    let mut seen = 0usize;
     loop {
-        let mut turns = 0;
-        while s.ticket.load(Ordering::Acquire) == seen {
-            turns += 1;
-            if turns < SPINS_IDLE {
-                std::hint::spin_loop();
-                continue;
-            }
-            s.asleep.fetch_add(1, Ordering::SeqCst);
-            if s.ticket.load(Ordering::SeqCst) == seen {
-                std::thread::park();
-            }
-            s.asleep.fetch_sub(1, Ordering::SeqCst);
-        }
-        seen += 1;
-        if s.stop.load(Ordering::SeqCst) {
+        s.idle.wait(idle, || s.ticket.load(Ordering::Acquire) != seen);
+        seen = seen.wrapping_add(1);
+        if s.stop.load(Ordering::Relaxed) {
             return;
         }
-        // SAFETY: the caller keeps the job alive until `done` counts this thread.
-        let job = unsafe { *s.job.load(Ordering::Acquire) };
-        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(t))).is_err() {
-            s.failed.store(true, Ordering::Relaxed);
-        }
-        s.done.fetch_add(1, Ordering::Release);
-    }
-}
-
-fn pause(turns: &mut u32) {
-    *turns += 1;
-    if *turns < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
-}
-
-/// All threads of a job wait for each other.
-pub struct Barrier {
-    threads: usize,
-    waiting: AtomicUsize,
-    round: AtomicUsize,
-}
-
-impl Barrier {
-    fn new(threads: usize) -> Barrier {
-        Barrier { threads, waiting: AtomicUsize::new(0), round: AtomicUsize::new(0) }
-    }
-
-    /// Returns when every thread has called.
-    pub fn wait(&self) {
-        if self.threads == 1 {
-            return;
-        }
-        let round = self.round.load(Ordering::Acquire);
-        if self.waiting.fetch_add(1, Ordering::AcqRel) + 1 == self.threads {
-            self.waiting.store(0, Ordering::Relaxed);
-            self.round.store(round.wrapping_add(1), Ordering::Release);
-            return;
-        }
-        let mut turns = 0;
-        while self.round.load(Ordering::Acquire) == round {
-            pause(&mut turns);
-        }
+        // SAFETY: the caller keeps the job alive until this thread has left the barrier.
+        let job = unsafe { *s.job.load(Ordering::Relaxed) };
+        share(s, job, t);
     }
 }

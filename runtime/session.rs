@@ -1,16 +1,17 @@
 //! A compiled program with its memory: set inputs, run, read results.
 
-use crate::backend::{Backend, Fault};
+use crate::backend::{Backend, Fault, Held};
 use crate::device::Device;
 use crate::memory::Block;
 use codegen::{Program, Target};
 use ir::{DType, Graph};
-use std::borrow::Cow;
 
 /// A program ready to run.
 pub struct Session {
     program: Program,
     backend: Box<dyn Backend>,
+    /// For each parameter, whether its memory was another session's first.
+    taken: Vec<bool>,
     /// Of the distinct kernels, how many were found in the cache on disk.
     pub cached: usize,
 }
@@ -26,19 +27,47 @@ impl Session {
     /// As [`new`](Self::new), for a program that may use so many bytes: one that needs more is refused before any is allocated.
     pub fn within(graph: &Graph, device: impl Into<Device>, budget: Option<usize>) -> Result<Session, String> {
         let device = device.into();
-        let program = Program::new(graph, &device.target()?);
+        let program = lowered(graph, &device.target()?)?;
         program.within(budget)?;
-        let (backend, cached) = backend(&program, device)?;
-        Ok(Session { program, backend, cached })
+        let none = vec![None; program.params.len()];
+        Session::with(program, device, &none)
     }
 
     /// As [`new`](Self::new), with kernels shaped for a target that may be smaller than the device: what a test of another one needs.
     pub fn for_target(graph: &Graph, device: impl Into<Device>, target: &Target) -> Result<Session, String> {
-        ir::check_bound(graph)?;
-        ir::check_limits(graph)?;
-        let program = Program::new(graph, target);
-        let (backend, cached) = backend(&program, device.into())?;
-        Ok(Session { program, backend, cached })
+        let program = lowered(graph, target)?;
+        let none = vec![None; program.params.len()];
+        Session::with(program, device.into(), &none)
+    }
+
+    /// As [`within`](Self::within), with the parameters and state that another session has under the same paths: there is one copy of them, and
+    /// what either writes the other sees. Sessions that share wait for each other where they run on several threads. An error where a
+    /// path has another type there, or where the other session's memory is another device's.
+    pub fn sharing(graph: &Graph, device: impl Into<Device>, budget: Option<usize>, from: &Session) -> Result<Session, String> {
+        let device = device.into();
+        let program = lowered(graph, &device.target()?)?;
+        program.within(budget)?;
+        let given: Vec<Option<Held>> = from.matching(&program)?.into_iter().map(|j| j.map(|j| from.backend.held(j))).collect();
+        if given.iter().flatten().any(|h| !h.is_on(&device)) {
+            return Err(format!("the parameters are in the memory of another device than {}: open both sessions on one", device.describe()));
+        }
+        Session::with(program, device, &given)
+    }
+
+    fn with(program: Program, device: Device, given: &[Option<Held>]) -> Result<Session, String> {
+        let (backend, cached) = backend(&program, device, given)?;
+        Ok(Session { program, backend, taken: given.iter().map(Option::is_some).collect(), cached })
+    }
+
+    /// The number that each parameter of a program has here; an error where one has another type.
+    fn matching(&self, program: &Program) -> Result<Vec<Option<usize>>, String> {
+        let find = |(name, ty): &(ir::Name, ir::Type)| match self.program.params.iter().position(|p| p.0 == *name) {
+            Some(j) if self.program.params[j].1 != *ty => {
+                Err(format!("parameter {name} is {ty} here and {} in the session it is taken from: is it the same model?", self.program.params[j].1))
+            }
+            found => Ok(found),
+        };
+        program.params.iter().map(find).collect()
     }
 
     /// The program.
@@ -46,9 +75,11 @@ impl Session {
         &self.program
     }
 
-    /// Bytes the session allocated: inputs, parameters, results, arena and scratch. This is the predicted peak.
+    /// Bytes the session allocated: inputs, parameters, results, arena and scratch. This is the predicted peak. Parameters of another
+    /// session that this one shares are counted there.
     pub fn bytes(&self) -> usize {
-        self.backend.bytes(&self.program)
+        let shared: usize = self.program.params.iter().zip(&self.taken).filter(|(_, t)| **t).map(|(p, _)| p.1.bytes()).sum();
+        self.backend.bytes(&self.program) - shared
     }
 
     /// Runs the program once. On a processor this cannot fail.
@@ -143,9 +174,17 @@ impl Session {
         self.program.params.iter().position(|p| p.0.as_ref() == name).ok_or_else(|| format!("the program has no parameter {name}"))
     }
 
-    /// A parameter's bytes, little-endian.
-    pub fn param(&self, name: &str) -> Result<Cow<'_, [u8]>, String> {
+    /// A copy of a parameter's bytes, little-endian.
+    pub fn param(&self, name: &str) -> Result<Vec<u8>, String> {
         self.backend.param(self.position(name)?)
+    }
+
+    /// Calls `show` with the bytes of every parameter, in the order of [`params`](Self::params), all at one moment. No session that shares
+    /// them runs meanwhile, so `show` must not wait for one.
+    pub fn show_params<T>(&self, show: impl FnOnce(&[&[u8]]) -> T) -> Result<T, String> {
+        let (mut show, mut out) = (Some(show), None);
+        self.backend.show_params(&mut |all| out = show.take().map(|f| f(all)))?;
+        out.ok_or_else(|| "the parameters were not shown".into())
     }
 
     /// Writes a parameter; as many bytes as its type has.
@@ -161,34 +200,51 @@ impl Session {
     /// Writes a parameter of `f32` elements.
     pub fn fill_param(&mut self, name: &str, fill: impl FnOnce(&mut [f32])) -> Result<(), String> {
         let i = self.position(name)?;
-        let mut values = vec![0.0; self.program.params[i].1.count()];
+        let ty = &self.program.params[i].1;
+        if ty.dtype != DType::F32 {
+            return Err(format!("parameter {name} is {ty}, not f32: write its bytes"));
+        }
+        let mut values = vec![0.0; ty.count()];
         fill(&mut values);
         self.backend.set_param(i, &values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
     }
 
-    /// Takes over every parameter that another session has, too: copied on a processor; on one device the memory itself is shared, and
-    /// what either session writes the other sees.
+    /// Takes over every parameter that another session has, too. On one device, or where both are on processors, the memory itself is
+    /// shared from then on, as by [`sharing`](Self::sharing); else values are copied, once. An error, and nothing changed, where a path
+    /// has another type there.
     pub fn adopt_params(&mut self, from: &Session) -> Result<(), String> {
-        for (i, (name, _)) in self.program.params.iter().enumerate() {
-            if let Some(j) = from.program.params.iter().position(|p| p.0 == *name) {
-                self.backend.adopt(i, &*from.backend, j)?;
+        for (i, j) in from.matching(&self.program)?.into_iter().enumerate() {
+            let Some(j) = j else { continue };
+            if self.backend.hold(i, &from.backend.held(j)) {
+                self.taken[i] = true;
+            } else {
+                self.backend.set_param(i, &from.backend.param(j)?)?;
             }
         }
         Ok(())
     }
 }
 
+/// A graph as kernels, if it is one that can be.
+fn lowered(graph: &Graph, target: &Target) -> Result<Program, String> {
+    ir::check_bound(graph)?;
+    ir::check_limits(graph)?;
+    Ok(Program::new(graph, target))
+}
+
 /// A program in the memory of a device, and how many of its kernels were found in the cache.
-fn backend(program: &Program, device: Device) -> Result<(Box<dyn Backend>, usize), String> {
+fn backend(program: &Program, device: Device, given: &[Option<Held>]) -> Result<(Box<dyn Backend>, usize), String> {
     match device {
         #[cfg(feature = "llvm")]
         Device::Cpu(pool) => {
-            let (host, compiled) = crate::host::Host::new(program, pool)?;
+            let (host, compiled) = crate::host::Host::new(program, pool, given)?;
             Ok((Box::new(host), compiled.cached))
         }
         #[cfg(not(feature = "llvm"))]
-        Device::Cpu(_) => Err(format!("this build cannot compile for processors, so nothing runs {} kernels", program.kernels.len())),
+        Device::Cpu(_) => {
+            Err(format!("this build cannot compile for processors, so nothing runs {} kernels on {} parameters", program.kernels.len(), given.len()))
+        }
         #[cfg(any(feature = "wgpu", feature = "cuda"))]
-        Device::Gpu(device) => Ok((Box::new(crate::gpu::Gpu::new(program, device)?), 0)),
+        Device::Gpu(device) => Ok((Box::new(crate::gpu::Gpu::new(program, device, given)?), 0)),
     }
 }

@@ -193,7 +193,7 @@ fn generator(model: &Model) -> Generator {
     // larger weights, so that what was read matters
     let names: Vec<String> = g.session_mut().params().map(|p| p.0.to_string()).filter(|n| !n.starts_with("past.") && n.ends_with("weight")).collect();
     for name in names {
-        let bytes = g.session_mut().param(&name).unwrap().into_owned();
+        let bytes = g.session_mut().param(&name).unwrap();
         let large = bytes.chunks(4).map(|b| 8.0 * f32::from_le_bytes(b.try_into().unwrap()));
         let large: Vec<u8> = large.flat_map(f32::to_le_bytes).collect();
         g.session_mut().set_param(&name, &large).unwrap();

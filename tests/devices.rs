@@ -51,6 +51,28 @@ fn holds(device: &Device, text: &str) -> bool {
 }
 
 on_each_device! {
+/// What a checked run says is the same as on a processor.
+fn checked_runs(device) {
+    let holds = |text: &str| holds(device, text);
+    crate::finite::every_template(device, &holds);
+    for half in ["bf16", "f16"] {
+        if holds(&format!("cast[{half}]")) {
+            crate::finite::numbers_of_16_bits(device, half);
+        }
+    }
+    crate::finite::lowest(device);
+    crate::finite::whole_numbers(device);
+    crate::finite::elements(device);
+}
+
+/// Sessions of one device share parameters, and not those of a processor.
+fn parameters_are_shared(device) {
+    crate::sharing::what_one_writes_the_other_sees(device);
+    let elsewhere = crate::sharing::writer(&Device::open("wgpu:software", 1).or_else(|_| Device::open("cuda", 1)).unwrap());
+    let error = crate::sharing::reader_of(device, &elsewhere).err().expect("they are two devices");
+    assert!(error.contains("another device"), "{error}");
+}
+
 fn every_template_is_as_evaluated(device) {
     for (i, (name, text)) in programs().into_iter().enumerate().filter(|(_, p)| holds(device, &p.1)) {
         let graph = read(&text);

@@ -5,6 +5,9 @@
 
 /// Text to batches: shift, split, coverage.
 mod batches;
+/// Objects kept on disk.
+#[cfg(feature = "llvm")]
+mod cache;
 /// What a program's calls touch.
 mod calls;
 /// The command line as a person uses it.
@@ -43,6 +46,8 @@ mod f32;
 /// Files written, locked and read.
 #[cfg(feature = "llvm")]
 mod files;
+/// What a checked run takes for a fault.
+mod finite;
 /// Random programs at every level, and a wrong kernel caught.
 #[cfg(feature = "llvm")]
 mod fuzz;
@@ -62,6 +67,9 @@ mod growth;
 mod hostile;
 /// One ill-typed program for each error of the type rule.
 mod ill_typed;
+/// What a process may use of the machine.
+#[cfg(feature = "llvm")]
+mod limits;
 /// Errors of the vector functions.
 #[cfg(feature = "llvm")]
 mod maths;
@@ -79,6 +87,8 @@ mod optimizers;
 mod own_model;
 /// The memory plan.
 mod plan;
+/// Threads and their barriers; a panic of any of them.
+mod pool;
 /// A dump is an input; `run` is held to its files.
 #[cfg(feature = "llvm")]
 mod programs;
@@ -96,6 +106,8 @@ mod run_directory;
 mod running;
 /// Settings: what is understood, what is refused, and the rates of the steps.
 mod settings;
+/// Parameters that several sessions hold.
+mod sharing;
 /// Dumps and kernels as text.
 #[cfg(feature = "llvm")]
 mod snapshots;

@@ -55,7 +55,7 @@ pub struct Source {
 impl Source {
     /// Of a kernel for cubes.
     pub fn new(kernel: &Kernel, offsets: &[bool], dialect: Dialect) -> Source {
-        let key = crate::hash128(&format!("{kernel}{offsets:?}{dialect:?}"));
+        let key = crate::hash128(format!("{kernel:?}{offsets:?}{dialect:?}").bytes());
         Source { kernel: Arc::new(kernel.clone()), offsets: offsets.into(), dialect, key }
     }
 

@@ -34,7 +34,12 @@ pub fn host() -> Host {
 fn cache_bytes() -> usize {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let size = read("/sys/devices/system/cpu/cpu0/cache/index2/size").and_then(|t| t.trim().strip_suffix('K')?.parse::<usize>().ok());
-    size.map_or(1 << 20, |k| k << 10)
+    size.filter(|k| *k > 0).and_then(|k| k.checked_mul(1024)).unwrap_or(1 << 20)
+}
+
+/// The kind of machine and system that code is for.
+pub(super) fn triple() -> String {
+    TargetMachine::get_default_triple().as_str().to_string_lossy().into_owned()
 }
 
 /// The version of LLVM.

@@ -6,18 +6,18 @@ mod jit;
 mod math;
 mod print;
 
-pub use cache::cache_dir;
+pub use cache::{Cache, SOURCES, Usage, key};
 pub use host::{Host, host, version};
 pub use jit::Entry;
 
 use crate::kernel::Kernel;
 use crate::lower::Cpu;
-use cache::{cached, keep, key};
 use host::machine;
 use inkwell::context::Context;
 use inkwell::passes::PassBuilderOptions;
 use inkwell::targets::FileType;
 use jit::{load, loaded};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// LLVM's passes for kernels: vectors and unrolling are explicit already.
 const PASSES: &str = "default<O2>";
@@ -59,45 +59,43 @@ pub struct Compiled {
     pub cached: usize,
 }
 
-/// Machine code of kernels, in order. Compiles on `threads` threads; equal kernels are compiled once.
+/// Machine code of kernels, in order. Compiles on `threads` threads; equal kernels are compiled once. Objects come from the cache that
+/// the environment names, where it has them.
 pub fn compile(kernels: &[Kernel], threads: usize) -> Result<(Vec<Entry>, Compiled), String> {
-    let host = host();
+    let (host, cache) = (host(), Cache::of_environment()?);
     let keys: Vec<String> = kernels.iter().map(|k| key(k, &host)).collect();
     let mut wanted: Vec<usize> = (0..kernels.len()).filter(|i| !keys[..*i].contains(&keys[*i])).collect();
     let total = wanted.len();
     wanted.retain(|i| loaded(&keys[*i]).is_none());
-    let dir = cache_dir();
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let hits = std::sync::atomic::AtomicUsize::new(0);
+    let (next, cached) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || -> Result<(), String> {
-        while let Some(i) = wanted.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
-            let path = dir.as_ref().map(|d| d.join(format!("{}.o", keys[*i])));
-            let bytes = match path.as_deref().and_then(cached) {
-                Some(bytes) => {
-                    hits.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    bytes
-                }
-                None => {
-                    let bytes = object(&kernels[*i], &keys[*i], &host)?;
-                    if let Some(path) = &path {
-                        keep(path, &bytes);
-                    }
-                    bytes
-                }
-            };
-            load(&bytes, &keys[*i])?;
+        while let Some(i) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+            cached.fetch_add(usize::from(bring(&kernels[*i], &keys[*i], &host, cache.as_ref())?), Ordering::Relaxed);
         }
         Ok(())
     };
     std::thread::scope(|s| {
         let others: Vec<_> = (1..threads.min(wanted.len())).map(|_| s.spawn(work)).collect();
         let mine = work();
-        others
-            .into_iter()
-            .map(|h| h.join().unwrap_or_else(|_| Err("a compiling thread panicked".into())))
-            .chain([mine])
-            .collect::<Result<Vec<()>, _>>()
+        let joined = others.into_iter().map(|h| h.join().unwrap_or_else(|_| Err("a compiling thread panicked".into())));
+        joined.chain([mine]).collect::<Result<Vec<()>, _>>()
     })?;
+    let cached = cached.into_inner();
+    if let Some(cache) = cache.filter(|_| cached < wanted.len()) {
+        cache.sweep();
+    }
     let entries = keys.iter().map(|k| loaded(k).expect("it was compiled")).collect();
-    Ok((entries, Compiled { kernels: total, cached: hits.into_inner() }))
+    Ok((entries, Compiled { kernels: total, cached }))
+}
+
+/// Loads a kernel's object, kept or made anew; whether it was kept.
+fn bring(kernel: &Kernel, key: &str, host: &Host, cache: Option<&Cache>) -> Result<bool, String> {
+    if let Some(bytes) = cache.and_then(|c| c.get(key)) {
+        return load(&bytes, key).map(|()| true);
+    }
+    let bytes = object(kernel, key, host)?;
+    if let Some(cache) = cache {
+        cache.put(key, &bytes);
+    }
+    load(&bytes, key).map(|()| false)
 }

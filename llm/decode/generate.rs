@@ -24,9 +24,24 @@ impl Generator {
     /// The same, compiled as `options` say; prices are the device's.
     pub fn compiled(model: &Model, device: impl Into<Device>, options: &Options) -> Result<Generator> {
         let device = device.into();
+        Generator::with(model, &device, options, |graph| Session::within(graph, device.clone(), options.budget))
+    }
+
+    /// The same with the weights of a session that has them under the same paths, such as one in training: there is no second copy.
+    pub fn sharing(model: &Model, device: impl Into<Device>, options: &Options, weights: &Session) -> Result<Generator> {
+        let device = device.into();
+        Generator::with(model, &device, options, |graph| Session::sharing(graph, device.clone(), options.budget, weights))
+    }
+
+    fn with(
+        model: &Model,
+        device: &Device,
+        options: &Options,
+        open: impl FnOnce(&ir::Graph) -> std::result::Result<Session, String>,
+    ) -> Result<Generator> {
         let graph = model.step_graph().map_err(|e| Error(e.to_string()))?.bind(&|s| (s == 'B').then_some(1))?;
         let options = Options { machine: device.target()?.machine(), ..options.clone() };
-        let session = Session::within(compile(&graph, Goal::Results, &options)?.last(), device, options.budget)?;
+        let session = open(compile(&graph, Goal::Results, &options)?.last())?;
         Ok(Generator { session, context: model.context(), vocab: model.vocab_size(), seen: vec![] })
     }
 

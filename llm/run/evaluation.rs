@@ -14,12 +14,13 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Compiles the program for batches of the size training has.
-    pub fn new(config: &Config, device: Device, options: &Options) -> Result<Evaluation> {
+    /// Compiles the program for batches of the size training has. The parameters are those of a session in training, which holds the
+    /// only copy of them.
+    pub fn new(config: &Config, device: Device, options: &Options, of: &Session) -> Result<Evaluation> {
         let t = &config.train;
         let forward = Objective::NextToken.bound(&config.model, Mode::Evaluate, t.batch, t.context)?.keep_outputs(&LOSS);
         let stages = compile(&forward, Goal::Results, options)?;
-        Ok(Evaluation { session: Session::within(stages.last(), device, options.budget)? })
+        Ok(Evaluation { session: Session::sharing(stages.last(), device, options.budget, of)? })
     }
 
     /// Bytes it allocated.
@@ -27,9 +28,8 @@ impl Evaluation {
         self.session.bytes()
     }
 
-    /// The mean loss over batches, each label counted once, with the parameters that `of` has.
-    pub fn mean_loss<'b>(&mut self, of: &Session, batches: impl Iterator<Item = &'b Batch>) -> Result<f64> {
-        self.session.adopt_params(of)?;
+    /// The mean loss over batches, each label counted once.
+    pub fn mean_loss<'b>(&mut self, batches: impl Iterator<Item = &'b Batch>) -> Result<f64> {
         let (mut total, mut count) = (0.0, 0.0);
         for batch in batches {
             batch.fill(&mut self.session, &[])?;

@@ -63,7 +63,7 @@ impl Trainer {
         let data = Data::split(tokens, config.data.held_out, config.train.context)?;
         let options = Options { machine: device.target()?.machine(), precision: config.train.precision.dtype(), ..options.clone() };
         let step = Step::new(&config, device.clone(), &options)?;
-        let evaluation = Evaluation::new(&config, device, &options)?;
+        let evaluation = Evaluation::new(&config, device, &options, step.session())?;
         Ok(Trainer { config, data, text, step, evaluation, compile_seconds: start.elapsed().as_secs_f64() })
     }
 
@@ -124,7 +124,7 @@ impl Trainer {
     pub fn evaluate(&mut self, batches: Option<usize>) -> Result<f64> {
         let all = self.data.held_out_batches(self.config.train.batch, self.config.train.context);
         let n = batches.unwrap_or(all.len()).min(all.len());
-        self.evaluation.mean_loss(self.step.session(), (0..n).map(|i| &all[i * all.len() / n]))
+        self.evaluation.mean_loss((0..n).map(|i| &all[i * all.len() / n]))
     }
 
     fn save(&self, dir: Option<&Path>, show: &mut dyn FnMut(Event) -> Result<()>) -> Result<()> {

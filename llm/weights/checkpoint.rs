@@ -4,7 +4,7 @@
 //! one. A run that dies between the two still has its last checkpoint.
 
 use super::files::{read_short, write_file};
-use super::safetensors::{load, serialize, state, tensors};
+use super::safetensors::{load, serialize, state};
 use crate::error::{Error, Result, file_error};
 use runtime::Session;
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,7 @@ pub fn checksum(bytes: &[u8]) -> String {
 
 /// Saves a session's parameters and state.
 pub fn save(dir: &Path, session: &Session, step: u64, text: &str) -> Result<()> {
-    let content = serialize(&tensors(&state(session)?), None)?;
+    let content = session.show_params(|all| serialize(&state(session, all), None))??;
     let tensors = format!("checkpoint-{step}.safetensors");
     let before = read(dir).ok().flatten();
     let manifest = Manifest { format: 1, step, tensors, bytes: content.len() as u64, checksum: checksum(&content), text: text.into() };

@@ -7,7 +7,7 @@ pub mod named;
 mod safetensors;
 mod start;
 
-pub use self::safetensors::{load as load_weights, serialize, state, tensors};
+pub use self::safetensors::{load as load_weights, serialize, state};
 pub use checkpoint::{Checkpoint, Manifest, checksum, open as open_checkpoint, read as read_manifest, save};
 pub use files::{Irregular, irregular, read_short, write_file};
 pub use lock::{RunLock, utc};

@@ -6,7 +6,6 @@ use ir::Type;
 use ir::names::{iteration, loops};
 use runtime::Session;
 use safetensors::tensor::{Dtype, TensorView};
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -33,24 +32,14 @@ pub fn serialize(tensors: &[(String, Vec<usize>, &[u8])], metadata: Option<HashM
     safetensors::serialize(views, metadata).map_err(|e| Error(format!("tensors cannot be written: {e}")))
 }
 
-/// A parameter's or state tensor's pieces, and the bytes of all of them.
-pub struct Held<'a> {
-    pieces: Vec<(String, Vec<usize>)>,
-    bytes: Cow<'a, [u8]>,
-}
-
-/// Every parameter and state tensor of a session.
-pub fn state(session: &Session) -> Result<Vec<Held<'_>>> {
-    session.params().map(|(name, ty)| Ok(Held { pieces: pieces(name, ty), bytes: session.param(name)? })).collect()
-}
-
-/// Tensors by name and shape.
-pub fn tensors<'a>(held: &'a [Held<'a>]) -> Vec<(String, Vec<usize>, &'a [u8])> {
-    let each = |h: &'a Held<'a>| {
-        let n = h.bytes.len() / h.pieces.len();
-        h.pieces.iter().enumerate().map(move |(i, (name, shape))| (name.clone(), shape.clone(), &h.bytes[i * n..(i + 1) * n]))
+/// Every parameter and state tensor of a session by name and shape, of their bytes in order.
+pub fn state<'a>(session: &Session, all: &[&'a [u8]]) -> Vec<(String, Vec<usize>, &'a [u8])> {
+    let each = |((name, ty), bytes): ((&str, &Type), &&'a [u8])| {
+        let (pieces, bytes) = (pieces(name, ty), *bytes);
+        let n = bytes.len() / pieces.len().max(1);
+        pieces.into_iter().enumerate().map(move |(i, (name, shape))| (name, shape, &bytes[i * n..(i + 1) * n])).collect::<Vec<_>>()
     };
-    held.iter().flat_map(each).collect()
+    session.params().zip(all).flat_map(each).collect()
 }
 
 /// Fills parameters from a safetensors file's content. `wanted` says which; each must be there with its shape, and every tensor of the file
