@@ -10,7 +10,6 @@ use eggcorn::llm::{
     Config, Error, Event, Generator, Manifest, Models, OWN_TEXT, Outcome, RESUMABLE, Result, RunLock, Sampling, Tokenizer, Trainer, read_manifest,
     read_short, read_text, recipe, write_file,
 };
-use eggcorn::passes::Options;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
