@@ -274,3 +274,68 @@ fn long_texts_are_read_in_their_time() {
     b.finish().unwrap();
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
 }
+
+/// Programs that nobody writes and that are right: they run, and are as evaluated, with their gradients.
+#[test]
+fn odd_programs_run() {
+    let sizes = |labels: &str, half: Option<char>| {
+        let size = |c: char| [4, 3, 5, 2, 6][(c as u8 - b'a') as usize] / if half == Some(c) { 2 } else { 1 };
+        labels.chars().map(|c| size(c).to_string()).collect::<Vec<_>>().join(",")
+    };
+    let specs = [
+        "bd,cd,ce->be|2",
+        "db,dc,ce->eb|2",
+        "abd,cd,ce->abe|3",
+        "abd,acd,ce->abe|3",
+        "abd,cd,ace->eba|3",
+        "abd,acd,ace->abe|3|ax2",
+        "bad,cad,cae->bae|3|ax2",
+    ];
+    let mut programs: Vec<String> = vec![];
+    for spec in specs {
+        for causal in ["", "|causal"] {
+            let mut bars = spec.split('|');
+            let (inputs, o) = bars.next().unwrap().split_once("->").unwrap();
+            let [q, k, v] = inputs.split(',').collect::<Vec<_>>()[..] else { unreachable!("three operands") };
+            let half = spec.ends_with("ax2").then_some('a');
+            // labels as the op has them: scores first, then the depths
+            let scores = if spec.contains("|3") { "abcde" } else { "bcdea" };
+            let own = |s: &str| s.chars().map(|c| (b'a' + scores.find(c).unwrap() as u8) as char).collect::<String>();
+            let rest = bars.collect::<Vec<_>>();
+            let op = format!(
+                "attention[{},{},{}->{}|{}{causal}{}]",
+                own(q),
+                own(k),
+                own(v),
+                own(o),
+                rest[0],
+                rest.get(1).map_or(String::new(), |r| format!("|{r}"))
+            );
+            let lse = sizes(&scores[..scores.len() - 3].chars().take(rest[0].parse::<usize>().unwrap() - 1).collect::<String>(), None);
+            let (o, rank) = (sizes(o, None), o.len());
+            let axes = (1..=rank).map(|a| format!("-{a}")).collect::<Vec<_>>().join(",");
+            programs.push(format!(
+                "main() {{\n  @q : f32[{}]\n  @k : f32[{}]\n  @v : f32[{}]\n  %0 = {op} @q, @k, @v, 0.5 : (f32[{o}],f32[{lse}])\n  %1 = get[0] %0 : f32[{o}]\n  %2 = get[1] %0 : f32[{lse}]\n  %3 = mul %1, %1 : f32[{o}]\n  %4 = sum[{axes}] %3 : f32[{}]\n  %5 = reshape[] %4 : f32[]\n  return o=%1, lse=%2, loss.sum=%5, loss.count=1.0\n}}\n",
+                sizes(q, None), sizes(k, half), sizes(v, half), vec!["1"; rank].join(",")
+            ));
+        }
+    }
+    programs.push("main(%0 x: f32[2], %1 y: f32[3]) {\n  %2 = tuple %0, %1 : (f32[2],f32[3])\n  %3 = get[0] %2 : f32[2]\n  %4 = exp %3 : f32[2]\n  return z=%4\n}\n".into());
+    programs.push("main(%0 x: f32[0,3], %1 i: i32[0]) {\n  @w : f32[0,3]\n  %2 = add %0, @w : f32[0,3]\n  %3 = sum[-2] %2 : f32[1,3]\n  %4 = scatter_add %0, %1, @w : f32[0,3]\n  %5 = concat[-2] %2, %4 : f32[0,3]\n  return y=%3, z=%5, @w=%2\n}\n".into());
+    programs.push("f0 b(%0: f32[2]) {\n  return %0\n}\n\nmain(%0 x: f32[2]) {\n  %1 = repeat[f0,3,1,0] %0 : (f32[2])\n  %2 = get[0] %1 : f32[2]\n  return y=%2\n}\n".into());
+    let mut wrong = vec![];
+    for text in &programs {
+        for opt in [Opt::Egg, Opt::Off] {
+            assert_eq!(through(text, opt), Fate::Ran, "{text}");
+            let graph: Graph = text.parse().unwrap();
+            let graph = if text.contains("loss.sum") { optimize(&graph, Some(LOSS_SUM), opt).unwrap().joint.unwrap() } else { graph };
+            let env = environment(&graph, 5, 3);
+            let (want, have) = (eval(&graph, &env).unwrap(), interpreted_calls(&Program::new(&graph, &Target::Cpu(TARGET)), &env));
+            for (name, value) in have {
+                let d = crate::common::difference(&value, &want[&name]);
+                wrong.extend((d > 1e-4 || d.is_nan()).then(|| format!("{name} differs by {d} with {opt}\n{graph}")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -38,6 +38,58 @@ fn text_that_is_no_program() {
     refused("main(%0 x: f32[2]) {\n  return y=%0\n}\nmore\n", 4, &["nothing may follow main"]);
 }
 
+/// Errors say where: line, column and the very words.
+#[test]
+fn errors_are_at_their_column() {
+    let state = "  @w : f32[2]\n  %1 = exp %0 : f32[2]\n";
+    let program = |body: &str| format!("main(%0 x: f32[2]) {{\n{state}{body}\n}}\n");
+    let cases: &[(&str, (usize, usize), &str)] = &[
+        (&program("  return y=%1, @w=%2"), (4, 19), "%2 is not defined before this line"),
+        (&program("  return y=%1, @v=%1"), (4, 16), "@v is the new value of a parameter that main does not have"),
+        (&program("  %2 = broadcast[3,2] %1 : f32[3,2]\n  return y=%1, @w=%2"), (5, 16), "@w is f32[3,2], and the parameter is f32[2]"),
+        (&program("  return y=%1, y=%0"), (4, 16), "two results are named y"),
+        (&program("  return y=%1, é é=%0"), (4, 16), "\"é é\" is no name, for ' ' is in it: use letters, digits, '_', '-', '.', '/' and '{}'"),
+        (&program("  return %1"), (4, 10), "'%1': expected name=value"),
+        (&program("  return"), (4, 9), "a function returns at least one value"),
+        (&program("  returny=%1"), (4, 3), "'returny=%1': expected a type after ' : '"),
+        (&program("  @w : f32[2]\n  return y=%1"), (4, 3), "@w is defined twice"),
+        (
+            &program("  @v w : f32[2]\n  return y=%1"),
+            (4, 4),
+            "\"v w\" is no name, for ' ' is in it: use letters, digits, '_', '-', '.', '/' and '{}'",
+        ),
+        (&program("  @v : (f32[2])\n  return y=%1"), (4, 3), "@v(): (f32[2]) is not the type of a tensor"),
+        (&program("  é = exp %0 : f32[2]"), (4, 3), "'é' is no name of a value: expected %n"),
+        (&program("  %1.0 = exp %0 : f32[2]"), (4, 3), "'%1.0' is no name of a value: expected %n"),
+        (&program("  %2 exp %0 : f32[2]"), (4, 3), "'%2 exp %0': expected %n = op operands"),
+        (&program("  %2 = exp %0 : f32[2"), (4, 17), "'f32[2' is not a type: expected something like f32[B,T,768]"),
+        (&program("  %2 = exp %0 : f32[2,,3]"), (4, 17), "'' is not a dim: expected a number or a capital letter"),
+        (&program("  %2 = exp %0 : f32[+2]"), (4, 17), "'+2' is not a dim: expected a number or a capital letter"),
+        (&program("  %2 = exp  %0  : f32[3]"), (4, 19), "exp gives f32[2], not f32[3]"),
+        (&program("  %2 = tuple %0 : (f32[2])\n  return y=%2"), (5, 12), "%2 is (f32[2]), which is no tensor; take a member with get"),
+        (&program(""), (5, 1), "a function returns at least one value: expected return before '}'"),
+        ("main(%0 x: f32[2], %1 x: f32[2]) {\n", (1, 23), "two inputs are named x"),
+        ("main(%0 x: f32[2], %2 y: f32[2]) {\n", (1, 20), "'%2 y: f32[2]': expected %1 and a name"),
+        ("main(%0 x: (f32[2])) {\n", (1, 12), "%in0(): (f32[2]) is not the type of a tensor"),
+        ("main(%0: f32[2]) {\n", (1, 6), "'%0: f32[2]': expected %0 and a name"),
+        ("f0 a(%0 x: f32[2]) {\n", (1, 6), "'%0 x: f32[2]': expected %0"),
+        ("f1 a(%0: f32[2]) {\n", (1, 1), "'f1 a': expected f0 and a name, or main"),
+        ("f0 a b(%0: f32[2]) {\n", (1, 4), "\"a b\" is no name, for ' ' is in it: use letters, digits, '_', '-', '.', '/' and '{}'"),
+        ("f0 a(%0: f32[2]) {\n  @w : f32[2]\n", (2, 3), "@w: a parameter in a function that is not main: pass it in"),
+    ];
+    let mut wrong = String::new();
+    for (text, at, message) in cases {
+        let e = text.parse::<Graph>().expect_err(message);
+        if ((e.line, e.column), e.message.as_str()) != (*at, *message) {
+            wrong += &format!("{text}{e}\nexpected {at:?}: {message}\n");
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    // a function may be called main, for the last alone is the program
+    let called = "f0 main(%0: f32[2]) {\n  return %0\n}\n\nmain(%0 x: f32[2]) {\n  return y=%0\n}\n";
+    assert_eq!(called.parse::<Graph>().unwrap().to_string(), called);
+}
+
 /// Cutting or changing a valid text anywhere gives an error or another program, never a panic.
 #[test]
 fn damaged_text_never_panics() {

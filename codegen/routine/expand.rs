@@ -18,7 +18,7 @@ fn emit(out: &mut Func, op: &Op, args: &[NodeId], ty: &ir::Type) -> NodeId {
     let types: Vec<ir::Type> = args.iter().map(|a| out.ty(*a).clone()).collect();
     let types: Vec<&ir::Type> = types.iter().collect();
     let body = match op {
-        Op::Attention(a) | Op::AttentionBwd(a) if super::heads::supported(a, &types) => None,
+        Op::Attention(_) | Op::AttentionBwd(_) if super::heads::supported(op, &types) => None,
         Op::Row(_) | Op::Attention(_) | Op::AttentionBwd(_) => definition(op, &types),
         Op::Reduce(red, axes) => return reduce(out, *red, axes, args[0]),
         _ => None,

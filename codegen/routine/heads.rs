@@ -1,7 +1,7 @@
 //! An attention's labels as independent heads: what the kernels can do, and their strides.
 
 use crate::spec::{Access, Heads};
-use ir::{Attn, Type, attention_sizes};
+use ir::{Attn, Labels, Op, Type, attention_sizes};
 
 /// The labels by what they are for: heads (the grouped one last), query, key, depth, value depth.
 struct Kinds {
@@ -39,9 +39,16 @@ fn kinds(a: &Attn) -> Option<Kinds> {
     fits.then_some(Kinds { heads, query, key, depth, value })
 }
 
-/// Whether the attention kernels can do this one; else it is computed by its definition.
-pub(crate) fn supported(a: &Attn, types: &[&Type]) -> bool {
-    kinds(a).is_some() && types.iter().take(3).all(|t| !t.sizes().contains(&0))
+/// Whether the attention kernels can do this one; else it is computed by its definition. Operands may have any order of axes, for they are
+/// copied where they must be; what is written has its depth last, as vectors are stored.
+pub(crate) fn supported(op: &Op, types: &[&Type]) -> bool {
+    let (a, written) = match op {
+        Op::Attention(a) => (a, &[&a.o][..]),
+        Op::AttentionBwd(a) => (a, &[&a.q, &a.k, &a.v][..]),
+        _ => return false,
+    };
+    let depth_last = |labels: &&Labels| labels.last().is_some_and(|l| *l >= a.scores);
+    kinds(a).is_some() && written.iter().all(depth_last) && types.iter().take(3).all(|t| !t.sizes().contains(&0))
 }
 
 /// An operand's offset and strides by axis.
