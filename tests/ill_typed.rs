@@ -219,7 +219,6 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
         "attention_bwd[ac,bc,bd->ad|2] %0, %1, %2, %0, %3, %0, 1.0",
         "attention_bwd[ac,bc,bd->ad|2](q: f32[2,4], k: f32[3,4], v: f32[3,5], o: f32[2,4], lse: f32[2], do: f32[2,4], scale: f32[]): o, lse and do must be as attention gives them: (f32[2,5],f32[2])",
     ),
-    ("%0 p: f32[2], %1 g: f32[3]", "adamw_update[0.9,0.99,1e-8,0.0] %0, %1, %0, %0, 1.0, 1.0, 1.0, 1.0", "unknown op 'adamw_update'"),
 ];
 
 fn message(inputs: &str, call: &str) -> String {
