@@ -41,36 +41,47 @@ fn weights(run: &str) -> Vec<u8> {
     fs::read(Path::new(run).join(manifest(run)["tensors"].as_str().unwrap())).unwrap()
 }
 
-/// Killed again and again, at whatever moment, and resumed each time, a run ends as one that was never disturbed: the same weights and
-/// moments, the same metrics, the same picture of its loss but for nothing, the same sample.
 #[test]
 #[cfg(unix)]
 fn a_killed_run_goes_on_as_if_nothing_had_happened() {
-    let d = Directory::new("killed");
+    killed("killed", &[3, 16, 40, 21, usize::MAX]);
+}
+
+/// The same for moments by chance, many times over.
+#[test]
+#[cfg(unix)]
+fn fuzz_runs_killed_by_chance() {
+    for seed in 0..crate::running::cases(0, 30) {
+        let moments = (0..8).map(|i| (llm::random(seed.into(), i) % 45) as usize + 1).chain([usize::MAX]);
+        killed(&format!("chance-{seed}"), &moments.collect::<Vec<_>>());
+    }
+}
+
+/// Killed again and again and resumed each time, a run ends as one that was never disturbed: the same weights and moments, the same metrics,
+/// the same picture of its loss, the same sample. A moment is a number of lines printed; the last try is let live.
+#[cfg(unix)]
+fn killed(name: &str, moments: &[usize]) {
+    let d = Directory::new(name);
     let (data, whole, killed) = (d.write("text.txt", text()), d.path("whole"), d.path("killed"));
     let sets = ["--set", "train.steps=120", "--set", "train.save_every=9", "--set", "train.eval_every=25", "--set", "train.eval_batches=2", "--json"];
     works(&arguments(&data, &whole, &sets));
-    let mut kills = 0;
-    // a moment is a number of lines printed; the last try is let live
-    for lines in [3, 16, 40, 21, usize::MAX] {
+    for (i, lines) in moments.iter().copied().enumerate() {
         let resume: &[&str] = if Path::new(&killed).join("checkpoint.json").exists() { &["--resume"] } else { &[] };
         let args = arguments(&data, &killed, &[&sets[..], resume].concat());
         let mut child = start(&args);
         let printed = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok).take(lines).count();
         if printed == lines {
             child.kill().unwrap();
-            kills += 1;
         }
         let out = child.wait_with_output().unwrap();
         assert!(printed == lines || out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        if printed == 40 {
+        if i == 2 {
             // as if it had died in the middle of a line
             let path = Path::new(&killed).join("metrics.jsonl");
             let torn = fs::read_to_string(&path).unwrap() + "{\"event\":\"step\",\"st";
             fs::write(&path, torn).unwrap();
         }
     }
-    assert!(kills >= 3, "{kills} times killed");
     assert!(weights(&killed) == weights(&whole), "bit for bit");
     assert_eq!(history(&killed), history(&whole));
     let steps: Vec<u64> = history(&killed).iter().filter(|e| e["event"] == "step").map(|e| e["step"].as_u64().unwrap()).collect();
@@ -108,6 +119,33 @@ fn metrics_are_cut_back_to_the_checkpoint() {
     works(&arguments(&data, &run, &["--resume"]));
     assert!(fs::symlink_metadata(&path).unwrap().is_symlink() || !cfg!(unix));
     assert_eq!((history(&run), fs::read(Path::new(&run).join("metrics.tmp")).unwrap()), (before, b"mine".to_vec()));
+}
+
+/// Metrics that can no longer be written, as on a full disk: the training goes on, all else is saved, and it is an error. Resumed, the run has
+/// what was written, without the line that was torn.
+#[test]
+#[cfg(target_os = "linux")]
+fn metrics_that_cannot_be_written() {
+    let d = Directory::new("full-metrics");
+    let (data, run) = (d.write("text.txt", text()), d.path("run"));
+    let sets = ["--set", "train.steps=1500", "--set", "train.save_every=100000", "--set", "train.eval_every=100000"];
+    // no file may become longer than a checkpoint is, and the metrics would
+    let limited = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 150; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_eggcorn")])
+        .args(arguments(&data, &run, &sets))
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&limited.stderr);
+    assert_eq!(limited.status.code(), Some(1), "{error}");
+    assert!(error.contains("metrics.jsonl: metrics cannot be written") && error.contains("the training goes on"), "{error}");
+    assert!(error.contains("metrics could not be written") && error.contains("all else of the run is saved"), "{error}");
+    assert_eq!(manifest(&run)["step"].as_u64(), Some(1500));
+    let torn = fs::read_to_string(Path::new(&run).join("metrics.jsonl")).unwrap();
+    let whole = torn.lines().filter(|l| l.ends_with('}')).count();
+    assert!((400..1500).contains(&whole), "{whole} lines");
+    works(&arguments(&data, &run, &[&sets[..], &["--resume"]].concat()));
+    let steps = history(&run).iter().filter(|e| e["event"] == "step").count();
+    assert_eq!(steps + 1, whole, "the first line says that it is ready");
 }
 
 /// A new run begins with empty metrics, and overwrites what a run left that died before its first checkpoint; but nobody else's files.
