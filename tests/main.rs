@@ -99,6 +99,9 @@ mod random_graphs;
 mod random_state;
 /// Every rule is an equation; every spelling is found; proofs replay.
 mod rules;
+/// `eggcorn run`: where its results go.
+#[cfg(feature = "llvm")]
+mod run_command;
 /// A run directory: killed, resumed, read while it is written, wanted by two.
 #[cfg(feature = "llvm")]
 mod run_directory;
