@@ -1,8 +1,8 @@
 //! `eggcorn run`: a model, or a program from a file of IR text, on tensors from files.
 
 use super::options::{CompileArgs, DeviceArgs, ModelArgs};
-use super::say;
 use super::source::{DimArgs, Source, Text};
+use super::{note, say};
 use eggcorn::ir::names::{LOSS_COUNT, LOSS_MEAN, LOSS_SUM, new_value_of};
 use eggcorn::ir::{Env, Graph, Type, eval};
 use eggcorn::llm::named::{self, Tensors};
@@ -70,7 +70,7 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
     });
     let params = params.collect::<Result<Vec<_>>>()?;
     for file in weights.iter().chain([&input]) {
-        file.check_all_read()?.iter().for_each(|notice| eprintln!("notice: {notice}"));
+        file.check_all_read()?.iter().for_each(|notice| note!("notice: {notice}"));
     }
     let results = if args.eval { evaluated(args, &graph, inputs, params)? } else { compiled(args, &graph, inputs, params)? };
     let (content, n) = named::results(&results)?;
