@@ -57,7 +57,7 @@ pub use optimizer::{AdamW, Optimizer, Sgd};
 pub use pipeline::{Goal, Options, Stages, compile, optimize};
 pub use plan::{ALIGN, Arena, Interval, plan};
 pub use precision::lower_precision;
-pub use rule::{Legality, Match, Report, Rewriter, Rule, rule, saturate};
+pub use rule::{Legality, Match, NODES_MAX, Report, Rewriter, Rule, rule, saturate};
 pub use state::State;
 pub use term::{EGraph, Fact, Term, Terms, Typed, World, add_func, egraph};
 pub use train::{ACCUMULATE_MAX, Update, mean_loss, train_step};

@@ -203,3 +203,26 @@ fn literal(out: &mut Func, ty: &Type, value: &Value) -> ir::NodeId {
         .collect();
     out.add(Op::Concat(-1), &parts)
 }
+
+/// Both models compiled with exact rules alone have the bits of the program as written: results, loss and every gradient. This is promised
+/// where a rule's sides are computed in kernels that sum in the same order, as all of these are.
+#[cfg(feature = "llvm")]
+#[test]
+fn models_with_exact_rules_have_the_bits_of_models_as_written() {
+    use crate::common::{bound, gpt, llama};
+    for (model, time) in [(gpt(), 5), (llama(true), 6), (llama(false), 7)] {
+        let built = bound(&model, 2, time);
+        let env = environment(&built, 4, 9);
+        let run = |options: Options| {
+            let stages = optimize(&built, Some("loss.sum"), options).unwrap();
+            crate::compiled::run(stages.last(), &env, 2)
+        };
+        let written = run(Opt::Off.into());
+        for opt in [Opt::Greedy, Opt::Egg] {
+            let exact = run(Options { opt, rules: Legality::Exact });
+            for (name, want) in &written {
+                assert_eq!(differ(&exact[name], want), None, "{name}, {opt}");
+            }
+        }
+    }
+}
