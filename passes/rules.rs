@@ -148,8 +148,8 @@ fn attention_of(qk: &Ein, pv: &Ein, causal: bool) -> Option<Attn> {
     }
     let relabel = |ls: &[u8]| ls.iter().map(|l| map.iter().find(|m| m.0 == *l).map(|m| m.1)).collect::<Option<Labels>>();
     let a = Attn { q: qk.a.clone(), k: qk.b.clone(), v: relabel(&pv.b)?, o: relabel(&pv.outs())?, scores: rank, causal, group: 1, head: 0 };
-    // every score label must reach the output, or the kernel would have to sum over rows; and each of k, v must have its own last label
-    when((0..rank - 1).all(|l| a.o.contains(&l) && a.q.contains(&l)))?;
+    // a row of scores is a query's: every label but the keys' is one of q's
+    when((0..rank - 1).all(|l| a.q.contains(&l)))?;
     Some(a)
 }
 fn set_attention(m: &mut Match, causal: bool) -> Option<()> {
@@ -179,11 +179,11 @@ fn repeated(m: &Match, outer: &str, wide: &str, inner: &str) -> Option<(usize, u
     Some((at - 1, u32::try_from(b[at].value()?).ok()?, narrow))
 }
 fn grouped(m: &mut Match) -> Option<()> {
-    let ((ka, kn, kd), (va, vn, vd)) = (repeated(m, "r", "b", "s")?, repeated(m, "u", "w", "t")?);
+    let ((ka, kn, kd), (va, _, vd)) = (repeated(m, "r", "b", "s")?, repeated(m, "u", "w", "t")?);
     let mut a = m.attn("at").clone();
     let head = a.k[ka];
-    // the softmax axis is never grouped
-    when(kn == vn && kn > 1 && head == a.v[va] && a.group == 1 && a.q.contains(&head) && head + 2 <= a.scores)?;
+    // it is an axis of the queries, so not the softmax's; that keys and values repeat alike, their types say
+    when(kn > 1 && head == a.v[va] && a.group == 1 && a.q.contains(&head))?;
     (a.group, a.head) = (kn, head);
     m.set("g", Op::Attention(a))?;
     m.set("kd", Op::Reshape(kd))?;
@@ -254,11 +254,12 @@ pub fn recognise() -> Vec<Rule> { vec![
     rule("attention-grouped",  Reassociates, "(attention[?at] ?q (reshape[?r] (broadcast[?b] (reshape[?s] ?k))) (reshape[?u] (broadcast[?w] (reshape[?t] ?v))) ?c)", "(attention[?g] ?q (reshape[?kd] ?k) (reshape[?vd] ?v) ?c)", grouped),
 ]}
 
-/// `?y` begins where `?x` ends, and the pads of both fill one axis.
+/// Behind `?x` there is room for `?y` and what is padded behind that. As both are as long in the end, it is the same axis, and `?y`
+/// begins where `?x` ends.
 fn pads(m: &mut Match) -> Option<()> {
-    let (Op::Pad(ax, x0, x1), Op::Pad(ay, y0, y1)) = (m.op("a"), m.op("b")) else { return None };
-    let width = |v: &str| m.ty(v).dim(*ax).value().and_then(|n| u32::try_from(n).ok());
-    when(ax == ay && x0.checked_add(width("x")?)? == *y0 && y1.checked_add(width("y")?)? == *x1)?;
+    let (Op::Pad(ax, x0, x1), Op::Pad(_, _, y1)) = (m.op("a"), m.op("b")) else { return None };
+    let width = u32::try_from(m.ty("y").dim(*ax).value()?).ok()?;
+    when(y1.checked_add(width)? == *x1)?;
     let (pad, concat) = (Op::Pad(*ax, *x0, *y1), Op::Concat(*ax));
     m.set("p", pad)?;
     m.set("c", concat)

@@ -29,9 +29,9 @@ fn block<'g>(s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
     x + affine(&s.at("out"), gelu(affine(&s.at("fc"), layer_norm(&s.at("ln_2"), x, 1e-5), 16)), 8)
 }
 
-/// Runs something on a stack of 96 KiB: a recursion as deep as the program would not fit.
-fn on_a_small_stack(what: impl FnOnce() + Send + 'static) {
-    std::thread::Builder::new().stack_size(96 << 10).spawn(what).unwrap().join().unwrap();
+/// Runs something on a small stack: a recursion as deep as the program would not fit.
+fn on_a_stack_of(bytes: usize, what: impl FnOnce() + Send + 'static) {
+    std::thread::Builder::new().stack_size(bytes).spawn(what).unwrap().join().unwrap();
 }
 
 const DEPTH: usize = 400;
@@ -63,7 +63,7 @@ fn chains() -> Vec<(&'static str, Graph)> {
 #[test]
 fn deep_programs_need_no_deep_stack() {
     for (name, graph) in chains() {
-        on_a_small_stack(move || {
+        on_a_stack_of(96 << 10, move || {
             for opt in [Opt::Off, Opt::Greedy, Opt::Egg] {
                 let stages = optimize(&graph, Some("loss"), opt).unwrap_or_else(|e| panic!("{name}: {e}"));
                 let text = stages.last().to_string();
@@ -73,6 +73,18 @@ fn deep_programs_need_no_deep_stack() {
                 let (want, have) = (eval(&graph, &env).unwrap(), eval(stages.last(), &env).unwrap());
                 assert!(difference(&have["loss"], &want["loss"]) < 1e-6, "{name}, {opt}");
             }
+        });
+    }
+}
+
+/// Their kernels, too; those nest as deep as the largest kernel.
+#[test]
+fn kernels_of_deep_programs_need_no_deep_stack() {
+    for (_, graph) in chains() {
+        on_a_stack_of(512 << 10, move || {
+            let stages = optimize(&graph, Some("loss"), Opt::Off).unwrap();
+            Program::new(&stages.fused, &Target::Cpu(CPU));
+            Program::new(stages.last(), &Target::Cpu(CPU));
         });
     }
 }

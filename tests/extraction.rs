@@ -124,6 +124,26 @@ fn climbing_shares_what_pays_together() {
     }
 }
 
+/// What one step gained, the next keeps: each of many pairs can share a value that one of the two has anyway.
+#[test]
+fn climbing_keeps_what_it_gained() {
+    let pairs = 150;
+    let (hub, first) = (1, 2);
+    let mut classes = vec![vec![Choice { cost: 0.0, needs: (0..pairs).flat_map(|i| [first + 3 * i, first + 3 * i + 1]).collect() }]];
+    // what all pairs share, so that they are one problem
+    classes.push(vec![Choice { cost: 0.1, needs: vec![] }]);
+    for i in 0..pairs {
+        let (user, value) = (first + 3 * i, first + 3 * i + 2);
+        assert_eq!(classes.len(), user);
+        classes.push(vec![Choice { cost: 0.0, needs: vec![value] }, Choice { cost: 100.0, needs: vec![] }]);
+        classes.push(vec![Choice { cost: 1.0, needs: vec![hub, value] }, Choice { cost: 2.0, needs: vec![] }]);
+        classes.push(vec![Choice { cost: 5.0, needs: vec![] }]);
+    }
+    let p = Choices { classes, wanted: vec![0] };
+    let (plan, method) = p.solve();
+    assert!((p.cost(&plan) - (150.0 * 6.0 + 0.1)).abs() < 1e-6 && method == Method::Climb, "{} by {method:?}", p.cost(&plan));
+}
+
 /// Whether what is read can be had from what is saved.
 fn suffices(values: &[Saveable], saved: &[bool]) -> bool {
     let mut there = vec![false; values.len()];

@@ -18,7 +18,7 @@ const NEAR: &[Near] = &[
     ("one-over",       "x:f32[3]", "(div 1.0 x)", &["(div x 1.0)", "(div 2.0 x)", "(div -1.0 x)"]),
     ("recip-sqrt",     "x:f32[3]", "(recip (sqrt x))", &["(recip (rsqrt x))", "(recip (exp x))"]),
     ("div-sqrt",       "x:f32[3] y:f32[3]", "(div x (sqrt y))", &["(div (sqrt y) x)", "(div x (rsqrt y))"]),
-    ("div-number",     "x:f32[3] s:f32[] v:f32[3]", "(div x 4.0)", &["(div 4.0 x)", "(div x s)", "(div x v)", "(div x 0.0)", "(div x inf)", "(div x 3e38)", "(div x 1e-40)", "(div x 1e39)"]),
+    ("div-number",     "x:f32[3] s:f32[] v:f32[3]", "(div x 4.0)", &["(div 4.0 x)", "(div x s)", "(div x v)", "(div x 0.0)", "(div x inf)", "(div x 3e38)", "(div x 1e-40)", "(div x 5e-39)", "(div x 1e39)"]),
     ("mul-recip",      "x:f32[3] y:f32[3]", "(mul x (recip y))", &["(mul x (rsqrt y))", "(mul x (div x y))"]),
     ("neg",            "x:f32[3]", "(neg x)", &[]),
     ("add-minus",      "x:f32[3] y:f32[3]", "(add x (mul y -1.0))", &["(add x (mul y -2.0))", "(add x (mul y 1.0))", "(add x (div y -1.0))"]),
@@ -43,12 +43,12 @@ const NEAR: &[Near] = &[
     ("sum-number",       "x:f32[3,3] v:f32[3] s:f32[] r:f32[3,1]", "(sum[-1] (mul x 2.0))", &["(sum[-1] (mul x 0.25))", "(sum[-1] (mul x -0.25))", "(sum[-1] (mul x 1e39))", "(sum[-1] (mul x v))", "(sum[-1] (mul x s))", "(sum[-1] (mul x r))", "(sum[-1] (add x 2.0))"]),
     ("mask-number",      "p:bool[3] x:f32[3] s:f32[]", "(mul (select p x -inf) 2.0)", &["(mul (select p x -inf) -2.0)", "(mul (select p x -inf) 0.0)", "(mul (select p x -inf) 1e-46)", "(mul (select p x -inf) s)", "(mul (select p x -1e30) 2.0)", "(mul (select p x inf) 2.0)", "(mul (select p -inf x) 2.0)"]),
 
-    ("contract-transpose",  "x:f32[3,2] y:f32[3,2]", "(contract[ac,cb->ab] (transpose[1,0] x) y)", &[]),
-    ("transpose-contract",  "x:f32[2,3] y:f32[3,2]", "(transpose[1,0] (contract[ac,cb->ab] x y))", &[]),
-    ("attention-transpose",   "q:f32[3,2] k:f32[4,2] v:f32[4,5]", "(transpose[1,0] (get[0] (attention[ac,bc,bd->ad|2] q k v 0.5)))", &["(transpose[0] (get[1] (attention[ac,bc,bd->ad|2] q k v 0.5)))"]),
-    ("attention-q-transpose", "q:f32[2,3] k:f32[4,2] v:f32[4,5]", "(attention[ac,bc,bd->ad|2] (transpose[1,0] q) k v 0.5)", &[]),
-    ("attention-k-transpose", "q:f32[3,2] k:f32[2,4] v:f32[4,5]", "(attention[ac,bc,bd->ad|2] q (transpose[1,0] k) v 0.5)", &[]),
-    ("attention-v-transpose", "q:f32[3,2] k:f32[4,2] v:f32[5,4]", "(attention[ac,bc,bd->ad|2] q k (transpose[1,0] v) 0.5)", &[]),
+    ("contract-transpose",  "x:f32[3,4,2] y:f32[4,5]", "(contract[abc,ad->bcd] (transpose[1,2,0] x) y)", &[]),
+    ("transpose-contract",  "x:f32[2,3] y:f32[3,4,5]", "(transpose[1,2,0] (contract[ad,dbc->abc] x y))", &[]),
+    ("attention-transpose",   "q:f32[2,4,3,5] k:f32[2,4,6,5] v:f32[2,4,6,7]", "(transpose[2,0,1,3] (get[0] (attention[abce,abde,abdf->abcf|4] q k v 0.5)))", &["(transpose[2,0,1] (get[1] (attention[abce,abde,abdf->abcf|4] q k v 0.5)))"]),
+    ("attention-q-transpose", "q:f32[4,3,2,5] k:f32[2,4,6,5] v:f32[2,4,6,7]", "(attention[abce,abde,abdf->abcf|4] (transpose[2,0,1,3] q) k v 0.5)", &[]),
+    ("attention-k-transpose", "q:f32[2,4,3,5] k:f32[4,6,2,5] v:f32[2,4,6,7]", "(attention[abce,abde,abdf->abcf|4] q (transpose[2,0,1,3] k) v 0.5)", &[]),
+    ("attention-v-transpose", "q:f32[2,4,3,5] k:f32[2,4,6,5] v:f32[4,6,2,7]", "(attention[abce,abde,abdf->abcf|4] q k (transpose[2,0,1,3] v) 0.5)", &[]),
     ("transpose-twice",   "x:f32[2,3,4]", "(transpose[1,2,0] (transpose[2,0,1] x))", &[]),
     ("transpose-nothing", "x:f32[3,3]", "(transpose[0,1] x)", &["(transpose[1,0] x)"]),
     ("reshape-twice",     "x:f32[2,3]", "(reshape[6] (reshape[3,2] x))", &["(reshape[6] (transpose[1,0] x))"]),
@@ -102,19 +102,19 @@ const NEAR: &[Near] = &[
         "(add (mul x (concat[-1] c c)) (mul (concat[-1] (mul (slice[-1,0,3] x) -1.0) (slice[-1,3,6] x)) (concat[-1] s s)))", "(add (mul x (concat[-1] c s)) (mul (concat[-1] (mul (slice[-1,3,6] x) -1.0) (slice[-1,0,3] x)) (concat[-1] s s)))",
         "(add (mul x (concat[-1] c c)) (mul (concat[-1] (mul (slice[-1,2,6] x) -1.0) (slice[-1,0,2] x)) (concat[-1] s s)))", "(add (mul x (concat[-1] c c)) (mul (concat[-1] (mul (slice[-1,3,6] x) 1.0) (slice[-1,0,3] x)) (concat[-1] s s)))",
         "(sub (mul x (concat[-1] c c)) (mul (concat[-1] (mul (slice[-1,3,6] x) -1.0) (slice[-1,0,3] x)) (concat[-1] s s)))", "(add (mul x (concat[-1] c c)) (mul (concat[-1] (mul (slice[-1,3,6] x) -1.0) (slice[-1,1,4] x)) (concat[-1] s s)))",
-        "(add (mul x (concat[-1] c c)) (mul (concat[-1] (mul (slice[-1,2,5] x) -1.0) (slice[-1,0,3] x)) (concat[-1] s s)))"]),
+        "(add (mul x (concat[-1] c c)) (mul (concat[-1] (mul (slice[-1,2,6] x) -1.0) (slice[-1,1,3] x)) (concat[-1] s s)))", "(add (mul x (concat[-1] c c)) (mul (concat[-1] (mul (slice[-1,2,5] x) -1.0) (slice[-1,0,3] x)) (concat[-1] s s)))"]),
     ("rope-halves",     "x:f32[2,6] c:f32[2,3] s:f32[2,3]", "(concat[-1] (sub (mul (slice[-1,0,3] x) c) (mul (slice[-1,3,6] x) s)) (add (mul (slice[-1,3,6] x) c) (mul (slice[-1,0,3] x) s)))", &[
         "(concat[-1] (sub (mul (slice[-1,3,6] x) c) (mul (slice[-1,0,3] x) s)) (add (mul (slice[-1,0,3] x) c) (mul (slice[-1,3,6] x) s)))", "(concat[-1] (add (mul (slice[-1,0,3] x) c) (mul (slice[-1,3,6] x) s)) (add (mul (slice[-1,3,6] x) c) (mul (slice[-1,0,3] x) s)))",
         "(concat[-1] (sub (mul (slice[-1,0,3] x) c) (mul (slice[-1,3,6] x) s)) (sub (mul (slice[-1,3,6] x) c) (mul (slice[-1,0,3] x) s)))", "(concat[-1] (sub (mul (slice[-1,0,3] x) s) (mul (slice[-1,3,6] x) c)) (add (mul (slice[-1,3,6] x) c) (mul (slice[-1,0,3] x) s)))",
-        "(concat[-2] (sub (mul (slice[-1,0,3] x) c) (mul (slice[-1,3,6] x) s)) (add (mul (slice[-1,3,6] x) c) (mul (slice[-1,0,3] x) s)))", "(concat[-1] (sub (mul (slice[-1,1,4] x) c) (mul (slice[-1,3,6] x) s)) (add (mul (slice[-1,3,6] x) c) (mul (slice[-1,1,4] x) s)))"]),
+        "(concat[-1] (sub (mul (slice[-1,2,3] x) c) (mul (slice[-1,3,6] x) s)) (add (mul (slice[-1,3,6] x) c) (mul (slice[-1,2,3] x) s)))", "(concat[-2] (sub (mul (slice[-1,0,3] x) c) (mul (slice[-1,3,6] x) s)) (add (mul (slice[-1,3,6] x) c) (mul (slice[-1,0,3] x) s)))", "(concat[-1] (sub (mul (slice[-1,1,4] x) c) (mul (slice[-1,3,6] x) s)) (add (mul (slice[-1,3,6] x) c) (mul (slice[-1,1,4] x) s)))"]),
     ("mask-add",        "p:bool[3] s:f32[3]", "(add s (select p 0.0 -inf))", &["(add s (select p -inf 0.0))", "(add s (select p 0.0 inf))", "(add s (select p 1.0 -inf))", "(add s (select p 0.0 -1e30))", "(sub s (select p 0.0 -inf))", "(mul s (select p 0.0 -inf))"]),
     ("mask-not",        "a:i32[3] b:i32[3] x:f32[3] y:f32[3] u:f32[3]", "(select (lt a b) x y)", &["(select (lt u x) x y)", "(select (le a b) x y)", "(select (eq a b) x y)"]),
 
     ("attention",       "q:f32[2,3,5] k:f32[2,4,5] v:f32[2,4,6] s:f32[] r:f32[2,3,1] t:f32[1,1,4]", "(contract[abc,acd->abd] (softmax (mul (contract[abd,acd->abc] q k) s)) v)", &[
         "(contract[abc,acd->abd] (softmax (mul (contract[abd,acd->abc] q k) r)) v)", "(contract[abc,acd->abd] (softmax (mul (contract[abd,acd->abc] q k) t)) v)", "(contract[abc,acd->abd] (softmax (add (contract[abd,acd->abc] q k) s)) v)", "(contract[abc,acd->abd] (exp (mul (contract[abd,acd->abc] q k) s)) v)", "(contract[abc,acd->bd] (softmax (mul (contract[abd,acd->abc] q k) s)) v)"]),
-    ("attention-unscaled", "q:f32[2,4,5] k:f32[2,4,5] v:f32[2,4,6] w:f32[4,4]", "(contract[abc,acd->abd] (softmax (contract[abd,acd->abc] q k)) v)", &[
+    ("attention-unscaled", "q:f32[2,4,5] k:f32[2,4,5] v:f32[2,4,6] w:f32[4,4] u:f32[4,5]", "(contract[abc,acd->abd] (softmax (contract[abd,acd->abc] q k)) v)", &[
         // values along the queries; the batch is summed after; every key's score is kept; an outer product
-        "(contract[abc,abd->acd] (softmax (contract[abd,acd->abc] q k)) v)", "(contract[abc,acd->bd] (softmax (contract[abd,acd->abc] q k)) v)", "(contract[abc,acd->abcd] (softmax (contract[abd,acd->abc] q k)) v)", "(contract[abc,acd->abd] (exp (contract[abd,acd->abc] q k)) v)", "(contract[abc,cb->abc] (softmax (contract[abd,acd->abc] q k)) w)", "(contract[abc,bc->a] (softmax (contract[abd,acd->abc] q k)) w)"]),
+        "(contract[abc,abd->acd] (softmax (contract[abd,acd->abc] q k)) v)", "(contract[abc,acd->bd] (softmax (contract[abd,acd->abc] q k)) v)", "(contract[abc,acd->abcd] (softmax (contract[abd,acd->abc] q k)) v)", "(contract[abc,acd->abd] (exp (contract[abd,acd->abc] q k)) v)", "(contract[ac,acd->ad] (softmax (contract[acd,acd->ac] q k)) v)", "(contract[abc,acd->abd] (softmax (contract[bd,acd->abc] u k)) v)", "(contract[abc,cb->abc] (softmax (contract[abd,acd->abc] q k)) w)", "(contract[abc,bc->a] (softmax (contract[abd,acd->abc] q k)) w)"]),
     ("attention-causal", "q:f32[2,4,5] k:f32[2,4,5] v:f32[2,4,6] s:f32[] p:bool[4,4]", "(contract[abc,acd->abd] (softmax (select (le iota[-1,4] iota[-2,4]) (mul (contract[abd,acd->abc] q k) s) -inf)) v)", &[
         "(contract[abc,acd->abd] (softmax (select (le iota[-2,4] iota[-1,4]) (mul (contract[abd,acd->abc] q k) s) -inf)) v)", "(contract[abc,acd->abd] (softmax (select (lt iota[-1,4] iota[-2,4]) (mul (contract[abd,acd->abc] q k) s) -inf)) v)",
         "(contract[abc,acd->abd] (softmax (select (le iota[-1,4] iota[-2,4]) (mul (contract[abd,acd->abc] q k) s) -1000000000.0)) v)", "(contract[abc,acd->abd] (softmax (select (le iota[-1,4] iota[-2,4]) -inf (mul (contract[abd,acd->abc] q k) s))) v)",

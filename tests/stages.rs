@@ -105,7 +105,26 @@ main(%0 x: f32[2,2], %1 w: f32[3,2,2]) {
   return loss=%9
 }
 ";
-    for main in [trained, frozen] {
+    // nothing that is trained runs through them, and the second reads what the first stacked, in its order and against it
+    let untrained = |order: &str| {
+        format!(
+            "\
+main(%0 x: f32[2,2], %1 w: f32[3,2,2]) {{
+  @v : f32[2,2]
+  %2 = repeat[f0,3,1,1] %0, %1 : (f32[2,2],f32[3,2,2])
+  %3 = get[1] %2 : f32[3,2,2]
+  %4 = repeat[f1,3,1,1{order}] %0, %3, %0 : (f32[2,2])
+  %5 = get[0] %4 : f32[2,2]
+  %6 = mul %5, @v : f32[2,2]
+  %7 = sum[-1,-2] %6 : f32[1,1]
+  %8 = reshape[] %7 : f32[]
+  return loss=%8
+}}
+"
+        )
+    };
+    let (same, against) = (untrained(""), untrained(",reverse"));
+    for main in [trained, frozen, &same, &against] {
         let graph: Graph = format!("{THERE_AND_BACK}{main}").parse().unwrap();
         for opt in [Opt::Egg, Opt::Greedy, Opt::Off] {
             check_stages(&graph, "loss", opt);

@@ -29,10 +29,36 @@ impl<'a> DagBuilder<'a> {
         DagBuilder { group, needed, dims, rank, args: KernelArgs::default(), dag: Dag::default(), steps: HashMap::new(), product: None }
     }
 
+    /// The steps of these values. A kernel may be thousands of ops in a row, so that what waits for its operands is on a stack of its own.
     pub(crate) fn build(&mut self, b: &mut Layout, outputs: &[NodeId]) {
-        for id in outputs {
-            self.value(b, *id);
+        let mut stack: Vec<(NodeId, bool)> = outputs.iter().rev().map(|id| (*id, false)).collect();
+        while let Some((id, operands_done)) = stack.pop() {
+            if self.steps.contains_key(&id) {
+                continue;
+            }
+            if operands_done || !self.is_computed(b, id) {
+                self.value(b, id);
+            } else {
+                stack.push((id, true));
+                stack.extend(self.operands(b, id).iter().rev().map(|a| (*a, false)));
+            }
         }
+    }
+
+    /// The operands that become steps of this kernel.
+    fn operands(&self, b: &Layout, id: NodeId) -> Vec<NodeId> {
+        let node = b.func.node(id);
+        let is_step = |i: NodeId| self.group.nodes.contains(&i) || matches!(b.func.node(i).op, Op::Const(..) | Op::Size(_));
+        if node.op == Op::Gather { node.args[1..].iter().copied().filter(|i| is_step(*i)).collect() } else { node.args.clone() }
+    }
+
+    /// Whether a value is computed in this kernel, of its operands.
+    fn is_computed(&self, b: &Layout, id: NodeId) -> bool {
+        let op = &b.func.node(id).op;
+        let of = &self.needed.groups.of;
+        let (own, reader) = (of[id.index()], of[self.group.nodes[0].index()]);
+        let here = own == reader && own.is_some();
+        Some(id) != self.product && (here || (own != reader && pointwise(op) && self.needed.inlined(id, reader)))
     }
 
     fn push(&mut self, step: Pure, dtype: DType) -> usize {
@@ -52,9 +78,6 @@ impl<'a> DagBuilder<'a> {
             return *s;
         }
         let node = b.func.node(id).clone();
-        let of = &self.needed.groups.of;
-        let (own, reader) = (of[id.index()], of[self.group.nodes[0].index()]);
-        let here = own == reader && own.is_some();
         let step = match &node.op {
             Op::Const(bits, dtype) => self.push(Pure::Const(f64::from_bits(*bits)), *dtype),
             Op::Size(d) => self.push(Pure::Const(d.size() as f64), DType::F32),
@@ -66,7 +89,7 @@ impl<'a> DagBuilder<'a> {
                 self.push(Pure::Index { offset: 0, strides }, DType::I32)
             }
             _ if Some(id) == self.product => self.push(Pure::Product, DType::F32),
-            op if here || (own != reader && pointwise(op) && self.needed.inlined(id, reader)) => self.compute(b, id, op),
+            op if self.is_computed(b, id) => self.compute(b, id, op),
             _ => {
                 let home = b.home(id);
                 let arg = self.args.arg(home.buffer, Elem::of(node.ty.dtype), false);

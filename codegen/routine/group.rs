@@ -76,6 +76,9 @@ fn reduced(func: &Func, id: NodeId) -> (Vec<usize>, bool) {
     (axes, trailing)
 }
 
+/// Most ops of a kernel. Its expressions nest as deep as its ops follow each other, and its compiler walks them by recursion.
+const OPS_MAX: usize = 256;
+
 struct Grouping<'a> {
     func: &'a Func,
     users: Vec<Vec<NodeId>>,
@@ -203,13 +206,16 @@ impl Grouping<'_> {
     }
 
     fn may_join(&self, id: NodeId, group: usize) -> bool {
-        !self.reads_across(id, group) && self.read_by(id).iter().all(|h| *h == group || !self.depends(*h, group))
+        self.get(group).nodes.len() < OPS_MAX
+            && !self.reads_across(id, group)
+            && self.read_by(id).iter().all(|h| *h == group || !self.depends(*h, group))
     }
 
     fn may_merge(&self, a: usize, b: usize) -> bool {
         let clear = |a: usize, b: usize| self.needs[a].iter().all(|h| *h == b || !self.depends(*h, b));
         let across = |a: usize, b: usize| self.get(a).nodes.iter().any(|n| self.reads_across(*n, b));
-        a != b && clear(a, b) && clear(b, a) && !across(a, b) && !across(b, a)
+        let few = self.get(a).nodes.len() + self.get(b).nodes.len() <= OPS_MAX;
+        few && a != b && clear(a, b) && clear(b, a) && !across(a, b) && !across(b, a)
     }
 
     fn merge(&mut self, from: usize, into: usize) {
