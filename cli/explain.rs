@@ -1,11 +1,11 @@
 //! `eggcorn explain`: the proof of a fusion.
 
-use super::options::{ModelArgs, Sizes};
+use super::options::{ModelArgs, RuleArgs, Sizes};
 use super::say;
 use super::source::{DimArgs, Source};
 use eggcorn::ir::Op;
 use eggcorn::llm::{Error, Models, Result, bound, nearest};
-use eggcorn::passes::{explain, replay, rules};
+use eggcorn::passes::{Rule, explain, replay, rules};
 
 /// Prove why a model's arithmetic became a fused op, rule by rule.
 #[derive(clap::Args)]
@@ -17,6 +17,8 @@ pub struct Args {
     sizes: Sizes,
     #[command(flatten)]
     dims: DimArgs,
+    #[command(flatten)]
+    rules: RuleArgs,
     /// The fused op: attention, layer_norm, rms_norm, gelu, swiglu, rope, cross_entropy, …
     op: String,
 }
@@ -35,7 +37,7 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
         }
         Source::Text(text) => text.bound(&args.dims, &|name| args.sizes.named(name))?,
     };
-    let rules = rules::forward();
+    let rules: Vec<Rule> = rules::forward().into_iter().filter(|r| r.legality <= args.rules.rules).collect();
     let mut found = false;
     for (i, func) in graph.funcs.iter().enumerate() {
         for proof in explain(func, &graph.funcs[..i], &rules, &args.op)? {

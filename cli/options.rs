@@ -76,15 +76,22 @@ pub struct DeviceArgs {
     threads: Option<usize>,
 }
 
+/// Which rules may rewrite a program.
+#[derive(clap::Args)]
+pub struct RuleArgs {
+    /// Only rules of this class or a stricter one: exact, reassociates, approximate; or all.
+    #[arg(long, default_value = "all")]
+    pub rules: Legality,
+}
+
 /// How a program is compiled.
 #[derive(clap::Args)]
 pub struct CompileArgs {
     /// How much to rewrite: off, greedy or egg.
     #[arg(long, default_value = "egg")]
     pub opt: Opt,
-    /// Only rules of this class or a stricter one: exact, reassociates or approximate.
-    #[arg(long, default_value = "approximate")]
-    rules: Legality,
+    #[command(flatten)]
+    rules: RuleArgs,
     /// Bytes the program may use, as in 800MiB or 2GiB: one that needs more is refused.
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     max_memory: Option<usize>,
@@ -93,7 +100,7 @@ pub struct CompileArgs {
 impl CompileArgs {
     /// For products of a precision, at a machine's prices.
     pub fn options(&self, precision: Precision, machine: Machine) -> Options {
-        Options { opt: self.opt, rules: self.rules, machine, precision: precision.dtype(), budget: self.max_memory, ..Options::default() }
+        Options { opt: self.opt, rules: self.rules.rules, machine, precision: precision.dtype(), budget: self.max_memory, ..Options::default() }
     }
 
     /// The same, for an opened device.

@@ -220,13 +220,29 @@ fn models_with_exact_rules_have_the_bits_of_models_as_written() {
         };
         let (written, gradients) = (run(None, Opt::Off.into()), run(Some("loss.sum"), Opt::Off.into()));
         for opt in [Opt::Greedy, Opt::Egg] {
-            let exact = Options { opt, rules: Legality::Exact };
-            for (name, have) in run(None, exact) {
+            let exact = Options { rules: Legality::Exact, ..opt.into() };
+            for (name, have) in run(None, exact.clone()) {
                 assert_eq!(differ(&have, &written[&name]), None, "{name}, {opt}");
             }
-            for (name, have) in run(Some("loss.sum"), exact) {
+            for (name, have) in run(Some("loss.sum"), exact.clone()) {
                 assert!(difference(&have, &gradients[&name]) < 2e-6, "{name}, {opt}");
             }
         }
     }
+}
+
+/// `--rules` reaches the rules of every command, and a class that is none is told what there is.
+#[cfg(feature = "llvm")]
+#[test]
+fn rules_can_be_held_to_a_class() {
+    use crate::cli::{fails, works};
+    let fused = |rules: &str| works(&["dump", "gpt2", "--set", "n_layer=1", "--stage", "fused", "--rules", rules]);
+    assert!(fused("all").contains("attention[") && fused("approximate") == fused("all"));
+    assert!(!fused("exact").contains("attention[") && fused("exact").contains("exp "));
+    // GELU's tanh form is the one composite of the model whose rule approximates
+    assert!(fused("reassociates").contains("attention[") && !fused("reassociates").contains("gelu"));
+    fails(&["explain", "gpt2", "attention", "--set", "n_layer=1", "--rules", "exact"], &["nothing in gpt2 became attention"]);
+    let out = crate::cli::eggcorn(&["run", "gpt2", "--rules", "sound"]);
+    let error = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && error.contains("'sound' is not exact, reassociates, approximate or all"), "{error}");
 }
