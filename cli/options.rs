@@ -3,7 +3,7 @@
 use eggcorn::llm::{Config, Error, Models, Precision, Result};
 use eggcorn::models::Model;
 use eggcorn::passes::{Legality, Machine, Opt, Options};
-use eggcorn::runtime::Device;
+use eggcorn::runtime::{DEVICES, Device};
 
 /// A model by name with changed settings.
 #[derive(clap::Args)]
@@ -68,8 +68,8 @@ pub fn apply(config: Config, sets: &[String]) -> Result<Config> {
 /// What to run on.
 #[derive(clap::Args)]
 pub struct DeviceArgs {
-    /// What to run on: cpu, wgpu (Vulkan, Metal or Direct3D), wgpu:software, cuda or cuda:N.
-    #[arg(long, default_value = DEVICE)]
+    /// What to run on.
+    #[arg(long, default_value = DEVICE, help = format!("What to run on; there are {DEVICES}"))]
     device: String,
     /// Threads of a cpu; one a core unless said. The result does not depend on it.
     #[arg(long)]
