@@ -8,7 +8,7 @@ use eggcorn::runtime::{DEVICES, Device};
 /// A model by name with changed settings.
 #[derive(clap::Args)]
 pub struct ModelArgs {
-    /// The model.
+    /// The model, or a file of a program, as dump prints it.
     pub model: String,
     /// Change a setting of the model, as in --set n_layer=2.
     #[arg(long, value_name = "KEY=VALUE")]
