@@ -36,6 +36,10 @@ impl Sizes {
         if seq > model.context() {
             return Err(Error(format!("--seq is {seq}, and the model has only {} positions", model.context())));
         }
+        let tokens = self.batch as u128 * seq as u128;
+        if tokens > i32::MAX as u128 {
+            return Err(Error(format!("--batch is {} and --seq {seq}: {tokens} tokens, expected at most {}; try --batch 1", self.batch, i32::MAX)));
+        }
         Ok((self.batch, seq))
     }
 }
