@@ -34,33 +34,50 @@ impl Machine {
     pub fn seconds(&self, op: &Op, args: &[&Type], ty: &Type) -> f64 {
         let count = if ty.dtype == DType::Tuple { 0.0 } else { ty.count() as f64 };
         let traffic = args.iter().map(|t| t.bytes()).sum::<usize>() + ty.bytes();
-        match op {
-            Op::Attention(a) | Op::AttentionBwd(a) => {
-                let products = if matches!(op, Op::Attention(_)) { 2.0 } else { 5.0 };
-                let sizes = ir::attention_sizes(a, args[0], args[1], args[2]).expect("the type rule has checked the labels");
-                let size = |l: &u8| sizes[usize::from(*l)].map_or(1.0, |d| d.size() as f64);
-                let scores: f64 = (0..a.scores).map(|l| size(&l)).product();
-                let depth: f64 = a.q.iter().filter(|l| **l >= a.scores).map(size).product();
-                self.kernel(products * 2.0 * scores * depth * if a.causal { 0.5 } else { 1.0 }, self.products, traffic)
-            }
-            Op::Contract(e) => {
-                let inner: f64 = e.a.iter().zip(&args[0].dims).filter(|(l, _)| **l >= e.out).map(|(_, d)| d.size() as f64).product();
-                self.kernel(2.0 * count * inner, self.products, traffic)
-            }
-            // pointwise composites cost a little less than their parts, so that they are what is seen
-            Op::Row(Row::Sigmoid | Row::Silu) => 10.0 * count / self.pointwise + 0.9e-8,
-            Op::Row(Row::Swiglu) => 10.5 * count / self.pointwise + 0.9e-8,
-            Op::Row(Row::Gelu | Row::GeluGrad) => 13.0 * count / self.pointwise + 0.9e-8,
-            Op::Row(Row::Rope) => self.kernel(4.0 * count, self.pointwise, 2 * ty.bytes()),
-            // a row composite reads its rows once and its result is fused onward: its parts less their launches
-            Op::Row(_) => self.kernel(4.0 * count, self.pointwise, args.first().map_or(0, |t| t.bytes())),
-            op => match op.spec().class {
-                Class::Leaf => 0.0,
-                Class::View | Class::Structure => VIEW,
-                Class::Pointwise => (if matches!(op, Op::Un(_)) { 8.0 } else { 1.0 }) * count / self.pointwise + 1e-8,
-                Class::Reduce => self.kernel(args[0].count() as f64, self.pointwise, traffic),
-                Class::Index | Class::Contract | Class::Composite => self.kernel(0.0, self.pointwise, traffic),
-            },
+        match op.spec().class {
+            Class::Leaf => 0.0,
+            Class::View | Class::Structure => VIEW,
+            Class::Pointwise => (if matches!(op, Op::Un(_)) { 8.0 } else { 1.0 }) * count / self.pointwise + 1e-8,
+            Class::Reduce => self.kernel(args[0].count() as f64, self.pointwise, traffic),
+            Class::Index => self.kernel(0.0, self.pointwise, traffic),
+            Class::Contract => self.kernel(product_flops(op, args, count), self.products, traffic),
+            Class::Composite => self.composite(op, args, ty, count),
         }
     }
+
+    fn composite(&self, op: &Op, args: &[&Type], ty: &Type, count: f64) -> f64 {
+        let Op::Row(row) = op else { unreachable!("{op} is no composite") };
+        match row {
+            // pointwise composites cost a little less than their parts, so that they are what is seen
+            Row::Sigmoid | Row::Silu => 10.0 * count / self.pointwise + 0.9e-8,
+            Row::Swiglu => 10.5 * count / self.pointwise + 0.9e-8,
+            Row::Gelu | Row::GeluGrad => 13.0 * count / self.pointwise + 0.9e-8,
+            Row::Rope => self.kernel(4.0 * count, self.pointwise, 2 * ty.bytes()),
+            // a row composite reads its rows once and its result is fused onward: its parts less their launches
+            Row::Softmax
+            | Row::SoftmaxBwd
+            | Row::LogSumExp
+            | Row::LayerNorm
+            | Row::LayerNormBwd
+            | Row::RmsNorm
+            | Row::RmsNormBwd
+            | Row::CrossEntropy
+            | Row::CrossEntropyBwd => self.kernel(4.0 * count, self.pointwise, args.first().map_or(0, |t| t.bytes())),
+        }
+    }
+}
+
+/// Operations of a product with so many results, or of attention's products.
+fn product_flops(op: &Op, args: &[&Type], count: f64) -> f64 {
+    if let Op::Contract(e) = op {
+        let inner: f64 = e.a.iter().zip(&args[0].dims).filter(|(l, _)| **l >= e.out).map(|(_, d)| d.size() as f64).product();
+        return 2.0 * count * inner;
+    }
+    let (Op::Attention(a) | Op::AttentionBwd(a)) = op else { unreachable!("{op} is no product") };
+    let products = if matches!(op, Op::Attention(_)) { 2.0 } else { 5.0 };
+    let sizes = ir::attention_sizes(a, args[0], args[1], args[2]).expect("the type rule has checked the labels");
+    let size = |l: &u8| sizes[usize::from(*l)].map_or(1.0, |d| d.size() as f64);
+    let scores: f64 = (0..a.scores).map(|l| size(&l)).product();
+    let depth: f64 = a.q.iter().filter(|l| **l >= a.scores).map(size).product();
+    products * 2.0 * scores * depth * if a.causal { 0.5 } else { 1.0 }
 }

@@ -86,9 +86,12 @@ impl<'f> Differentiation<'f> {
             let node = func.node(id);
             let args: Vec<NodeId> = node.args.iter().map(|a| d.new[a.index()]).collect();
             let active = wrt.contains(&id) || args.iter().any(|a| d.active[a.index()]);
-            let at = match &node.op {
-                Op::Repeat(l) if active => d.open_loop(l, &args)?,
-                op => d.forward.push(ir::Node { op: op.clone(), args, ty: node.ty.clone(), loc: node.loc }),
+            let at = if let Op::Repeat(l) = &node.op
+                && active
+            {
+                d.open_loop(l, &args)?
+            } else {
+                d.forward.push(ir::Node { args, ..node.clone() })
             };
             d.active.resize(d.forward.nodes.len(), false);
             d.active[at.index()] = active;
@@ -108,7 +111,7 @@ impl<'f> Differentiation<'f> {
         debug_assert!(pair.roles.iter().take(args.len()).enumerate().all(|(i, r)| match r {
             Role::Carried => i < carried,
             Role::Stacked => i < carried + stacked,
-            _ => true,
+            Role::Invariant | Role::BackwardCarried | Role::BackwardStacked => true,
         }));
         let split = pair.split();
         let at = pair.emit_forward(&split, &outer, self.funcs, &mut self.forward);
@@ -186,10 +189,11 @@ impl<'f> Differentiation<'f> {
         let mut new: Vec<NodeId> = vec![];
         let mut order = vec![];
         for node in &body.nodes {
-            let at = match &node.op {
+            let at = if let Op::Input(i, _) = &node.op {
                 // a stand-in of its own, so that cotangents of this use alone are collected
-                Op::Input(i, _) => tape.at(args[*i as usize]).op(Op::StopGradient, &[]).id,
-                op => tape.add(op.clone(), &node.args.iter().map(|a| new[a.index()]).collect::<Vec<_>>()).id,
+                tape.at(args[*i as usize]).op(Op::StopGradient, &[]).id
+            } else {
+                tape.add(node.op.clone(), &node.args.iter().map(|a| new[a.index()]).collect::<Vec<_>>()).id
             };
             if !matches!(node.op, Op::Input(..)) {
                 order.push(at);
@@ -294,7 +298,7 @@ fn joint_body(body: &Func, l: &Loop, wanted: &[usize], funcs: &mut Vec<Func>) ->
                 places.push((i, Wanted::Stacked(back_stacked.len())));
                 back_stacked.push(g.id);
             }
-            _ => {
+            Role::Invariant | Role::BackwardCarried | Role::BackwardStacked => {
                 let sum = tape.add(Op::Input(roles.len() as u32, inputs[i].clone()), &[]);
                 roles.push(Role::BackwardCarried);
                 places.push((i, Wanted::Carried(back_carried.len())));

@@ -62,12 +62,12 @@ fn links(main: &Func) -> Vec<Link> {
     for backward in main.ids().rev() {
         let Op::Repeat(b) = &main.node(backward).op else { continue };
         let (stacked, same) = main.node(backward).args[b.carried as usize..].split_at(b.stacked as usize);
-        let feeds = |a: &NodeId| match &main.node(*a).op {
-            Op::Get(i) => Some(main.node(*a).args[0]).filter(|f| {
+        let feeds = |a: &NodeId| {
+            let Op::Get(i) = &main.node(*a).op else { return None };
+            Some(main.node(*a).args[0]).filter(|f| {
                 let runs_against = matches!(&main.node(*f).op, Op::Repeat(f) if *i >= f.carried && f.trip == b.trip && f.reverse != b.reverse);
                 runs_against && !taken.contains(f) && same.iter().all(|s| s < f)
-            }),
-            _ => None,
+            })
         };
         if let Some(forward) = stacked.iter().find_map(feeds).filter(|_| !taken.contains(&backward)) {
             taken.extend([forward, backward]);
@@ -99,10 +99,8 @@ fn join(main: &Func, users: &[Vec<NodeId>], link: &Link, funcs: &[Func]) -> (Pai
     let mut bound: Vec<NodeId> = vec![];
     for (i, (arg, ty)) in b.args.iter().zip(backward.inputs()).enumerate() {
         let kind = role(i, bl.carried, bl.stacked, [Role::BackwardCarried, Role::BackwardStacked, Role::Invariant]);
-        let residual = match &main.node(*arg).op {
-            Op::Get(j) if main.node(*arg).args[0] == link.forward && kind == Role::BackwardStacked && *j >= fl.carried => Some(results[*j as usize]),
-            _ => None,
-        };
+        let mine = |j: &u32| main.node(*arg).args[0] == link.forward && kind == Role::BackwardStacked && *j >= fl.carried;
+        let residual = if let Op::Get(j) = &main.node(*arg).op { Some(j).filter(|j| mine(j)).map(|j| results[*j as usize]) } else { None };
         let same = |k: &usize| {
             f.args[*k] == *arg
                 && ((kind == Role::BackwardStacked && roles[*k] == Role::Stacked) || (kind == Role::Invariant && roles[*k] == Role::Invariant))
@@ -118,9 +116,8 @@ fn join(main: &Func, users: &[Vec<NodeId>], link: &Link, funcs: &[Func]) -> (Pai
     let mut kept: Vec<u32> = (0..fl.carried).collect();
     for member in &users[link.forward.index()] {
         let elsewhere = main.results.contains(member) || users[member.index()].iter().any(|u| *u != link.backward);
-        match main.node(*member).op {
-            Op::Get(j) if j >= fl.carried && elsewhere => kept.push(j),
-            _ => {}
+        if let Op::Get(j) = main.node(*member).op {
+            kept.extend(Some(j).filter(|j| *j >= fl.carried && elsewhere));
         }
     }
     kept.sort_unstable();
@@ -150,10 +147,7 @@ fn input_of(func: &Func, k: usize) -> Option<NodeId> {
 fn inline(out: &mut Func, func: &Func, bound: &dyn Fn(usize) -> Option<NodeId>) -> Vec<NodeId> {
     let mut new: Vec<NodeId> = vec![];
     for node in &func.nodes {
-        let at = match &node.op {
-            Op::Input(i, _) => bound(*i as usize),
-            _ => None,
-        };
+        let at = if let Op::Input(i, _) = &node.op { bound(*i as usize) } else { None };
         let args = node.args.iter().map(|a| new[a.index()]).collect();
         new.push(at.unwrap_or_else(|| out.push(Node { args, ..node.clone() })));
     }

@@ -20,6 +20,8 @@
 //! assert!(stages.fused.to_string().contains("%1 = softmax %0"));
 //! ```
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod choose;
 mod climb;
 mod cost;

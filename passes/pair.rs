@@ -70,9 +70,10 @@ impl Pair {
         let mut is_backward = vec![false; self.func.nodes.len()];
         for id in self.func.ids() {
             let node = self.func.node(id);
-            is_backward[id.index()] = match &node.op {
-                Op::Input(i, _) => matches!(self.roles[*i as usize], Role::BackwardCarried | Role::BackwardStacked),
-                _ => node.args.iter().any(|a| is_backward[a.index()]),
+            is_backward[id.index()] = if let Op::Input(i, _) = &node.op {
+                matches!(self.roles[*i as usize], Role::BackwardCarried | Role::BackwardStacked)
+            } else {
+                node.args.iter().any(|a| is_backward[a.index()])
             };
         }
         is_backward
@@ -96,9 +97,9 @@ impl Pair {
     /// The values to save. What both directions know is free: inputs that are not carried, and leaves.
     fn residuals(&self, is_backward: &[bool], live: &[bool]) -> Vec<NodeId> {
         let func = &self.func;
-        let free = |id: NodeId| match &func.node(id).op {
-            Op::Input(i, _) => self.roles[*i as usize] != Role::Carried,
-            op => op.spec().class == Class::Leaf,
+        let free = |id: NodeId| {
+            let op = &func.node(id).op;
+            if let Op::Input(i, _) = op { self.roles[*i as usize] != Role::Carried } else { op.spec().class == Class::Leaf }
         };
         let read = self.read_by_backward(is_backward, live);
         let forward: Vec<NodeId> = func.ids().filter(|id| live[id.index()] && !is_backward[id.index()] && !free(*id)).collect();

@@ -3,7 +3,7 @@
 //! Parameters, moments and gradients keep 32 bits, so that small updates are not lost (Micikevicius et al. 2018); bfloat16 has the range
 //! of a 32-bit float, so that no loss is scaled.
 
-use ir::{DType, Func, Graph, Node, NodeId, Op};
+use ir::{Class, DType, Func, Graph, Node, NodeId, Op};
 use std::collections::HashMap;
 
 /// The graph with its products in a float of 16 bits; unchanged for `f32`.
@@ -41,18 +41,16 @@ impl<'a> Lowering<'a> {
 
     fn node(&mut self, node: &Node) -> NodeId {
         let args: Vec<NodeId> = node.args.iter().map(|a| self.new[a.index()]).collect();
-        // how many operands are rounded
-        let products = match &node.op {
-            Op::Contract(_) => 2,
-            Op::Attention(_) => 3,
-            Op::AttentionBwd(_) => 6,
-            Op::Get(0) if matches!(self.from.node(node.args[0]).op, Op::Attention(_)) => {
-                let half = self.to.add(Op::Get(0), &args);
-                let whole = self.to.add(Op::Cast(DType::F32), &[half]);
-                self.rounded.insert(whole, half);
-                return whole;
-            }
-            _ => 0,
+        if node.op == Op::Get(0) && matches!(self.from.node(node.args[0]).op, Op::Attention(_)) {
+            let half = self.to.add(Op::Get(0), &args);
+            let whole = self.to.add(Op::Cast(DType::F32), &[half]);
+            self.rounded.insert(whole, half);
+            return whole;
+        }
+        // how many operands are rounded: all of a product's, and all of attention's but the scale
+        let products = match node.op.spec().class {
+            Class::Contract => node.args.len().min(6) - usize::from(matches!(node.op, Op::Attention(_))),
+            Class::Leaf | Class::Pointwise | Class::View | Class::Reduce | Class::Index | Class::Structure | Class::Composite => 0,
         };
         if products == 0 {
             return self.to.push(Node { args, ..node.clone() });
@@ -73,12 +71,11 @@ impl<'a> Lowering<'a> {
             return *known;
         }
         let node = self.to.node(x).clone();
-        let rounded = match node.op {
-            Op::Reshape(_) | Op::Transpose(_) | Op::Slice(..) => {
-                let whole = self.round(node.args[0]);
-                self.to.add(node.op, &[whole])
-            }
-            _ => self.to.add(Op::Cast(self.dtype), &[x]),
+        let rounded = if matches!(node.op, Op::Reshape(_) | Op::Transpose(_) | Op::Slice(..)) {
+            let whole = self.round(node.args[0]);
+            self.to.add(node.op, &[whole])
+        } else {
+            self.to.add(Op::Cast(self.dtype), &[x])
         };
         self.rounded.insert(x, rounded);
         rounded

@@ -182,10 +182,12 @@ fn orientations(n: &Term) -> SmallVec<[(Op, SmallVec<[Id; 3]>, bool); 2]> {
         return out;
     }
     let swapped: SmallVec<[Id; 3]> = [n.args[1], n.args[0]].into_iter().collect();
-    match &n.op {
-        Op::Contract(e) if n.args[0] != n.args[1] || e.swap() != *e => out.push((Op::Contract(e.swap()), swapped, true)),
-        op if op.commutes() && n.args[0] != n.args[1] => out.push((op.clone(), swapped, true)),
-        _ => {}
+    if let Op::Contract(e) = &n.op {
+        if n.args[0] != n.args[1] || e.swap() != *e {
+            out.push((Op::Contract(e.swap()), swapped, true));
+        }
+    } else if n.op.commutes() && n.args[0] != n.args[1] {
+        out.push((n.op.clone(), swapped, true));
     }
     out
 }
@@ -316,12 +318,11 @@ impl Rule {
         let (mut bound, seen) = self.at(world, root).into_iter().next()?;
         let (mut terms, mut inputs) = (Terms::new(&[]), vec![]);
         for id in bound.ids.iter_mut().flatten() {
-            let op = match &world.term(*id).op {
-                constant @ Op::Const(..) => constant.clone(),
-                _ => {
-                    inputs.push(world.fact(*id).ty.clone());
-                    Op::Input(inputs.len() as u32 - 1, world.fact(*id).ty.clone())
-                }
+            let op = if let constant @ Op::Const(..) = &world.term(*id).op {
+                constant.clone()
+            } else {
+                inputs.push(world.fact(*id).ty.clone());
+                Op::Input(inputs.len() as u32 - 1, world.fact(*id).ty.clone())
             };
             *id = terms.add(Term { op, args: SmallVec::new() });
         }

@@ -72,10 +72,7 @@ pub fn add_func(eg: &mut EGraph, func: &Func) -> (Vec<Id>, Id) {
 }
 
 fn type_of(funcs: &[Func], op: &Op, types: &[&Type]) -> Result<Type, String> {
-    match op {
-        Op::Repeat(l) => Graph::repeat_type(funcs, l, types),
-        op => infer(op, types),
-    }
+    if let Op::Repeat(l) = op { Graph::repeat_type(funcs, l, types) } else { infer(op, types) }
 }
 
 impl egg::Analysis<Term> for Typed {
@@ -221,9 +218,10 @@ impl Terms {
         for id in self.order(roots) {
             let term = self.term(id);
             let args: Vec<NodeId> = term.args.iter().map(|a| done[a]).collect();
-            let node = match &term.op {
-                Op::Input(i, _) => NodeId(*i),
-                op => func.add_typed(op.clone(), &args, self.facts[usize::from(id)].ty.clone()),
+            let node = if let Op::Input(i, _) = &term.op {
+                NodeId(*i)
+            } else {
+                func.add_typed(term.op.clone(), &args, self.facts[usize::from(id)].ty.clone())
             };
             done.insert(id, node);
         }

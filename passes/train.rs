@@ -163,10 +163,12 @@ fn accumulate(graph: &Graph, n: u32) -> Result<Graph, String> {
     let sums: Vec<NodeId> = summed.iter().enumerate().map(|(i, o)| f.add(Op::Input(i as u32, body.ty(body.results[*o]).clone()), &[])).collect();
     let mut new: Vec<NodeId> = vec![];
     for (id, node) in body.ids().zip(&body.nodes) {
-        let op = match &node.op {
-            Op::Input(i, ty) => Op::Input(*i + sums.len() as u32, ty.clone()),
-            Op::Param(_, ty) => Op::Input((sums.len() + inputs.len() + params.iter().position(|p| *p == id).expect("listed")) as u32, ty.clone()),
-            op => op.clone(),
+        let op = if let Op::Input(i, ty) = &node.op {
+            Op::Input(*i + sums.len() as u32, ty.clone())
+        } else if let Op::Param(_, ty) = &node.op {
+            Op::Input((sums.len() + inputs.len() + params.iter().position(|p| *p == id).expect("listed")) as u32, ty.clone())
+        } else {
+            node.op.clone()
         };
         let args = node.args.iter().map(|a| new[a.index()]).collect();
         new.push(f.push(ir::Node { op, args, ty: node.ty.clone(), loc: node.loc }));
