@@ -122,7 +122,11 @@ fn stage(args: &Args, graph: &Graph) -> Result<()> {
         (_, true, Stage::Grad | Stage::Joint | Stage::Rounded) => (&[LOSS_MEAN], Goal::Gradient(LOSS_MEAN)),
         _ => {
             let known = graph.outputs.join(", ");
-            return Err(Error(format!("the program has no result {LOSS_SUM} or {LOSS_MEAN}, so there is no gradient; it has {known}")));
+            let (wanted, what) = match args.stage {
+                Stage::Grad | Stage::Joint | Stage::Rounded => (format!("{LOSS_SUM} or {LOSS_MEAN}"), "gradient"),
+                _ => (LOSS_SUM.to_string(), "step of training"),
+            };
+            return Err(Error(format!("the program has no result {wanted}, so there is no {what}; it has {known}")));
         }
     };
     let stages = compile(&graph.keep_outputs(kept), goal, &options)?;

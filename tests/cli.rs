@@ -293,3 +293,27 @@ fn commands_on_a_device() {
     fails(&["bench", "train", "gpt2", "--device", "cuda:77"], &["cuda:77", missing]);
     fails(&["generate", &run, "--device", "tpu"], &["tpu", "wgpu:software"]);
 }
+
+/// A program that needs more memory than it may use is refused with both numbers, before anything is allocated.
+#[test]
+fn memory_has_a_limit() {
+    let plan = |limit: &'static str| ["dump", "gpt2", "--stage", "plan", "--set", "n_layer=1", "--max-memory", limit];
+    fails(&plan("1.5MiB"), &["the program needs ", "1572864", "--max-memory"]);
+    works(&plan("2GiB"));
+    for (limit, words) in [("2XB", "'XB' is no unit"), ("0", "at least one byte"), ("-1", "a value"), ("many", "no unit")] {
+        let out = eggcorn(&plan(limit));
+        let error = String::from_utf8_lossy(&out.stderr);
+        assert!(!out.status.success() && (error.contains(words) || limit == "-1") && !error.contains("panicked"), "{error}");
+    }
+}
+
+/// The stage after rounding has products in the precision; the one before has none.
+#[test]
+fn rounding_is_a_stage() {
+    let dump = |stage| works(&["dump", "gpt2", "--stage", stage, "--set", "n_layer=1", "--precision", "bf16"]);
+    assert!(dump("rounded").contains("bf16") && !dump("joint").contains("bf16"));
+    let d = Directory::new("rounding");
+    let text = d.write("l.ir", "main(%0 x: f32[2]) {\n  %1 = sum[-1] %0 : f32[1]\n  %2 = reshape[] %1 : f32[]\n  return loss=%2\n}\n");
+    assert!(works(&["dump", &text, "--stage", "rounded"]).contains("loss="));
+    fails(&["dump", &text, "--stage", "step"], &["no result loss.sum", "no step of training", "it has loss"]);
+}
