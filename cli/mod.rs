@@ -83,11 +83,14 @@ impl Cli {
 
 /// The command line, where arguments that are names say which there are.
 fn command(models: &Models) -> clap::Command {
-    let model = format!("The model: {}", either(&models.names()));
+    let names = format!(" [models: {}]", either(&models.names()));
     let recipes: String = RECIPES.iter().map(|r| format!("\n  {:18}{}", r.name, r.about())).collect();
     let recipe = format!("The recipe, or a model with the usual training [default: self]{recipes}");
     let with_names = |a: clap::Arg| match a.get_id().as_str() {
-        "model" => a.help(model.clone()),
+        "model" => {
+            let help = a.get_help().map(ToString::to_string).unwrap_or_default();
+            a.help(help + &names)
+        }
         "recipe" => a.help(recipe.clone()),
         _ => a,
     };

@@ -3,12 +3,12 @@
 use eggcorn::llm::{Config, Error, Models, Precision, Result};
 use eggcorn::models::Model;
 use eggcorn::passes::{Legality, Machine, Opt, Options};
-use eggcorn::runtime::Device;
+use eggcorn::runtime::{DEVICES, Device};
 
 /// A model by name with changed settings.
 #[derive(clap::Args)]
 pub struct ModelArgs {
-    /// The model.
+    /// The model, or a file of a program, as dump prints it.
     pub model: String,
     /// Change a setting of the model, as in --set n_layer=2.
     #[arg(long, value_name = "KEY=VALUE")]
@@ -35,6 +35,10 @@ impl Sizes {
         }
         if seq > model.context() {
             return Err(Error(format!("--seq is {seq}, and the model has only {} positions", model.context())));
+        }
+        let tokens = self.batch as u128 * seq as u128;
+        if tokens > i32::MAX as u128 {
+            return Err(Error(format!("--batch is {} and --seq {seq}: {tokens} tokens, expected at most {}; try --batch 1", self.batch, i32::MAX)));
         }
         Ok((self.batch, seq))
     }
@@ -68,8 +72,8 @@ pub fn apply(config: Config, sets: &[String]) -> Result<Config> {
 /// What to run on.
 #[derive(clap::Args)]
 pub struct DeviceArgs {
-    /// What to run on: cpu, wgpu (Vulkan, Metal or Direct3D), wgpu:software, cuda or cuda:N.
-    #[arg(long, default_value = DEVICE)]
+    /// What to run on.
+    #[arg(long, default_value = DEVICE, help = format!("What to run on; there are {DEVICES}"))]
     device: String,
     /// Threads of a cpu; one a core unless said. The result does not depend on it.
     #[arg(long)]

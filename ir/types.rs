@@ -180,32 +180,29 @@ impl DType {
     }
 }
 
+/// The spelling of each element type; the last is no element's.
+const SPELLED: [(DType, &str); 7] = [
+    (DType::F32, "f32"),
+    (DType::BF16, "bf16"),
+    (DType::F16, "f16"),
+    (DType::I32, "i32"),
+    (DType::U32, "u32"),
+    (DType::Bool, "bool"),
+    (DType::Tuple, "tuple"),
+];
+
 impl Display for DType {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            DType::F32 => "f32",
-            DType::BF16 => "bf16",
-            DType::F16 => "f16",
-            DType::I32 => "i32",
-            DType::U32 => "u32",
-            DType::Bool => "bool",
-            DType::Tuple => "tuple",
-        })
+        f.write_str(SPELLED.iter().find(|s| s.0 == *self).expect("each has a spelling").1)
     }
 }
 
 impl FromStr for DType {
     type Err = String;
     fn from_str(text: &str) -> Result<DType, String> {
-        Ok(match text {
-            "f32" => DType::F32,
-            "bf16" => DType::BF16,
-            "f16" => DType::F16,
-            "i32" => DType::I32,
-            "u32" => DType::U32,
-            "bool" => DType::Bool,
-            _ => return Err(format!("'{text}' is not an element type: expected f32, bf16, f16, i32, u32 or bool")),
-        })
+        let elements = &SPELLED[..6];
+        let expected = || crate::either(&elements.iter().map(|s| s.1).collect::<Vec<_>>());
+        elements.iter().find(|s| s.1 == text).map(|s| s.0).ok_or_else(|| format!("'{text}' is not an element type: expected {}", expected()))
     }
 }
 

@@ -55,7 +55,7 @@ pub use fuse::{FuncReport, Fuser, Opt, fuse, fuse_func};
 pub use grad::grad;
 pub use group::{Group, Which};
 pub use joint::joint;
-pub use optimizer::{AdamW, Optimizer, Sgd};
+pub use optimizer::*;
 pub use pipeline::{Goal, Options, Stages, compile, optimize};
 pub use plan::{ALIGN, Arena, Interval, plan};
 pub use precision::lower_precision;

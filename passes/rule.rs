@@ -9,8 +9,6 @@ use egg::{ENodeOrVar, Id, PatternAst, Subst, Var};
 use ir::{Attn, Ein, Func, Op, Type, infer};
 use smallvec::SmallVec;
 use std::collections::{HashMap, HashSet};
-use std::fmt;
-use std::str::FromStr;
 
 /// What a rule may do to the bits; each allows what stands before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -23,30 +21,7 @@ pub enum Legality {
     Approximate,
 }
 
-impl Legality {
-    /// Every class, the strictest first.
-    pub const ALL: [Legality; 3] = [Legality::Exact, Legality::Reassociates, Legality::Approximate];
-}
-
-impl fmt::Display for Legality {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.pad(match self {
-            Legality::Exact => "exact",
-            Legality::Reassociates => "reassociates",
-            Legality::Approximate => "approximate",
-        })
-    }
-}
-
-impl FromStr for Legality {
-    type Err = String;
-    /// Reads a class, or `all` for the last of them.
-    fn from_str(text: &str) -> Result<Legality, String> {
-        let last = (text == "all").then_some(Legality::Approximate);
-        let known = Legality::ALL.into_iter().find(|l| l.to_string() == text);
-        known.or(last).ok_or_else(|| format!("'{text}' is not exact, reassociates, approximate or all"))
-    }
-}
+ir::spell!(Legality, "class of rules", [Exact "exact", Reassociates "reassociates", Approximate "approximate" | "all"]);
 
 #[derive(Clone, Debug)]
 enum Head {

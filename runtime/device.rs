@@ -3,6 +3,9 @@
 use crate::pool::Pool;
 use std::sync::Arc;
 
+/// The names of devices, for people.
+pub const DEVICES: &str = "cpu, wgpu (Vulkan, Metal or Direct3D), wgpu:software, cuda and cuda:N";
+
 /// What a program runs on.
 #[derive(Clone)]
 pub enum Device {
@@ -23,7 +26,7 @@ impl Device {
             "cpu" if name == kind => return Ok(Device::Cpu(Arc::new(Pool::open(threads.min(crate::limits::cores()))?))),
             "wgpu" => cfg!(feature = "wgpu"),
             "cuda" => cfg!(feature = "cuda"),
-            _ => return Err(format!("there is no device {name}; there are cpu, wgpu, wgpu:software, cuda and cuda:N")),
+            _ => return Err(format!("there is no device {name}; there are {DEVICES}")),
         };
         if built { open(name) } else { Err(format!("device {name}: this build has no {kind}; build with --features {kind}")) }
     }

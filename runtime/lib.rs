@@ -38,7 +38,7 @@ mod session;
 
 pub use backend::Fault;
 pub use barrier::Barrier;
-pub use device::Device;
+pub use device::{DEVICES, Device};
 pub use limits::{cores, machine_memory};
 pub use memory::Block;
 #[cfg(feature = "llvm")]

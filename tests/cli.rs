@@ -158,6 +158,18 @@ fn bad_settings() {
     fails(&["train", "--resume", "--out", &out, "--data", &data], &["no checkpoint"]);
     fails(&["dump", "gpt3"], &["gpt3", "did you mean gpt2?"]);
     fails(&["dump", "gpt2", "--seq", "2000"], &["1024 positions"]);
+    fails(&["dump", "gpt2", "--seq", "1025"], &["--seq is 1025", "1024 positions"]);
+    fails(&["dump", "gpt2", "--seq", "0"], &["--seq", "at least 1"]);
+    fails(&["dump", "gpt2", "--batch", "0"], &["--batch", "at least 1"]);
+    fails(&["dump", "gpt2", "--batch", "18446744073709551615"], &["--batch is 18446744073709551615", "at most 2147483647"]);
+    fails(&["dump", "gpt2", "--batch", "2097153", "--seq", "1024"], &["2147484672 tokens"]);
+    for threads in ["0", "1025"] {
+        fails(&["bench", "train", "gpt2", "--set", "n_layer=1", "--threads", threads], &["--threads", threads, "1 to 1024"]);
+    }
+    // a model with fewer positions than are usual is dumped at what it has
+    assert!(works(&["dump", "gpt2", "--set", "n_positions=16"]).contains("f32[1,16,768]"));
+    assert!(works(&["dump", "gpt2"]).contains("f32[1,64,768]"));
+    assert!(works(&["dump", "gpt2", "--batch", "3"]).contains("f32[3,64,768]"));
     let huge = ["bench", "train", "gpt2", "--batch", "4096", "--seq", "1024", "--set", "n_layer=2"];
     fails(&huge, &["MiB are available", "smaller batch"]);
     fails(&["explain", "gpt2", "atention"], &["did you mean attention?"]);

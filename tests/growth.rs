@@ -48,6 +48,11 @@ fn an_elementwise_op_touches_six_files() {
     assert_eq!(named(&["Cos"]), arms);
 }
 
+#[test]
+fn an_optimizer_touches_two_files() {
+    assert_eq!(named(&["Sgd"]), ["passes/optimizer/mod.rs", "passes/optimizer/sgd.rs"]);
+}
+
 /// A recipe is one file: the list is made of the folder.
 #[test]
 fn a_recipe_is_one_file() {

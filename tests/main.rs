@@ -80,6 +80,9 @@ mod near;
 /// The compiler that NVIDIA's driver brings.
 #[cfg(feature = "cuda")]
 mod nvrtc;
+/// Losses as sums and counts, micro-batches, what is frozen, one kernel an update.
+#[cfg(feature = "llvm")]
+mod objectives;
 /// Optimizers, groups and clipping against plain arithmetic.
 mod optimizers;
 /// A model of one's own has every command.

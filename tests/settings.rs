@@ -220,6 +220,9 @@ fn configurations_read_back() {
     assert_eq!(recipe("self", &models).unwrap().train.schedule().warmup, 50);
     // a model is a recipe with the usual training
     assert_eq!(recipe("llama", &models).unwrap(), Config::of(models.by_name("llama").unwrap()));
+    // whose windows are no longer than it can read
+    let short = |n| Config::of(models.by_name("gpt2").unwrap()).set(&format!("n_positions={n}")).unwrap().model;
+    assert_eq!([16, 63, 64, 65].map(|n| Config::of(short(n)).train.context), [16, 63, 64, 64]);
     let error = recipe("shakespere", &models).unwrap_err().to_string();
     contains(&error, &["there is no recipe or model shakespere", "self, shakespeare-char, gpt2, llama"]);
 }

@@ -1,18 +1,20 @@
 //! The configuration of a run: one TOML file, recipes, and `--set a.b=c`.
 
+mod models;
 mod precision;
 mod recipe;
 mod settings;
 mod train;
 
+pub use self::models::Models;
 pub use precision::Precision;
 pub use recipe::{RECIPES, Recipe, recipe};
 pub use train::{RESUMABLE, Schedule, TrainConfig};
 
 use crate::error::{Error, Result, hint};
 use crate::text::Kind;
-use models::check::within;
-use models::{Entry, MODELS, Model};
+use ::models::Model;
+use ::models::check::within;
 use serde::{Deserialize, Serialize};
 use std::ops::Bound::Excluded;
 use toml::{Table, Value};
@@ -41,37 +43,6 @@ pub struct DataConfig {
 impl Default for DataConfig {
     fn default() -> DataConfig {
         DataConfig { tokenizer: Kind::Char, held_out: 0.1 }
-    }
-}
-
-/// The models there are: this project's, and those a person's own program adds.
-#[derive(Clone, Debug)]
-pub struct Models(Vec<Entry>);
-
-impl Default for Models {
-    fn default() -> Models {
-        Models(MODELS.to_vec())
-    }
-}
-
-impl Models {
-    /// This project's models after others. Of two of one name the first counts.
-    pub fn with(own: &[Entry]) -> Models {
-        Models(own.iter().chain(&MODELS).copied().collect())
-    }
-
-    /// Every model's name.
-    pub fn names(&self) -> Vec<&'static str> {
-        self.0.iter().map(Entry::name).collect()
-    }
-
-    /// The model of a name, at its default size.
-    pub fn by_name(&self, name: &str) -> Result<Model> {
-        let Some(entry) = self.0.iter().find(|m| m.answers(name)) else {
-            let names = self.names();
-            return Err(Error(format!("there is no model {name}; there are {}{}", names.join(", "), hint(name, &names))));
-        };
-        entry.default().map_err(|e| Error(format!("the model {name} has no default: {e}")))
     }
 }
 

@@ -1,0 +1,35 @@
+//! The models a configuration may name.
+
+use crate::error::{Error, Result, hint};
+use models::{Entry, MODELS, Model};
+
+/// The models there are: this project's, and those a person's own program adds.
+#[derive(Clone, Debug)]
+pub struct Models(Vec<Entry>);
+
+impl Default for Models {
+    fn default() -> Models {
+        Models(MODELS.to_vec())
+    }
+}
+
+impl Models {
+    /// This project's models after others. Of two of one name the first counts.
+    pub fn with(own: &[Entry]) -> Models {
+        Models(own.iter().chain(&MODELS).copied().collect())
+    }
+
+    /// Every model's name.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.0.iter().map(Entry::name).collect()
+    }
+
+    /// The model of a name, at its default size.
+    pub fn by_name(&self, name: &str) -> Result<Model> {
+        let Some(entry) = self.0.iter().find(|m| m.answers(name)) else {
+            let names = self.names();
+            return Err(Error(format!("there is no model {name}; there are {}{}", names.join(", "), hint(name, &names))));
+        };
+        entry.default().map_err(|e| Error(format!("the model {name} has no default: {e}")))
+    }
+}
