@@ -38,11 +38,12 @@ impl Block<'_> {
         self.select(over, whole(most), self.select(under, whole(least), y))
     }
 
-    /// xʸ: 1 where x is 1 or y is 0, which devices that go by logarithms miss.
+    /// xʸ: 1 where x is 1 or y is 0, else NaN where either is, which devices that go by logarithms miss.
     pub fn power(&self, x: Value, y: Value, lanes: u32) -> Value {
         let one = self.number(1.0, lanes);
         let y_is_0 = self.feq(y, self.number(0.0, lanes));
-        self.select(y_is_0, one, self.select(self.feq(x, one), one, self.pow(x, y)))
+        let of_numbers = self.select(self.is_nan(x), x, self.select(self.is_nan(y), y, self.pow(x, y)));
+        self.select(y_is_0, one, self.select(self.feq(x, one), one, of_numbers))
     }
 
     /// tanh x: 1 − 2 / (e²ˣ + 1) above 0.625, an odd polynomial below. What devices offer may overflow or lose small numbers.
