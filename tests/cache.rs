@@ -269,18 +269,18 @@ fn another_process_reads_it() {
     };
     let (kernels, cached) = bench("64");
     assert!(kernels > 5 && cached == 0);
-    // the measure of the machine's peak is a kernel, too
-    let used = cache.usage();
-    assert!(used.objects as u64 > kernels, "{used:?}");
-    assert_eq!(bench("64"), (kernels, kernels));
+    // kernels that are alike but for their names are one object; the measure of the machine's peak is a kernel, too
+    let whole = cache.usage().objects as u64 - 1;
+    assert!(whole > 5 && whole <= kernels);
+    assert_eq!(bench("64"), (kernels, whole));
     for name in f.names().iter().take(3) {
         let mut bytes = std::fs::read(cache.dir.join(name)).unwrap();
         bytes[100] ^= 1;
         std::fs::write(cache.dir.join(name), &bytes).unwrap();
     }
     let again = bench("64").1;
-    assert!((kernels - 3..kernels - 1).contains(&again), "{again} of {kernels}");
-    assert_eq!(bench("64").1, kernels);
+    assert!((whole - 3..whole - 1).contains(&again), "{again} of {whole}");
+    assert_eq!(bench("64").1, whole);
     // 0 keeps and reads nothing
     assert_eq!(bench("0"), (kernels, 0));
     let doctor = |mib: &str| String::from_utf8(eggcorn(&cache.dir, mib, &["doctor"]).stdout).unwrap();
