@@ -5,7 +5,6 @@ use codegen::gpu::{BINDING, Dialect, Source};
 use codegen::{Gpu, Program, Target};
 use ir::Graph;
 use models::Model;
-use passes::Opt;
 #[cfg(feature = "cuda")]
 use {
     crate::ptx::{self, Landing, Launch},
