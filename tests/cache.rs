@@ -245,7 +245,9 @@ fn many_may_use_it_at_once() {
     });
     cache.sweep();
     let used = cache.usage();
-    assert!(used.bytes <= 20_000 && used.objects >= 15, "{used:?}");
+    assert!(used.bytes <= 20_000, "{used:?}");
+    cache.put(&name(40), &object(40));
+    assert_eq!(cache.get(&name(40)), Some(object(40)));
     assert!(f.names().iter().all(|n| n.ends_with(".o")));
 }
 

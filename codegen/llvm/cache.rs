@@ -169,7 +169,8 @@ impl Cache {
         for e in entries {
             let gone = if e.whole { total > self.limit } else { e.used.elapsed().is_ok_and(|age| age > STALE) };
             // another process may have removed it, which is as well
-            if gone && std::fs::remove_file(&e.path).is_ok() && e.whole {
+            let removed = |r: io::Result<()>| r.map_or_else(|e| e.kind() == ErrorKind::NotFound, |()| true);
+            if gone && removed(std::fs::remove_file(&e.path)) && e.whole {
                 total -= e.bytes;
             }
         }
