@@ -239,7 +239,7 @@ fn sums_products(a: &[u8], b: &[u8], out: &[u8]) -> Result<(), String> {
     if let Some(l) = out.iter().find(|l| !a.contains(l) && !b.contains(l)) {
         return Err(format!("label {} has no size", letter(*l)));
     }
-    match a.iter().chain(b).find(|l| !out.contains(l) && !(a.contains(l) && b.contains(l))) {
+    match a.iter().chain(b).find(|l| !(out.contains(l) || a.contains(l) && b.contains(l))) {
         Some(l) => Err(format!("label {} is in one operand alone and not in the result", letter(*l))),
         None => Ok(()),
     }

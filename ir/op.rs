@@ -148,7 +148,7 @@ impl FromStr for Ein {
         if let Some(c) = out.chars().find(|c| !inputs.contains(*c)) {
             return Err(bad(format!("'{c}' of the result is in no operand")));
         }
-        if let Some(c) = a.chars().chain(b.chars()).find(|c| !out.contains(*c) && !(a.contains(*c) && b.contains(*c))) {
+        if let Some(c) = a.chars().chain(b.chars()).find(|c| !(out.contains(*c) || a.contains(*c) && b.contains(*c))) {
             return Err(bad(format!("'{c}' is in one operand alone and not in the result")));
         }
         Ok(Ein::new(a.as_bytes(), b.as_bytes(), out.as_bytes()))

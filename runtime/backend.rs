@@ -30,7 +30,8 @@ impl std::error::Error for Fault {}
 /// A parameter's memory, which one session holds or several.
 #[derive(Clone)]
 pub(crate) enum Held {
-    /// The host's. Whoever runs kernels on it or looks at it has it locked.
+    /// The host's. Whoever runs kernels on it or looks at it has it locked. A build without LLVM runs nothing there.
+    #[cfg_attr(not(feature = "llvm"), allow(dead_code))]
     Host(Arc<Mutex<Block>>),
     /// A device's.
     #[cfg(any(feature = "wgpu", feature = "cuda"))]

@@ -78,7 +78,7 @@ fn is_float(elem: Elem) -> bool {
 }
 
 fn is_fault(x: f32, lowest_allowed: bool) -> bool {
-    !x.is_finite() && !(lowest_allowed && x == f32::NEG_INFINITY)
+    !(x.is_finite() || lowest_allowed && x == f32::NEG_INFINITY)
 }
 
 /// The number in memory; of one in 16 bits only whether it is NaN, ∞, −∞, or finite, then 0.

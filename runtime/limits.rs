@@ -15,6 +15,7 @@ pub struct MachineMemory {
 
 impl MachineMemory {
     /// Why a program that needs so many bytes is not started.
+    #[cfg_attr(not(feature = "llvm"), allow(dead_code))]
     pub(crate) fn refuse(&self, need: usize) -> String {
         let mib = |n: usize| n >> 20;
         format!(

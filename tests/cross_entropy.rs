@@ -6,7 +6,9 @@ use crate::running::interpreted;
 use codegen::{Cpu, Gpu, Target};
 use ir::{Builder, DType, Dim, Env, Graph, Op, Row, Scope, Tensor, Value, eval};
 use passes::{Opt, optimize};
-use std::f64::{INFINITY as INF, NAN};
+
+const INF: f64 = f64::INFINITY;
+const NAN: f64 = f64::NAN;
 
 const ROWS: usize = 4;
 const CLASSES: usize = 3;

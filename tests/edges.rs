@@ -4,7 +4,9 @@
 use crate::running::interpreted;
 use codegen::{Cpu, Gpu, Target};
 use ir::{Env, Graph, Value, eval};
-use std::f64::{INFINITY as INF, NAN};
+
+const INF: f64 = f64::INFINITY;
+const NAN: f64 = f64::NAN;
 
 /// A program with one output, what it reads, and what that gives.
 pub struct Case {

@@ -37,7 +37,7 @@ fn config(dropout: f64, change: &dyn Fn(&mut TrainConfig)) -> Config {
 fn tokens() -> Vec<i32> {
     let mut token = 1;
     let next = |i: u64| {
-        token = if llm::random(5, i) % 8 == 0 { (llm::random(6, i) % VOCAB as u64) as i32 } else { (token * 2 + 1) % VOCAB as i32 };
+        token = if llm::random(5, i).is_multiple_of(8) { (llm::random(6, i) % VOCAB as u64) as i32 } else { (token * 2 + 1) % VOCAB as i32 };
         token
     };
     (0..433).map(next).collect()
@@ -86,7 +86,7 @@ fn the_held_out_loss_is_that_of_the_trained_weights_without_dropout() {
         let c = config(dropout, &|_| {});
         let mut t = trainer(&c, tokens());
         let held_out = Data::split(tokens(), c.data.held_out, 6).unwrap().held_out;
-        assert!(held_out.len() % 6 != 1 && (held_out.len() - 1).div_ceil(6) % 2 == 0, "the last window is short: {}", held_out.len());
+        assert!(held_out.len() % 6 != 1 && (held_out.len() - 1).div_ceil(6).is_multiple_of(2), "the last window is short: {}", held_out.len());
         let start = environment(&t);
         let mut last = f64::INFINITY;
         for round in 0..3 {

@@ -141,10 +141,10 @@ fn no_constant_leaves_the_range_and_no_scale_moves_out_of_it() {
     for (text, x) in cases {
         let written = program(text);
         let x = Value::new(vec![1, 3], x.iter().map(|x| f64::from(*x)).collect());
-        let want = eval_f32(written.main(), &[x.clone()]).swap_remove(0);
+        let want = eval_f32(written.main(), std::slice::from_ref(&x)).swap_remove(0);
         for opt in [Opt::Greedy, Opt::Egg] {
             let stage = optimize(&written, None, opt).unwrap().fused;
-            let have = eval_f32(stage.main(), &[x.clone()]).swap_remove(0);
+            let have = eval_f32(stage.main(), std::slice::from_ref(&x)).swap_remove(0);
             for (h, w) in have.data.iter().zip(&want.data) {
                 let near = h == w || (h.is_nan() && w.is_nan()) || (h - w).abs() <= 1e-5 * w.abs();
                 assert!(near, "{opt}: {h:e} for {w:e} of\n{written}became\n{stage}");

@@ -4,7 +4,9 @@
 use crate::compiled::run;
 use ir::{Builder, DType, Env, Func, Graph, NodeId, Op, Row, Scope, Tensor, Type, Value, definition, eval};
 use passes::{Opt, optimize};
-use std::f64::{INFINITY as INF, NAN};
+
+const INF: f64 = f64::INFINITY;
+const NAN: f64 = f64::NAN;
 
 const X: [f64; 15] = [0.0, -0.0, INF, -INF, 90.0, -90.0, 1e4, -1e4, 1e30, -1e30, 1e-40, -1e-40, NAN, 1.0, -2.0];
 

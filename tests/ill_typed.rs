@@ -362,6 +362,6 @@ fn every_error_of_the_rule_is_reached() {
             let mut rest = *message;
             fixed.iter().all(|piece| rest.find(piece.as_str()).map(|at| rest = &rest[at + piece.len()..]).is_some())
         };
-        assert!(messages.iter().any(|m| holds(&m)), "line {line} of ir/infer.rs: no program has the message with {fixed:?}");
+        assert!(messages.iter().any(holds), "line {line} of ir/infer.rs: no program has the message with {fixed:?}");
     }
 }

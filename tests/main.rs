@@ -1,5 +1,7 @@
 //! What only makes sense across crates.
 #![allow(clippy::iter_over_hash_type)]
+// numbers of another system are written as it prints them
+#![allow(clippy::excessive_precision, clippy::approx_constant)]
 // a build without some backend uses less of what tests share
 #![cfg_attr(not(all(feature = "llvm", feature = "wgpu", feature = "cuda")), allow(dead_code, unused_imports))]
 

@@ -195,7 +195,7 @@ impl Writer<'_> {
     fn computed(&mut self, x: NodeId) -> Option<NodeId> {
         let sizes = self.m.ty(x).sizes();
         let width = sizes.last().copied().unwrap_or(1);
-        let rows = if width == 0 { 0 } else { sizes.iter().product::<usize>() / width };
+        let rows = sizes.iter().product::<usize>().checked_div(width).unwrap_or(0);
         let small = rows > 0 && width > 0 && rows <= 64 && width <= 64;
         let ranked = !sizes.is_empty() && !sizes.contains(&0);
         match self.m.r.below(14) {

@@ -1,7 +1,7 @@
 //! Where the values of a function stand, and the copies that give a value a place.
 
 use super::homes::{Home, axis_of};
-use super::routine::{Buffer, BufferKind, Routine, Step, Table};
+use super::steps::{Buffer, BufferKind, Routine, Step, Table};
 use crate::kernel::{Elem, Param};
 use crate::spec::{Access, Dag, Spec, Step as Pure, Store, Template};
 use ir::{DType, Func, Name, NodeId, Op, Type};

@@ -12,10 +12,10 @@ mod placement;
 mod prepare;
 mod program;
 mod reach;
-mod routine;
 mod sharing;
 mod state;
+mod steps;
 
 pub use program::{Address, Call, Program, Region};
 pub use reach::COUNT_MAX;
-pub use routine::{Buffer, BufferKind, LoopInput, LoopResult, LoopStep, Place, Routine, Step, Table};
+pub use steps::{Buffer, BufferKind, LoopInput, LoopResult, LoopStep, Place, Routine, Step, Table};

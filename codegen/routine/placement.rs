@@ -1,8 +1,8 @@
 //! Where a routine's buffers live in its arena.
 
-use super::routine::{BufferKind, Routine, Step, Table};
 use super::sharing::Sharing;
 use super::state::NewState;
+use super::steps::{BufferKind, Routine, Step, Table};
 use crate::spec::{Step as Pure, Template};
 use passes::Interval;
 

@@ -1,7 +1,7 @@
 //! A graph as a program: routines, distinct kernels, and the flat list of prepared calls they unroll to.
 
 use super::emit::lower;
-use super::routine::{Buffer, BufferKind, LoopInput, LoopResult, LoopStep, Routine, Step, Table, touched};
+use super::steps::{Buffer, BufferKind, LoopInput, LoopResult, LoopStep, Routine, Step, Table, touched};
 use crate::kernel::Kernel;
 use crate::lower::{Target, lower as lower_kernel};
 use crate::spec::Spec;

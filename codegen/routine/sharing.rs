@@ -1,7 +1,7 @@
 //! Which buffers of a routine are one: decided on the steps as they will run, by what each reads and writes.
 
-use super::routine::{BufferKind, Routine, Step, Table, touched};
 use super::state::{NewState, in_step, may_overwrite};
+use super::steps::{BufferKind, Routine, Step, Table, touched};
 use crate::spec::{Spec, Step as Pure, Template};
 use crate::touch::Touch;
 use std::collections::BTreeMap;

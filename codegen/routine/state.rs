@@ -3,7 +3,7 @@
 
 use super::homes::Home;
 use super::layout::Layout;
-use super::routine::{LoopInput, Routine, Step, Table};
+use super::steps::{LoopInput, Routine, Step, Table};
 use crate::spec::Template;
 use crate::touch::Touch;
 use ir::Type;

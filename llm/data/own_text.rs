@@ -16,7 +16,7 @@ pub const OWN_TEXT: &str = concat!(
     include_str!("../../passes/extract.rs"),
     include_str!("../../codegen/kernel/language.rs"),
     include_str!("../../codegen/routine/group.rs"),
-    include_str!("../../codegen/routine/routine.rs"),
+    include_str!("../../codegen/routine/steps.rs"),
     include_str!("../../codegen/lower/contract.rs"),
     include_str!("../../codegen/lower/attention.rs"),
 );
