@@ -191,7 +191,9 @@ impl Backend for Gpu {
     }
 
     fn set_param(&mut self, i: usize, bytes: &[u8]) -> Result<(), String> {
-        self.device.write(&self.params[i], bytes)
+        self.device.write(&self.params[i], bytes)?;
+        // another session that shares it has a queue of its own
+        self.device.sync()
     }
 
     fn held(&self, i: usize) -> Held {

@@ -238,8 +238,16 @@ fn a_device_without_a_type_is_refused(device) {
 /// A small GPT of awkward sizes, or a Llama, trained on this project's own text.
 fn trainer(model: &Model, device: &Device, steps: u64) -> Trainer {
     let tokenizer = Tokenizer::of(Kind::Char, OWN_TEXT);
-    let train =
-        TrainConfig { steps, batch: 4, context: 32, warmup: 20.0, lr: 3e-3, eval_every: 10_000, save_every: 10_000, ..TrainConfig::default() };
+    let train = TrainConfig {
+        steps,
+        batch: 4,
+        context: 32,
+        warmup: 20.0_f64.min(steps as f64),
+        lr: 3e-3,
+        eval_every: 10_000,
+        save_every: 10_000,
+        ..TrainConfig::default()
+    };
     let config = Config { model: model.with_vocabulary(tokenizer.size()).unwrap(), data: DataConfig::default(), train };
     Trainer::new(config, tokenizer.encode(OWN_TEXT).unwrap(), device.clone()).unwrap()
 }

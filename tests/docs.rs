@@ -29,11 +29,17 @@ fn fenced(text: &str, language: &str) -> Vec<Vec<String>> {
     blocks
 }
 
+/// A command, and the file that the shell writes what it prints into.
+fn redirected(command: &str) -> (&str, Option<&str>) {
+    command.split_once(" > ").map_or((command, None), |(c, file)| (c.trim(), Some(file.trim())))
+}
+
 #[test]
 fn commands_of_the_readme_run() {
     let mut ran = 0;
+    let d = crate::cli::Directory::new("readme");
     for line in fenced(&read("README.md"), "sh").concat() {
-        let command = line.split('#').next().unwrap().trim();
+        let (command, into) = redirected(line.split('#').next().unwrap().trim());
         let Some(rest) = command.strip_prefix("eggcorn ") else {
             assert!(["./x demo", "./x test"].contains(&command), "{command} is not known to this test");
             continue;
@@ -50,7 +56,12 @@ fn commands_of_the_readme_run() {
                 args.iter().filter(|a| a.starts_with("--")).for_each(|a| assert!(help.contains(a), "{command}: {a}"));
             }
             _ => {
-                output(&args);
+                // what an earlier command wrote, a later one may read
+                let args: Vec<String> = args.iter().map(|a| if a.ends_with(".ir") { d.path(a) } else { a.to_string() }).collect();
+                let printed = output(&args.iter().map(String::as_str).collect::<Vec<_>>());
+                if let Some(into) = into {
+                    std::fs::write(d.path(into), printed).unwrap();
+                }
             }
         }
         ran += 1;

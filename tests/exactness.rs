@@ -244,5 +244,5 @@ fn rules_can_be_held_to_a_class() {
     fails(&["explain", "gpt2", "attention", "--set", "n_layer=1", "--rules", "exact"], &["nothing in gpt2 became attention"]);
     let out = crate::cli::eggcorn(&["run", "gpt2", "--rules", "sound"]);
     let error = String::from_utf8_lossy(&out.stderr);
-    assert!(!out.status.success() && error.contains("'sound' is not exact, reassociates, approximate or all"), "{error}");
+    assert!(!out.status.success() && error.contains("'sound' is no class of rules: expected exact, reassociates or approximate"), "{error}");
 }

@@ -17,12 +17,6 @@ impl Program {
                  use a smaller batch, context or model, or --device cpu"
             ))
         };
-        for (i, kernel) in self.kernels.iter().enumerate() {
-            let threads = kernel.units.saturating_mul(kernel.cube.unwrap_or(1));
-            if threads > COUNT_MAX {
-                return refuse(i, threads, "threads");
-            }
-        }
         for call in self.calls() {
             let params = &self.specs[call.kernel].params;
             for (param, address) in params.iter().zip(&call.args) {
@@ -30,6 +24,12 @@ impl Program {
                 if elements > COUNT_MAX {
                     return refuse(call.kernel, elements, "elements of one operand");
                 }
+            }
+        }
+        for (i, kernel) in self.kernels.iter().enumerate() {
+            let threads = kernel.units.saturating_mul(kernel.cube.unwrap_or(1));
+            if threads > COUNT_MAX {
+                return refuse(i, threads, "threads");
             }
         }
         Ok(())
