@@ -105,7 +105,7 @@ def make_tree(mutants):
 
 def build(features):
     """The test binaries, each with the folder it runs in."""
-    env = os.environ | {"CARGO_TARGET_DIR": str(WORK / "build"), "RUSTFLAGS": os.environ.get("RUSTFLAGS", "") + " -Aunused_parens"}
+    env = os.environ | {"CARGO_TARGET_DIR": str(WORK / "build")}
     command = ["cargo", "test", "--workspace", "--no-run", "--message-format=json"] + features
     done = subprocess.run(command, cwd=TREE, env=env, capture_output=True, text=True)
     messages = [json.loads(line) for line in done.stdout.split("\n") if line.startswith("{")]
@@ -153,6 +153,7 @@ def main():
     args.add_argument("--only", help="only mutants whose name has this in it")
     args.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     args.add_argument("--features", default="--all-features", help="features of the build, as cargo takes them")
+    args.add_argument("--named", action="store_true", help="run the tests that each mistake names, and not the rest of the suite after them")
     args.add_argument("--check", action="store_true", help="only see that every mistake has its place in the code")
     args = args.parse_args()
     mutants = read_lists()
@@ -173,7 +174,8 @@ def main():
 
     def judge(m):
         limit = 60 + 6 * seconds
-        tries = [(*b, m["tests"]) for b in binaries if m.get("tests")] + [(*b, None) for b in binaries]
+        named = [(*b, m["tests"]) for b in binaries if m.get("tests")]
+        tries = named if args.named and named else named + [(*b, None) for b in binaries]
         for binary, folder, test_filter in tries:
             failed = run(binary, folder, m["number"], test_filter, limit)
             if failed:
