@@ -56,19 +56,7 @@ fn rule(op: &Op, t: &[&Type]) -> Result<Type, String> {
         }
         Op::Cast(DType::Tuple) => Err("a tuple has no element type".into()),
         Op::Cast(dtype) => Ok(Type { dtype: *dtype, dims: t[0].dims.clone(), parts: vec![] }),
-        Op::Reduce(_, axes) => {
-            if axes.is_empty() {
-                return Err("there is no axis to reduce".into());
-            }
-            if let Some(a) = axes.iter().enumerate().find_map(|(i, a)| axes[..i].contains(a).then_some(a)) {
-                return Err(format!("axis {a} is reduced twice"));
-            }
-            let mut dims = t[0].dims.clone();
-            for a in axes {
-                dims[axis(t[0], *a)?] = Dim::ONE;
-            }
-            float(t, dims)
-        }
+        Op::Reduce(_, axes) => reduce(axes, t),
         Op::Contract(ein) => product(t, contract(ein, t)?),
         Op::Reshape(dims) => {
             let (from, to) = (t[0].checked_count()?, Type::of(t[0].dtype, dims.iter().copied()).checked_count()?);
@@ -111,16 +99,7 @@ fn rule(op: &Op, t: &[&Type]) -> Result<Type, String> {
             let row = t[0].dims.get(1..).ok_or("the table has no axis to index")?;
             same(t[1].dims.iter().chain(row).copied().collect())
         }
-        Op::ScatterAdd => {
-            expect(t[1], DType::I32, "the index")?;
-            float(&[t[0], t[2]], Dims::new())?;
-            let row = t[0].dims.get(1..).ok_or("the base has no axis to index")?;
-            let want: Dims = t[1].dims.iter().chain(row).copied().collect();
-            if want != t[2].dims {
-                return Err(format!("the updates must be [{}]", list(&want)));
-            }
-            same(t[0].dims.clone())
-        }
+        Op::ScatterAdd => scatter_add(t),
         Op::RandomBits(dims) => {
             expect(t[0], DType::U32, "the key")?;
             if !t[0].is_scalar() {
@@ -142,6 +121,32 @@ fn rule(op: &Op, t: &[&Type]) -> Result<Type, String> {
             Ok(Type::tuple(t[..3].iter().map(|x| Type { dtype: DType::F32, ..(*x).clone() }).collect()))
         }
     }
+}
+
+/// Axes that are reduced keep their place, with size 1.
+fn reduce(axes: &[i8], t: &[&Type]) -> Result<Type, String> {
+    if axes.is_empty() {
+        return Err("there is no axis to reduce".into());
+    }
+    if let Some(a) = axes.iter().enumerate().find_map(|(i, a)| axes[..i].contains(a).then_some(a)) {
+        return Err(format!("axis {a} is reduced twice"));
+    }
+    let mut dims = t[0].dims.clone();
+    for a in axes {
+        dims[axis(t[0], *a)?] = Dim::ONE;
+    }
+    float(t, dims)
+}
+
+fn scatter_add(t: &[&Type]) -> Result<Type, String> {
+    expect(t[1], DType::I32, "the index")?;
+    float(&[t[0], t[2]], Dims::new())?;
+    let row = t[0].dims.get(1..).ok_or("the base has no axis to index")?;
+    let want: Dims = t[1].dims.iter().chain(row).copied().collect();
+    if want != t[2].dims {
+        return Err(format!("the updates must be [{}]", list(&want)));
+    }
+    Ok(t[0].clone())
 }
 
 fn binary(bin: Bin, t: &[&Type]) -> Result<Type, String> {
