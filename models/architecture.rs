@@ -122,7 +122,7 @@ impl<'g> Reading<'g> {
         Reading { tokens, key: None, past: None }
     }
 
-    /// The tokens' positions along an axis counted from the end, all further axes 1: [T] for −1, [T, 1] for −2.
+    /// The tokens' positions along an axis counted from the end, all further axes 1: `[T]` for −1, `[T, 1]` for −2.
     #[track_caller]
     pub fn positions(&self, s: &Scope<'g>, axis: i8) -> Tensor<'g> {
         match &self.past {
