@@ -1,6 +1,6 @@
 //! `examples/own_model.rs`: a model that this project does not know has every command.
 
-use std::path::PathBuf;
+use crate::cli::Directory;
 use std::process::Command;
 
 fn example(args: &[&str]) -> (bool, String, String) {
@@ -23,24 +23,9 @@ fn fails(args: &[&str], words: &[&str]) {
     assert!(!success && !error.contains("panicked") && words.iter().all(|w| error.contains(w)), "{args:?}: {error}");
 }
 
-struct Directory(PathBuf);
-
-impl Directory {
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 #[test]
 fn every_command() {
-    let d = Directory(std::env::temp_dir().join(format!("eggcorn-own-{}", std::process::id())));
-    std::fs::create_dir_all(&d.0).unwrap();
+    let d = Directory::new("own-model");
     let (data, run) = (d.path("text.txt"), d.path("run"));
     std::fs::write(&data, "the quick brown fox jumps over the lazy dog.\n".repeat(40)).unwrap();
     let small = ["--set", "layers=1", "--set", "width=8", "--set", "context=16"];

@@ -1,11 +1,11 @@
 //! The step of a training loop and the loop around it: what happens when, what a batch must hold, and what a run may become.
 
+use crate::cli::Directory;
 use ir::{DType, Dim, Scope, Tensor};
 use llm::{Batch, Config, DataConfig, Event, Outcome, TrainConfig, Trainer, Values};
 use models::{Architecture, Gpt, Init, Kept, Model, Reading, Shape};
 use runtime::{Device, Pool, Session};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -21,23 +21,6 @@ fn tokens() -> Vec<i32> {
 
 fn trainer(config: &Config) -> Trainer {
     Trainer::new(config.clone(), tokens(), Arc::new(Pool::new(1))).unwrap()
-}
-
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Directory {
-        let dir = std::env::temp_dir().join(format!("eggcorn-step-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir_all(&dir).unwrap();
-        Directory(dir)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 /// What happened, a word each, and the rates of the steps.
@@ -65,7 +48,7 @@ fn events(trainer: &mut Trainer, dir: &Directory) -> (Vec<String>, Vec<f64>) {
 
 #[test]
 fn what_happens_when() {
-    let dir = Directory::new("when");
+    let dir = Directory::new("step-when");
     let (words, _) = events(&mut trainer(&config(6, 2, 3)), &dir);
     let want = "from 0, step 1, step 2, part 2, step 3, save 3, step 4, part 4, step 5, step 6, save 6, whole 6";
     assert_eq!(words.join(", "), want);
@@ -74,7 +57,7 @@ fn what_happens_when() {
 /// A finished run goes on to more steps: where it stood, at the rates of a run that had so many from its beginning.
 #[test]
 fn a_finished_run_goes_on() {
-    let dir = Directory::new("on");
+    let dir = Directory::new("step-on");
     let short = config(4, 100, 100);
     events(&mut trainer(&short), &dir);
     let long = short.set("train.steps=7").unwrap();
@@ -234,7 +217,7 @@ impl Architecture for Scalar {
 /// A scalar is trained, saved, and gone on from like any parameter; a model that keeps nothing writes.
 #[test]
 fn a_scalar_is_a_parameter() {
-    let dir = Directory::new("scalar");
+    let dir = Directory::new("step-scalar");
     let c = Config { model: Model::from(Scalar::default()), ..config(6, 100, 3) };
     let gain = |t: &Trainer| f32::from_le_bytes(t.session().param("gain").unwrap()[..4].try_into().unwrap());
     let mut t = trainer(&c);
