@@ -4,7 +4,7 @@
 //! small DAG that may stand before a reduction (prologue) or after a product (epilogue).
 
 use crate::kernel::{Elem, Param};
-use ir::{Attn, Bin, Red, Un};
+use ir::{Attn, Bin, Red, ScoreFn, Un};
 use std::fmt::{self, Display};
 
 /// Elements of an operand by iteration: offset + Σ stride · index.
@@ -127,6 +127,13 @@ pub struct Heads {
     pub lse: Access,
     /// The output's cotangent and the gradients; empty forward.
     pub backward: Vec<Access>,
+}
+
+impl Heads {
+    /// Whether position i sees only positions 0..=i.
+    pub fn causal(&self) -> bool {
+        *self.labels.f == ScoreFn::causal()
+    }
 }
 
 /// What a kernel computes.

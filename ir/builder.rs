@@ -429,6 +429,12 @@ impl<'g> Scope<'g> {
         self.builder.push(Op::Const(f64::from(n).to_bits(), DType::U32), vec![], Type::scalar(DType::U32), Loc(Location::caller()))
     }
 
+    /// A constant of any type.
+    #[track_caller]
+    pub(crate) fn constant(&self, op: Op) -> Tensor<'g> {
+        self.builder.apply(op, &[], Loc(Location::caller()))
+    }
+
     /// A dim as a number.
     #[track_caller]
     pub fn size(&self, dim: Dim) -> Tensor<'g> {

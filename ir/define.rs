@@ -2,7 +2,9 @@
 
 use crate::builder::{Builder, Scope, Tensor};
 use crate::graph::Func;
+use crate::infer::captured_gradient;
 use crate::op::{Attn, Ein, Labels, Op, Row};
+use crate::score::{Arg, ScoreFn};
 use crate::types::{DType, Dim, Dims, Type};
 
 /// The body of a composite for operands of these types: inputs in operand order, one result a member of the op's type.
@@ -163,64 +165,119 @@ impl Split {
         self.wide(&self.attn.rows())
     }
 
-    /// scale · q kᵀ, masked.
-    fn logits<'g>(&self, s: &Scope<'g>, q: Tensor<'g>, k: Tensor<'g>, scale: Tensor<'g>) -> Tensor<'g> {
+    /// scale · q kᵀ, with heads whole.
+    fn product<'g>(&self, q: Tensor<'g>, k: Tensor<'g>, scale: Tensor<'g>) -> Tensor<'g> {
         let a = &self.attn;
         let ein = Ein::new(&self.wide(&a.q), &a.k, &self.scores());
-        let x = self.widen(q, &a.q).apply(Op::Contract(ein), &[k]) * scale;
-        if !a.causal {
-            return x;
-        }
-        // the query axis is the label before the softmax axis; a group's axis may stand between
-        let scores = self.scores();
-        let query = scores.iter().position(|l| *l == a.scores - 2).expect("scores hold every label") as i8 - scores.len() as i8;
-        let seen = s.iota(-1, x.dim(-1)).le(s.iota(query, x.dim(query)));
-        seen.select(x, s.num(f64::NEG_INFINITY))
+        self.whole(self.widen(q, &a.q).apply(Op::Contract(ein), &[k]) * scale, &self.scores())
     }
-}
 
-fn attention<'g>(a: &Attn, s: &Scope<'g>, args: &[Tensor<'g>]) -> Vec<Tensor<'g>> {
-    let &[q, k, v, scale] = args else { unreachable!("the type rule has checked the number of operands") };
-    let split = Split::new(a);
-    let x = split.logits(s, q, k, scale);
-    // as kernels do it: a row of which nothing is seen has a log-sum-exp of −∞
-    let m = x.max().maximum(s.num(-3.0e38));
-    let e = (x - m).exp();
-    let total = e.sum();
-    let (p, lse) = (e / total, total.log() + m);
-    let o = p.apply(Op::Contract(Ein::new(&split.scores(), &a.v, &split.wide(&a.o))), &[v]);
-    let narrow = |x: Tensor<'g>, wide: Labels| -> Dims {
-        let dims = x.ty().dims;
-        let within = split.within;
+    /// A value whose grouped heads are split, with heads whole again.
+    fn whole<'g>(&self, x: Tensor<'g>, wide: &[u8]) -> Tensor<'g> {
         let mut out = Dims::new();
-        for (l, d) in wide.iter().zip(&dims) {
-            match (within, out.last_mut()) {
+        for (l, d) in wide.iter().zip(&x.ty().dims) {
+            match (self.within, out.last_mut()) {
                 (Some(w), Some(last)) if *l == w => *last = Dim::from(last.size() * d.size()),
                 _ => out.push(*d),
             }
         }
-        out
-    };
-    let o = o.reshape(narrow(o, split.wide(&a.o)));
-    let lse = lse.reshape(narrow(lse, split.rows()));
-    vec![o, lse]
+        if out == x.ty().dims { x } else { x.reshape(out) }
+    }
+
+    /// A value that has the axes of the scores, with grouped heads split.
+    fn split<'g>(&self, x: Tensor<'g>) -> Tensor<'g> {
+        self.widen(x, &(0..self.attn.scores).collect::<Labels>())
+    }
 }
 
-/// FlashAttention-2's backward (Dao 2023, equations 3 and 4): P = exp(S − L), dS = P ∘ (dO Vᵀ − rowsum(dO ∘ O)).
-fn attention_bwd<'g>(a: &Attn, s: &Scope<'g>, args: &[Tensor<'g>]) -> Vec<Tensor<'g>> {
-    let &[q, k, v, o, lse, g, scale] = args else { unreachable!("the type rule has checked the number of operands") };
+/// What a score's function gives for scores x, captured operands and, of a derivative, the cotangent.
+struct Scored<'g> {
+    score: Tensor<'g>,
+    weight: Option<Tensor<'g>>,
+    dscore: Option<Tensor<'g>>,
+    dcaptured: Vec<(u8, Tensor<'g>)>,
+}
+
+fn apply<'g>(f: &ScoreFn, s: &Scope<'g>, x: Tensor<'g>, captured: &[Tensor<'g>], g: Tensor<'g>) -> Scored<'g> {
+    let (query, key) = (s.iota(-2, x.dim(-2)), s.iota(-1, x.dim(-1)));
+    let mut steps: Vec<Tensor<'g>> = vec![];
+    let get = |arg: Arg, steps: &[Tensor<'g>]| match arg {
+        Arg::Score => x,
+        Arg::Query => query,
+        Arg::Key => key,
+        Arg::Captured(i) => captured[usize::from(i)],
+        Arg::Cotangent => g,
+        Arg::Step(i) => steps[usize::from(i)],
+    };
+    for step in &f.steps {
+        let args: Vec<Tensor<'g>> = step.args.iter().map(|a| get(*a, &steps)).collect();
+        let value = match args.split_first() {
+            Some((first, rest)) => first.apply(step.op.clone(), rest),
+            None => s.constant(step.op.clone()),
+        };
+        steps.push(value);
+    }
+    let result = |arg: Arg| get(arg, &steps);
+    Scored {
+        score: result(f.score),
+        weight: f.weight.map(result),
+        dscore: f.dscore.map(result),
+        dcaptured: f.dcaptured.iter().map(|(i, d)| (*i, result(*d))).collect(),
+    }
+}
+
+/// Rows whose scores are all −∞ have the result 0 and a log-sum-exp of −∞.
+fn attention<'g>(a: &Attn, s: &Scope<'g>, args: &[Tensor<'g>]) -> Vec<Tensor<'g>> {
+    let [q, k, v, scale, captured @ ..] = args else { unreachable!("the type rule has checked the number of operands") };
     let split = Split::new(a);
-    let x = split.logits(s, q, k, scale);
-    let row_dims = |x: Tensor<'g>| -> Dims { x.ty().dims.iter().copied().take(split.rows().len()).chain([Dim::ONE]).collect() };
-    let p = (x - lse.reshape(row_dims(x))).exp();
-    let (wo, scores, rows) = (split.wide(&a.o), split.scores(), split.rows());
-    let (g, o) = (split.widen(g, &a.o), split.widen(o, &a.o));
-    let d = g.apply(Op::Contract(Ein::new(&wo, &wo, &rows)), &[o]);
-    let dp = g.apply(Op::Contract(Ein::new(&wo, &a.v, &scores)), &[v]);
-    let ds = p * (dp - d.reshape(row_dims(x))) * scale;
+    let x = split.product(*q, *k, *scale);
+    let f = apply(&a.f, s, x, captured, x);
+    let (x, zero) = (f.score, s.num(0.0));
+    let m = x.max().maximum(s.num(-3.0e38));
+    let e = (x - m).exp();
+    let total = e.sum();
+    let p = e / total.equals(zero).select(s.num(1.0), total);
+    let p = f.weight.map_or(p, |w| p * w);
+    let o = split.split(p).apply(Op::Contract(Ein::new(&split.scores(), &a.v, &split.wide(&a.o))), &[*v]);
+    let lse = split.split(total.log() + m);
+    vec![split.whole(o, &split.wide(&a.o)), split.whole(lse.reshape(row_dims(&split, lse)), &split.rows())]
+}
+
+/// The dims of a value that has one number a row, without the axis of size 1.
+fn row_dims(split: &Split, x: Tensor) -> Dims {
+    x.ty().dims.iter().copied().take(split.rows().len()).collect()
+}
+
+/// FlashAttention-2's backward (Dao 2023, equations 3 and 4): P = exp(S − L), dS = P ∘ (dO Vᵀ − rowsum(dO ∘ O)), through f. A hidden
+/// key has no gradient, whatever f's derivative is there.
+fn attention_bwd<'g>(a: &Attn, s: &Scope<'g>, args: &[Tensor<'g>]) -> Vec<Tensor<'g>> {
+    let [q, k, v, o, lse, g, scale, captured @ ..] = args else { unreachable!("the type rule has checked the number of operands") };
+    let split = Split::new(a);
+    let x = split.product(*q, *k, *scale);
+    let scored = apply(&a.f, s, x, captured, x);
+    let (zero, hidden) = (s.num(0.0), scored.score.equals(s.num(f64::NEG_INFINITY)));
+    let rows: Dims = x.ty().dims.iter().enumerate().map(|(i, d)| if i + 1 == x.ty().rank() { Dim::ONE } else { *d }).collect();
+    let p = hidden.select(zero, (scored.score - lse.reshape(rows.clone())).exp());
+    let (wo, scores) = (split.wide(&a.o), split.scores());
+    let (g, o) = (split.widen(*g, &a.o), split.widen(*o, &a.o));
+    let d = g.apply(Op::Contract(Ein::new(&wo, &wo, &split.rows())), &[o]).reshape(rows);
+    let dp = split.whole(g.apply(Op::Contract(Ein::new(&wo, &a.v, &scores)), &[*v]), &scores);
+    let dp = scored.weight.map_or(dp, |w| dp * w);
+    let derived = apply(&a.f, s, x, captured, p * (dp - d));
+    let seen = |x: Tensor<'g>| hidden.select(zero, x);
+    let ds = split.split(seen(derived.dscore.unwrap_or(p * (dp - d))) * *scale);
     let wq = split.wide(&a.q);
-    let dq = ds.apply(Op::Contract(Ein::new(&scores, &a.k, &wq)), &[k]).reshape(q.ty().dims);
-    let dk = ds.apply(Op::Contract(Ein::new(&scores, &wq, &a.k)), &[split.widen(q, &a.q)]);
-    let dv = p.apply(Op::Contract(Ein::new(&scores, &wo, &a.v)), &[g]);
-    vec![dq, dk, dv]
+    let dq = ds.apply(Op::Contract(Ein::new(&scores, &a.k, &wq)), &[*k]).reshape(q.ty().dims);
+    let dk = ds.apply(Op::Contract(Ein::new(&scores, &wq, &a.k)), &[split.widen(*q, &a.q)]);
+    let weighted = split.split(scored.weight.map_or(p, |w| p * w));
+    let dv = weighted.apply(Op::Contract(Ein::new(&scores, &wo, &a.v)), &[g]);
+    let of_captured = derived.dcaptured.iter().map(|(i, d)| sum_along(seen(*d), captured_gradient(&captured[usize::from(*i)].ty(), &x.ty().dims)));
+    [dq, dk, dv].into_iter().chain(of_captured).collect()
+}
+
+/// Sums over queries and keys where there is to be one value for all.
+fn sum_along(x: Tensor, dims: Dims) -> Tensor {
+    let rank = dims.len();
+    let axes: Vec<i8> = [-2i8, -1].into_iter().filter(|a| dims[rank - usize::from(a.unsigned_abs())] == Dim::ONE && x.dim(*a) != Dim::ONE).collect();
+    if axes.is_empty() { x } else { x.sum_axes(&axes) }
 }

@@ -3,7 +3,7 @@
 use crate::infer::infer;
 use crate::limits::check_limits;
 use crate::names::new_value_of;
-use crate::op::{Loop, Name, Op};
+use crate::op::{Attn, Loop, Name, Op};
 use crate::types::{Dim, Dims, Type};
 use std::collections::HashMap;
 use std::fmt;
@@ -247,8 +247,12 @@ impl Graph {
     pub fn symbols(&self) -> Vec<char> {
         let nodes = || self.funcs.iter().flat_map(|f| &f.nodes);
         let of_types = nodes().flat_map(|n| n.ty.parts.iter().chain([&n.ty])).flat_map(|t| &t.dims);
-        let of_ops = nodes().filter_map(|n| if let Op::Size(d) = &n.op { Some(d) } else { None });
-        let mut found: Vec<char> = of_types.chain(of_ops).flat_map(|d| d.symbols()).collect();
+        let of_ops = nodes().flat_map(|n| match &n.op {
+            Op::Size(d) => vec![*d],
+            Op::Attention(a) | Op::AttentionBwd(a) => a.f.dims().collect(),
+            _ => vec![],
+        });
+        let mut found: Vec<char> = of_types.copied().chain(of_ops).flat_map(|d| d.symbols()).collect();
         found.sort_unstable();
         found.dedup();
         found
@@ -344,6 +348,8 @@ fn bind_func(f: &Func, before: &[Func], size_of: &dyn Fn(char) -> Option<u64>) -
             Op::Reshape(ds) => Op::Reshape(dims(ds)?),
             Op::Broadcast(ds) => Op::Broadcast(dims(ds)?),
             Op::RandomBits(ds) => Op::RandomBits(dims(ds)?),
+            Op::Attention(a) => Op::Attention(Attn { f: a.f.map_dims(&dims)?.into(), ..a.clone() }),
+            Op::AttentionBwd(a) => Op::AttentionBwd(Attn { f: a.f.map_dims(&dims)?.into(), ..a.clone() }),
             op => op.clone(),
         };
         let types: Vec<&Type> = node.args.iter().map(|a| out.ty(*a)).collect();

@@ -1,16 +1,23 @@
 //! The type rule of every op, written once: the builder, the verifier and the e-graph's analysis call it.
 
-use crate::op::{Attn, Bin, Ein, Labels, Op, Row};
+use crate::op::{Attn, Bin, Ein, Op, Row};
 use crate::types::{DType, Dim, Dims, Type, list};
 
 /// The type of `op(args)`, or why it has none. A `repeat`'s type needs its body: see [`crate::Graph`].
 pub fn infer(op: &Op, args: &[&Type]) -> Result<Type, String> {
-    let spec = op.spec();
-    if !op.variadic() && args.len() != spec.operands.len() {
-        return Err(format!("{op} takes {} operands ({}), not {}", spec.operands.len(), spec.operands.join(", "), args.len()));
-    }
+    check_count(op, args.len())?;
     let typed = tensors(op, args).and_then(|()| rule(op, args));
     typed.and_then(|ty| ty.checked_count().map(|_| ty)).map_err(|why| format!("{}: {why}", call(op, args)))
+}
+
+/// Whether so many operands are the op's; attention has as many more as its function captures.
+fn check_count(op: &Op, n: usize) -> Result<(), String> {
+    let captured = if let Op::Attention(a) | Op::AttentionBwd(a) = op { a.f.captured() } else { 0 };
+    let want = op.fixed_operands() + captured;
+    if op.variadic() || n == want {
+        return Ok(());
+    }
+    Err(format!("{op} takes {want} operands ({}), not {n}", op.spec().operands.join(", ")))
 }
 
 /// All but `get` and a loop take tensors, and what a tuple holds are tensors.
@@ -112,15 +119,29 @@ fn rule(op: &Op, t: &[&Type]) -> Result<Type, String> {
         Op::Tuple => Ok(Type::tuple(t.iter().map(|t| (*t).clone()).collect())),
         Op::Get(i) => t[0].parts.get(*i as usize).cloned().ok_or_else(|| format!("there is no member {i}")),
         Op::Row(row) => row_rule(*row, t),
-        Op::Attention(a) => attention(a, t[0], t[1], t[2], t[3]),
-        Op::AttentionBwd(a) => {
-            let forward = attention(a, t[0], t[1], t[2], t[6])?;
-            if *t[3] != forward.parts[0] || *t[4] != forward.parts[1] || *t[5] != forward.parts[0] {
-                return Err(format!("o, lse and do must be as attention gives them: {forward}"));
-            }
-            Ok(Type::tuple(t[..3].iter().map(|x| Type { dtype: DType::F32, ..(*x).clone() }).collect()))
-        }
+        Op::Attention(a) if a.f.dscore.is_some() || !a.f.dcaptured.is_empty() => Err("a derivative stands in attention itself".into()),
+        Op::Attention(a) => attention(a, t[0], t[1], t[2], t[3], &t[4..]),
+        Op::AttentionBwd(a) => attention_bwd(a, t),
     }
+}
+
+fn attention_bwd(a: &Attn, t: &[&Type]) -> Result<Type, String> {
+    let captured = &t[7..];
+    let forward = attention(a, t[0], t[1], t[2], t[6], captured)?;
+    if *t[3] != forward.parts[0] || *t[4] != forward.parts[1] || *t[5] != forward.parts[0] {
+        return Err(format!("o, lse and do must be as attention gives them: {forward}"));
+    }
+    let scores = score_dims(a, t[0], t[1], t[2])?;
+    let gradients = t[..3].iter().map(|x| Type { dtype: DType::F32, ..(*x).clone() });
+    let of_captured = a.f.dcaptured.iter().map(|(i, _)| Type::f32(captured_gradient(captured[usize::from(*i)], &scores)));
+    Ok(Type::tuple(gradients.chain(of_captured).collect()))
+}
+
+/// The dims of the gradient of an operand that attention captures: the scores', with 1 along queries and keys where the operand has.
+pub fn captured_gradient(x: &Type, scores: &[Dim]) -> Dims {
+    let behind = |i: usize| i as i8 - scores.len() as i8;
+    let one = |i: usize| i + 2 >= scores.len() && x.dim(behind(i)) == Dim::ONE;
+    scores.iter().enumerate().map(|(i, d)| if one(i) { Dim::ONE } else { *d }).collect()
 }
 
 /// Axes that are reduced keep their place, with size 1.
@@ -299,7 +320,7 @@ fn attention_labels(a: &Attn) -> Result<(), String> {
     Ok(())
 }
 
-fn attention(a: &Attn, q: &Type, k: &Type, v: &Type, scale: &Type) -> Result<Type, String> {
+fn attention(a: &Attn, q: &Type, k: &Type, v: &Type, scale: &Type, captured: &[&Type]) -> Result<Type, String> {
     attention_labels(a)?;
     if !scale.is_scalar() || scale.rank() > usize::from(a.scores) {
         return Err("scale must be a scalar".into());
@@ -308,14 +329,21 @@ fn attention(a: &Attn, q: &Type, k: &Type, v: &Type, scale: &Type) -> Result<Typ
     same_dtype(k, v)?;
     let size = attention_sizes(a, q, k, v)?;
     let dims = |labels: &[u8]| labels.iter().filter_map(|l| size[usize::from(*l)]).collect::<Dims>();
-    let scores = product(&[q, k], dims(&(0..a.scores).collect::<Labels>()))?;
+    let scores = product(&[q, k], score_dims(a, q, k, v)?)?;
     scores.checked_count().map_err(|why| format!("the scores: {why}"))?;
-    if a.causal {
+    if !a.f.is_plain() {
         scores.dims[usize::from(a.scores) - 2..].iter().try_for_each(|d| countable(*d))?;
     }
+    a.f.types(&scores.dims, captured)?;
     let o = Type { dtype: q.dtype, dims: dims(&a.o), parts: vec![] };
     let lse = Type { dims: dims(&a.rows()), ..scores };
     Ok(Type::tuple(vec![o, lse]))
+}
+
+/// The dims of an attention's scores: heads, queries, keys.
+pub fn score_dims(a: &Attn, q: &Type, k: &Type, v: &Type) -> Result<Dims, String> {
+    let size = attention_sizes(a, q, k, v)?;
+    Ok((0..a.scores).filter_map(|l| size[usize::from(l)]).collect())
 }
 
 fn concat(a: i8, t: &[&Type]) -> Result<Type, String> {

@@ -1,5 +1,6 @@
 //! The ops: one closed enum, one table of what is data about each, and one spelling that prints and parses back.
 
+use crate::score::ScoreFn;
 use crate::types::{DType, Dim, Dims, Type, list, parse_dims};
 use smallvec::SmallVec;
 use std::fmt::{self, Display};
@@ -161,7 +162,8 @@ impl Display for Ein {
     }
 }
 
-/// softmax(scale · q kᵀ, masked) v by labels over one numbering. Scores have the labels `0..scores`; the last is the softmax axis.
+/// softmax(f(scale · q kᵀ)) v by labels over one numbering. Scores have the labels `0..scores`; the last two are the query's and the
+/// key's, and the softmax is along the last.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[allow(missing_docs)]
 pub struct Attn {
@@ -171,8 +173,8 @@ pub struct Attn {
     pub o: Labels,
     /// Rank of the scores.
     pub scores: u8,
-    /// Whether position i sees only positions 0..=i.
-    pub causal: bool,
+    /// What becomes of a score before the softmax, and of a probability behind it: masks, biases, caps, dropout.
+    pub f: Arc<ScoreFn>,
     /// Query heads that share one key and value head; 1 where heads are not grouped.
     pub group: u32,
     /// The label along which heads are grouped; meaningless where `group` is 1, and 0 there.
@@ -188,10 +190,7 @@ impl Attn {
 
 impl Display for Attn {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{},{},{}->{}|{}", letters(&self.q), letters(&self.k), letters(&self.v), letters(&self.o), self.scores)?;
-        if self.causal {
-            f.write_str("|causal")?;
-        }
+        write!(f, "{},{},{}->{}|{}{}", letters(&self.q), letters(&self.k), letters(&self.v), letters(&self.o), self.scores, self.f)?;
         if self.group > 1 {
             write!(f, "|{}x{}", letters(&[self.head]), self.group)?;
         }
@@ -209,16 +208,16 @@ impl FromStr for Attn {
         let parts: Vec<Labels> = inputs.split(',').chain([o]).map(labels).collect::<Option<_>>().ok_or_else(bad)?;
         let [q, k, v, o] = <[Labels; 4]>::try_from(parts).map_err(|_| bad())?;
         let scores = bars.next().and_then(|t| t.parse().ok()).filter(|s| (2..=6).contains(s)).ok_or_else(bad)?;
-        let mut attn = Attn { q, k, v, o, scores, causal: false, group: 1, head: 0 };
-        for flag in bars {
-            match flag.split_once('x') {
-                None if flag == "causal" => attn.causal = true,
-                Some((head, group)) if head.len() == 1 => {
-                    attn.head = labels(head).ok_or_else(bad)?[0];
-                    attn.group = group.parse().ok().filter(|g| *g > 1).ok_or_else(bad)?;
-                }
-                _ => return Err(bad()),
+        let (parts, groups): (Vec<&str>, Vec<&str>) = bars.partition(|p| *p == "causal" || p.contains('='));
+        let mut attn = Attn { q, k, v, o, scores, f: Arc::new(ScoreFn::parse(&parts)?), group: 1, head: 0 };
+        match groups[..] {
+            [] => {}
+            [part] => {
+                let (head, group) = part.split_once('x').filter(|p| p.0.len() == 1).ok_or_else(bad)?;
+                attn.head = labels(head).ok_or_else(bad)?[0];
+                attn.group = group.parse().ok().filter(|g| *g > 1).ok_or_else(bad)?;
             }
+            [_, _, ..] => return Err(bad()),
         }
         Ok(attn)
     }
@@ -294,9 +293,10 @@ pub enum Op {
     Get(u32),
     /// A composite over rows.
     Row(Row),
-    /// (q, k, v, scale) to (output, log-sum-exp).
+    /// (q, k, v, scale, captured operands…) to (output, log-sum-exp). A row that sees no key has 0 and −∞.
     Attention(Attn),
-    /// (q, k, v, output, log-sum-exp, d output, scale) to (dq, dk, dv).
+    /// (q, k, v, output, log-sum-exp, d output, scale, captured operands…) to (dq, dk, dv, d captured…): a captured operand's gradient has the
+    /// axes of the scores, with size 1 along queries or keys where the operand has, and is for each head apart.
     AttentionBwd(Attn),
 }
 
@@ -382,8 +382,8 @@ impl Op {
             Op::Row(Row::Rope)             => row("rope",              &["x", "cos", "sin"],                Composite),
             Op::Row(Row::CrossEntropy)     => row("cross_entropy",     &["logits", "labels"],               Composite),
             Op::Row(Row::CrossEntropyBwd)  => row("cross_entropy_bwd", &["logits", "labels", "g"],          Composite),
-            Op::Attention(_)               => row("attention",         &["q", "k", "v", "scale"],           Contract),
-            Op::AttentionBwd(_)            => row("attention_bwd",     &["q", "k", "v", "o", "lse", "do", "scale"], Contract),
+            Op::Attention(_)               => row("attention",         &["q", "k", "v", "scale", "x…"],     Contract),
+            Op::AttentionBwd(_)            => row("attention_bwd",     &["q", "k", "v", "o", "lse", "do", "scale", "x…"], Contract),
         }
     }
 
@@ -405,6 +405,12 @@ impl Op {
     /// Whether the number of operands is free.
     pub fn variadic(&self) -> bool {
         matches!(self, Op::Concat(_) | Op::Repeat(_) | Op::Tuple)
+    }
+
+    /// How many operands attention has before those that its function captures.
+    pub fn fixed_operands(&self) -> usize {
+        let named = self.spec().operands.len();
+        if let Op::Attention(_) | Op::AttentionBwd(_) = self { named - 1 } else { named }
     }
 
     /// Every op without attributes: what the text reads by name and tests iterate over.

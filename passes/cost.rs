@@ -79,5 +79,12 @@ fn product_flops(op: &Op, args: &[&Type], count: f64) -> f64 {
     let size = |l: &u8| sizes[usize::from(*l)].map_or(1.0, |d| d.size() as f64);
     let scores: f64 = (0..a.scores).map(|l| size(&l)).product();
     let depth: f64 = a.q.iter().filter(|l| **l >= a.scores).map(size).product();
-    products * 2.0 * scores * depth * if a.causal { 0.5 } else { 1.0 }
+    let captured: Vec<&Type> = args[op.fixed_operands()..].to_vec();
+    let shared = a.f.share(size(&(a.scores - 2)) as usize, size(&(a.scores - 1)) as usize, &captured);
+    // a mask that bounds say costs nothing
+    let pointwise: f64 = a.f.visible(&captured).0.canonical().steps.iter().map(|s| if matches!(s.op, Op::Un(_)) { 8.0 } else { 1.0 }).sum();
+    (products * 2.0 * depth + POINTWISE * pointwise) * scores * shared
 }
+
+/// What an operation between products costs beside one of theirs.
+const POINTWISE: f64 = 4.0;

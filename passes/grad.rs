@@ -5,8 +5,9 @@
 
 use crate::group::Which;
 use crate::pair::{Pair, Role};
+use crate::score_grad::with_derivatives;
 use crate::tape::{Tape, V};
-use ir::{Bin, DType, Ein, Func, Graph, Loc, Loop, NodeId, Op, Red, Row, Type, Un, definition, names};
+use ir::{Attn, Bin, DType, Ein, Func, Graph, Loc, Loop, NodeId, Op, Red, Row, Type, Un, definition, names};
 use std::collections::HashMap;
 
 /// The cotangent of a value: one tensor, or one a member of a tuple.
@@ -166,12 +167,7 @@ impl<'f> Differentiation<'f> {
         match (op, g) {
             (Op::Repeat(_), Cotangent::Parts(parts)) => self.pull_loop(tape, id, parts),
             (Op::Attention(a), Cotangent::Parts(parts)) => match (&parts[..], wants) {
-                ([Some(g), None], [_, _, _, false]) => {
-                    let (o, lse) = (tape.at(id).op(Op::Get(0), &[]), tape.at(id).op(Op::Get(1), &[]));
-                    let [q, k, v, scale] = values[..] else { unreachable!("attention has four operands") };
-                    let bwd = q.op(Op::AttentionBwd(a.clone()), &[k, v, o, lse, *g, scale]);
-                    Ok((0..3).map(|i| Some(bwd.op(Op::Get(i), &[]))).chain([None]).collect())
-                }
+                ([Some(g), None], [_, _, _, false, ..]) => Ok(attention(tape.at(id), a, *g, &values, wants)),
                 _ => self.through_body(tape, op, args, g),
             },
             (op, Cotangent::One(g)) => match pullback(op, *g, tape.at(id), &values, wants) {
@@ -249,6 +245,36 @@ impl<'f> Differentiation<'f> {
         }
         Ok(split.forward_inputs.iter().map(|i| out[*i]).collect())
     }
+}
+
+/// The cotangents of attention's operands for that of its output.
+fn attention<'t>(y: V<'t>, a: &Attn, g: V<'t>, operands: &[V<'t>], wants: &[bool]) -> Vec<Option<V<'t>>> {
+    let (o, lse) = (y.op(Op::Get(0), &[]), y.op(Op::Get(1), &[]));
+    let [q, k, v, scale, captured @ ..] = operands else { unreachable!("attention has four operands, and what it captures") };
+    let scores = ir::score_dims(a, &q.ty(), &k.ty(), &v.ty()).expect("the attention is well-typed");
+    let types: Vec<Type> = captured.iter().map(|x| x.ty()).collect();
+    let a = with_derivatives(a, &scores, &types, &wants[4..]);
+    let rest: Vec<V> = [*k, *v, o, lse, g, *scale].into_iter().chain(captured.iter().copied()).collect();
+    let of: Vec<u8> = a.f.dcaptured.iter().map(|d| d.0).collect();
+    let bwd = q.op(Op::AttentionBwd(a), &rest);
+    let member = |i: usize| Some(bwd.op(Op::Get(i as u32), &[]));
+    let of_captured = |i: usize| of.iter().position(|c| usize::from(*c) == i).and_then(|at| member(3 + at));
+    (0..3).map(member).chain([None]).chain((0..captured.len()).map(of_captured)).collect()
+}
+
+/// The cotangents of inputs of a pointwise function whose result has one that is an input, too: the function with them at its end. None of
+/// an input that the result does not depend on.
+pub(crate) fn pointwise_gradients(func: &Func, wrt: &[NodeId], result: NodeId, cotangent: NodeId) -> (Func, Vec<Option<NodeId>>) {
+    let mut funcs = vec![];
+    let mut d = Differentiation::new(func, wrt, &mut funcs).expect("there is no loop");
+    let tape = Tape::new(std::mem::take(&mut d.forward));
+    let mut cotangents = Cotangents::new();
+    cotangents.insert(d.new[result.index()], Cotangent::One(tape.at(d.new[cotangent.index()])));
+    let order: Vec<NodeId> = tape.func.borrow().ids().collect();
+    d.reverse(&tape, &order, &mut cotangents).expect("every pointwise op has a derivative");
+    let of = |id: &NodeId| if let Some(Cotangent::One(g)) = cotangents.get(&d.new[id.index()]) { Some(g.id) } else { None };
+    let found = wrt.iter().map(of).collect();
+    (tape.func.into_inner(), found)
 }
 
 /// The body of a loop, forward and backward in one function; the role of each of its inputs; and where the cotangent of each wanted

@@ -41,6 +41,8 @@ mod plan;
 mod precision;
 mod rule;
 pub mod rules;
+mod score;
+mod score_grad;
 mod state;
 mod tape;
 mod term;

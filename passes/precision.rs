@@ -47,9 +47,10 @@ impl<'a> Lowering<'a> {
             self.rounded.insert(whole, half);
             return whole;
         }
-        // how many operands are rounded: all of a product's, and all of attention's but the scale
+        // how many operands are rounded: all of a product's, and of attention's those that are multiplied
         let products = match node.op.spec().class {
-            Class::Contract => node.args.len().min(6) - usize::from(matches!(node.op, Op::Attention(_))),
+            Class::Contract if matches!(node.op, Op::AttentionBwd(_)) => 6,
+            Class::Contract => node.args.len().min(3),
             Class::Leaf | Class::Pointwise | Class::View | Class::Reduce | Class::Index | Class::Structure | Class::Composite => 0,
         };
         if products == 0 {

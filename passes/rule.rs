@@ -1,6 +1,7 @@
 //! Rules as equations over ops with attributes, their matcher, and the two ways to apply them: saturation and plain rewriting.
 //!
-//! In a pattern `?x` binds a value, `contract[?e]` binds an op with its attributes, and anything else is an op as it prints.
+//! In a pattern `?x` binds a value, `contract[?e]` binds an op with its attributes, `?..` the operands that are left, and anything else is
+//! an op as it prints. A condition may look further down than its left side, and bind what it finds there: a procedure.
 //! Commutative ops match in both orders; so does `contract`, with its labels exchanged. egg keeps the e-graph, congruence, the
 //! analysis and explanations; the rest is here, because egg's patterns cannot bind attributes and its runner stops by the clock.
 
@@ -32,6 +33,8 @@ enum Head {
 #[derive(Clone, Debug)]
 enum Pattern {
     Var(u8),
+    /// The operands that are left, as many as there are.
+    Rest,
     Node(Head, Vec<Pattern>),
 }
 
@@ -40,13 +43,27 @@ enum Pattern {
 struct Bindings {
     ids: SmallVec<[Option<Id>; 8]>,
     ops: SmallVec<[Option<Op>; 2]>,
+    rest: SmallVec<[Id; 4]>,
 }
 
 /// The matched term as it stands, operand order included: the left side of a proof step.
 #[derive(Clone, Debug)]
-enum Seen {
+pub(crate) enum Seen {
     Var(u8),
+    /// One of the operands that were left.
+    Rest(u8),
     Node(Op, Vec<Seen>),
+}
+
+impl Seen {
+    /// The same term with another for a variable.
+    fn with(self, v: u8, term: &Seen) -> Seen {
+        match self {
+            Seen::Var(have) if have == v => term.clone(),
+            Seen::Node(op, args) => Seen::Node(op, args.into_iter().map(|a| a.with(v, term)).collect()),
+            Seen::Var(_) | Seen::Rest(_) => self,
+        }
+    }
 }
 
 /// An equation with a name, a legality and a condition, which also computes attributes of the right side.
@@ -69,9 +86,10 @@ pub struct Match<'a> {
     rule: &'a Rule,
     world: &'a dyn World,
     bound: Bindings,
+    seen: Seen,
 }
 
-impl Match<'_> {
+impl<'a> Match<'a> {
     fn slot(&self, table: &[String], v: &str) -> usize {
         table.iter().position(|x| x == v).unwrap_or_else(|| panic!("rule {}: there is no ?{v}", self.rule.name))
     }
@@ -106,18 +124,42 @@ impl Match<'_> {
         Some(())
     }
     /// The world the match stands in.
-    pub fn world(&self) -> &dyn World {
+    pub fn world(&self) -> &'a dyn World {
         self.world
+    }
+    /// The variable `?v` as part of a term.
+    pub(crate) fn var(&self, v: &str) -> Seen {
+        Seen::Var(self.slot(&self.rule.vars, v) as u8)
+    }
+    /// Binds a variable of the right side.
+    pub(crate) fn bind(&mut self, v: &str, id: Id) {
+        let i = self.slot(&self.rule.vars, v);
+        self.bound.ids[i] = Some(self.world.find(id));
+    }
+    /// Binds `?..`.
+    pub(crate) fn bind_rest(&mut self, ids: impl IntoIterator<Item = Id>) {
+        self.bound.rest = ids.into_iter().map(|id| self.world.find(id)).collect();
+    }
+    /// Says what stands at `?v`, down to other variables: the left side reaches as far as the condition has looked.
+    pub(crate) fn expand(&mut self, v: &str, term: &Seen) {
+        let i = self.slot(&self.rule.vars, v) as u8;
+        self.seen = std::mem::replace(&mut self.seen, Seen::Rest(0)).with(i, term);
     }
 }
 
 /// A rule from its text. Panics where the text does not read: rules are part of the program.
 pub fn rule(name: &'static str, legality: Legality, lhs: &'static str, rhs: &'static str, when: fn(&mut Match) -> Option<()>) -> Rule {
+    let rule = procedure(name, legality, lhs, rhs, when);
+    let mut left = Reader { rule: name, vars: vec![], ops: vec![] };
+    left.read(lhs);
+    assert_eq!(left.vars, rule.vars, "rule {name}: the right side has a variable the left side lacks");
+    rule
+}
+
+/// A rule whose condition binds variables that the right side has and the left side lacks.
+pub fn procedure(name: &'static str, legality: Legality, lhs: &'static str, rhs: &'static str, when: fn(&mut Match) -> Option<()>) -> Rule {
     let mut reader = Reader { rule: name, vars: vec![], ops: vec![] };
-    let left = reader.read(lhs);
-    let bound = reader.vars.len();
-    let right = reader.read(rhs);
-    assert_eq!(bound, reader.vars.len(), "rule {name}: the right side has a variable the left side lacks");
+    let (left, right) = (reader.read(lhs), reader.read(rhs));
     Rule { name, legality, text: (lhs, rhs), lhs: left, rhs: right, vars: reader.vars, ops: reader.ops, when }
 }
 
@@ -153,6 +195,9 @@ impl Reader {
         *at += usize::from(open);
         let word = tokens[*at].clone();
         *at += 1;
+        if word == "?.." {
+            return Pattern::Rest;
+        }
         if let Some(v) = word.strip_prefix('?') {
             return Pattern::Var(slot(&mut self.vars, v));
         }
@@ -205,9 +250,10 @@ impl Rule {
                     }
                 }
             }
+            Pattern::Rest => unreachable!("what is left is bound with the node it belongs to"),
             Pattern::Node(head, ps) => {
                 let mut out: Vec<(Bindings, Seen)> = vec![];
-                for n in world.nodes(id).iter().filter(|n| n.args.len() == ps.len() && fits(head, &n.op)) {
+                for n in world.nodes(id).iter().filter(|n| takes(ps, n.args.len()) && fits(head, &n.op)) {
                     for (bound, seen) in orientations(n).into_iter().flat_map(|o| self.matches_node(world, head, ps, n, o, bound)) {
                         if !out.iter().any(|o| o.0 == bound) {
                             out.push((bound, seen));
@@ -235,14 +281,19 @@ impl Rule {
                 _ => bound.ops[usize::from(*s)] = Some(op),
             }
         }
+        let named = ps.len() - usize::from(has_rest(ps));
+        if has_rest(ps) {
+            bound.rest = args[named..].iter().map(|a| world.find(*a)).collect();
+        }
         let mut partial: Vec<(Bindings, Vec<Seen>)> = vec![(bound, vec![])];
-        for (p, a) in ps.iter().zip(&args) {
+        for (p, a) in ps[..named].iter().zip(&args) {
             let extend = |(b, seen): (Bindings, Vec<Seen>)| {
                 self.matches(world, p, *a, &b).into_iter().map(move |(b, s)| (b, seen.iter().cloned().chain([s]).collect()))
             };
             partial = partial.into_iter().flat_map(extend).collect();
         }
         let in_order = |(b, mut seen): (Bindings, Vec<Seen>)| {
+            seen.extend((0..args.len() - named).map(|i| Seen::Rest(i as u8)));
             if swapped {
                 seen.reverse();
             }
@@ -255,8 +306,12 @@ impl Rule {
     fn type_of(&self, p: &Pattern, world: &dyn World, bound: &Bindings) -> Option<Type> {
         match p {
             Pattern::Var(v) => Some(world.fact(bound.ids[usize::from(*v)]?).ty.clone()),
+            Pattern::Rest => unreachable!("what is left is read with the node it belongs to"),
             Pattern::Node(head, ps) => {
-                let types: Vec<Type> = ps.iter().map(|p| self.type_of(p, world, bound)).collect::<Option<_>>()?;
+                let mut types: Vec<Type> = named(ps).map(|p| self.type_of(p, world, bound)).collect::<Option<_>>()?;
+                if has_rest(ps) {
+                    types.extend(bound.rest.iter().map(|id| world.fact(*id).ty.clone()));
+                }
                 infer(&self.op_of(head, bound), &types.iter().collect::<Vec<_>>()).ok()
             }
         }
@@ -264,12 +319,13 @@ impl Rule {
 
     /// Every way the left side matches at a class, the condition holds and the right side has the type of the left.
     fn at(&self, world: &dyn World, root: Id) -> Vec<(Bindings, Seen)> {
-        let empty = Bindings { ids: smallvec::smallvec![None; self.vars.len()], ops: smallvec::smallvec![None; self.ops.len()] };
+        let (ids, ops) = (smallvec::smallvec![None; self.vars.len()], smallvec::smallvec![None; self.ops.len()]);
+        let empty = Bindings { ids, ops, rest: SmallVec::new() };
         let holds = |(bound, seen)| {
-            let mut m = Match { rule: self, world, bound };
+            let mut m = Match { rule: self, world, bound, seen };
             (self.when)(&mut m)?;
             let same = self.type_of(&self.rhs, world, &m.bound).is_some_and(|ty| ty == world.fact(root).ty);
-            same.then_some((m.bound, seen))
+            same.then_some((m.bound, m.seen))
         };
         self.matches(world, &self.lhs, root, &empty).into_iter().filter_map(holds).collect()
     }
@@ -278,7 +334,7 @@ impl Rule {
         match &self.lhs {
             Pattern::Node(Head::Op(op), _) => op.name(),
             Pattern::Node(Head::Bind(name, _), _) => name,
-            Pattern::Var(_) => panic!("rule {}: the left side is only a variable", self.name),
+            Pattern::Var(_) | Pattern::Rest => panic!("rule {}: the left side is only a variable", self.name),
         }
     }
 
@@ -289,8 +345,12 @@ impl Rule {
     fn build(&self, p: &Pattern, bound: &Bindings, terms: &mut Terms) -> Result<Id, String> {
         match p {
             Pattern::Var(v) => bound.ids[usize::from(*v)].ok_or_else(|| format!("rule {}: a variable is unbound", self.name)),
+            Pattern::Rest => Err(format!("rule {}: what is left belongs to a node", self.name)),
             Pattern::Node(head, ps) => {
-                let args = ps.iter().map(|p| self.build(p, bound, terms)).collect::<Result<_, _>>()?;
+                let mut args: SmallVec<[Id; 3]> = named(ps).map(|p| self.build(p, bound, terms)).collect::<Result<_, _>>()?;
+                if has_rest(ps) {
+                    args.extend(bound.rest.iter().copied());
+                }
                 terms.try_add(Term { op: self.op_of(head, bound), args })
             }
         }
@@ -317,7 +377,7 @@ impl Rule {
     pub fn claim(&self, world: &Terms, root: Id) -> Option<Func> {
         let (mut bound, seen) = self.at(world, root).into_iter().next()?;
         let (mut terms, mut inputs) = (Terms::new(&[]), vec![]);
-        for id in bound.ids.iter_mut().flatten() {
+        for id in bound.ids.iter_mut().flatten().chain(&mut bound.rest) {
             let op = if let constant @ Op::Const(..) = &world.term(*id).op {
                 constant.clone()
             } else {
@@ -334,6 +394,7 @@ impl Rule {
     fn rebuild(seen: &Seen, bound: &Bindings, terms: &mut Terms) -> Id {
         match seen {
             Seen::Var(v) => bound.ids[usize::from(*v)].expect("the left side binds every variable"),
+            Seen::Rest(i) => bound.rest[usize::from(*i)],
             Seen::Node(op, args) => {
                 let args = args.iter().map(|a| Self::rebuild(a, bound, terms)).collect();
                 terms.add(Term { op: op.clone(), args })
@@ -350,11 +411,17 @@ impl Rule {
         Var::from_u32(u32::from(v))
     }
 
-    fn seen_ast(seen: &Seen, ast: &mut PatternAst<Term>) -> Id {
+    /// The variable of an operand that was left.
+    fn rest_var(&self, i: usize) -> Var {
+        Var::from_u32((self.vars.len() + i) as u32)
+    }
+
+    fn seen_ast(&self, seen: &Seen, ast: &mut PatternAst<Term>) -> Id {
         match seen {
             Seen::Var(v) => ast.add(ENodeOrVar::Var(Self::var(*v))),
+            Seen::Rest(i) => ast.add(ENodeOrVar::Var(self.rest_var(usize::from(*i)))),
             Seen::Node(op, args) => {
-                let args = args.iter().map(|a| Self::seen_ast(a, ast)).collect();
+                let args = args.iter().map(|a| self.seen_ast(a, ast)).collect();
                 ast.add(ENodeOrVar::ENode(Term { op: op.clone(), args }))
             }
         }
@@ -363,8 +430,12 @@ impl Rule {
     fn pattern_ast(&self, p: &Pattern, bound: &Bindings, ast: &mut PatternAst<Term>) -> Id {
         match p {
             Pattern::Var(v) => ast.add(ENodeOrVar::Var(Self::var(*v))),
+            Pattern::Rest => unreachable!("what is left is added with the node it belongs to"),
             Pattern::Node(head, ps) => {
-                let args = ps.iter().map(|p| self.pattern_ast(p, bound, ast)).collect();
+                let mut args: SmallVec<[Id; 3]> = named(ps).map(|p| self.pattern_ast(p, bound, ast)).collect();
+                if has_rest(ps) {
+                    args.extend((0..bound.rest.len()).map(|i| ast.add(ENodeOrVar::Var(self.rest_var(i)))));
+                }
                 ast.add(ENodeOrVar::ENode(Term { op: self.op_of(head, bound), args }))
             }
         }
@@ -379,14 +450,32 @@ impl Rule {
                 subst.insert(Self::var(i as u8), *id);
             }
         }
+        for (i, id) in bound.rest.iter().enumerate() {
+            subst.insert(self.rest_var(i), *id);
+        }
         if eg.are_explanations_enabled() {
-            Self::seen_ast(seen, &mut left);
+            self.seen_ast(seen, &mut left);
             eg.union_instantiations(&left, &right, &subst, self.name).1
         } else {
             let id = eg.add_instantiation(&right, &subst);
             eg.union(root, id)
         }
     }
+}
+
+/// Whether operands that are left are taken, too.
+fn has_rest(ps: &[Pattern]) -> bool {
+    matches!(ps.last(), Some(Pattern::Rest))
+}
+
+/// The operands that a pattern names one by one.
+fn named(ps: &[Pattern]) -> impl Iterator<Item = &Pattern> {
+    ps.iter().filter(|p| !matches!(p, Pattern::Rest))
+}
+
+/// Whether a pattern of these operands takes so many.
+fn takes(ps: &[Pattern], n: usize) -> bool {
+    if has_rest(ps) { n + 1 >= ps.len() } else { n == ps.len() }
 }
 
 fn fits(head: &Head, op: &Op) -> bool {

@@ -5,7 +5,7 @@
 //! rules are exponential in it. Layouts never appear: transposes fold into the labels of `contract` and `attention`.
 
 use crate::rule::Legality::{Approximate, Exact, Reassociates};
-use crate::rule::{Match, Rule, rule};
+use crate::rule::{Match, Rule, procedure, rule};
 use crate::term::close;
 use ir::{Attn, Dim, Dims, Ein, Labels, Op, num};
 
@@ -119,10 +119,10 @@ fn set_attn(m: &mut Match, edit: impl Fn(&mut Attn, &[u8])) -> Option<()> {
 pub fn layout() -> Vec<Rule> { vec![
     rule("contract-transpose",  Reassociates, "(contract[?e] (transpose[?p] ?x) ?y)",  "(contract[?f] ?x ?y)",         |m| { let (e, p) = (m.ein("e").clone(), order(m, "p")); m.set("f", Op::Contract(Ein::new(&untranspose(&e.a, &p), &e.b, &e.outs()))) }),
     rule("transpose-contract",  Reassociates, "(transpose[?p] (contract[?e] ?x ?y))",  "(contract[?f] ?x ?y)",         |m| { let (e, p) = (m.ein("e").clone(), order(m, "p")); m.set("f", Op::Contract(Ein::new(&e.a, &e.b, &p))) }),
-    rule("attention-transpose", Reassociates, "(transpose[?p] (get[0] (attention[?e] ?q ?k ?v ?c)))", "(get[0] (attention[?f] ?q ?k ?v ?c))", |m| set_attn(m, |a, p| a.o = p.iter().map(|i| a.o[usize::from(*i)]).collect())),
-    rule("attention-q-transpose", Reassociates, "(attention[?e] (transpose[?p] ?q) ?k ?v ?c)", "(attention[?f] ?q ?k ?v ?c)", |m| set_attn(m, |a, p| a.q = untranspose(&a.q, p))),
-    rule("attention-k-transpose", Reassociates, "(attention[?e] ?q (transpose[?p] ?k) ?v ?c)", "(attention[?f] ?q ?k ?v ?c)", |m| set_attn(m, |a, p| a.k = untranspose(&a.k, p))),
-    rule("attention-v-transpose", Reassociates, "(attention[?e] ?q ?k (transpose[?p] ?v) ?c)", "(attention[?f] ?q ?k ?v ?c)", |m| set_attn(m, |a, p| a.v = untranspose(&a.v, p))),
+    rule("attention-transpose", Reassociates, "(transpose[?p] (get[0] (attention[?e] ?q ?k ?v ?c ?..)))", "(get[0] (attention[?f] ?q ?k ?v ?c ?..))", |m| set_attn(m, |a, p| a.o = p.iter().map(|i| a.o[usize::from(*i)]).collect())),
+    rule("attention-q-transpose", Reassociates, "(attention[?e] (transpose[?p] ?q) ?k ?v ?c ?..)", "(attention[?f] ?q ?k ?v ?c ?..)", |m| set_attn(m, |a, p| a.q = untranspose(&a.q, p))),
+    rule("attention-k-transpose", Reassociates, "(attention[?e] ?q (transpose[?p] ?k) ?v ?c ?..)", "(attention[?f] ?q ?k ?v ?c ?..)", |m| set_attn(m, |a, p| a.k = untranspose(&a.k, p))),
+    rule("attention-v-transpose", Reassociates, "(attention[?e] ?q ?k (transpose[?p] ?v) ?c ?..)", "(attention[?f] ?q ?k ?v ?c ?..)", |m| set_attn(m, |a, p| a.v = untranspose(&a.v, p))),
     rule("transpose-twice",     Exact, "(transpose[?p] (transpose[?q] ?x))",    "(transpose[?r] ?x)",           |m| { let (p, q) = (order(m, "p"), order(m, "q")); m.set("r", Op::Transpose(p.iter().map(|i| q[usize::from(*i)]).collect())) }),
     rule("transpose-nothing",   Exact, "(transpose[?p] ?x)",                    "?x",                           |m| when(order(m, "p").iter().enumerate().all(|(i, j)| i as u8 == *j))),
     rule("reshape-twice",       Exact, "(reshape[?p] (reshape[?q] ?x))",        "(reshape[?p] ?x)",             always),
@@ -130,43 +130,6 @@ pub fn layout() -> Vec<Rule> { vec![
     rule("broadcast-nothing",   Exact, "(broadcast[?p] ?x)",                    "?x",                           always),
     rule("slice-nothing",       Exact, "(slice[?p] ?x)",                        "?x",                           always),
 ]}
-
-/// softmax(q kᵀ) v, as labels over one numbering, if these two contractions are that.
-fn attention_of(qk: &Ein, pv: &Ein, causal: bool) -> Option<Attn> {
-    let (rank, s) = (qk.out, qk.out.checked_sub(1)?);
-    when(rank >= 2 && pv.a.len() == usize::from(rank) && qk.b.contains(&s) && !qk.a.contains(&s))?;
-    when(!causal || (qk.a.contains(&(rank - 2)) && !qk.b.contains(&(rank - 2))))?;
-    let summed: Labels = pv.contracted();
-    when(summed[..] == [pv.a[usize::from(s)]] && pv.b.contains(&summed[0]))?;
-    let mut map: Vec<(u8, u8)> = pv.a.iter().enumerate().map(|(i, l)| (*l, i as u8)).collect();
-    let mut next = qk.a.iter().chain(&qk.b).max()? + 1;
-    for l in &pv.b {
-        if !map.iter().any(|m| m.0 == *l) {
-            map.push((*l, next));
-            next += 1;
-        }
-    }
-    let relabel = |ls: &[u8]| ls.iter().map(|l| map.iter().find(|m| m.0 == *l).map(|m| m.1)).collect::<Option<Labels>>();
-    let a = Attn { q: qk.a.clone(), k: qk.b.clone(), v: relabel(&pv.b)?, o: relabel(&pv.outs())?, scores: rank, causal, group: 1, head: 0 };
-    // a row of scores is a query's: every label but the keys' is one of q's
-    when((0..rank - 1).all(|l| a.q.contains(&l)))?;
-    Some(a)
-}
-fn set_attention(m: &mut Match, causal: bool) -> Option<()> {
-    let a = attention_of(m.ein("qk"), m.ein("pv"), causal)?;
-    if causal {
-        when(is_causal(m))?;
-    }
-    m.set("at", Op::Attention(a))
-}
-/// The mask `[?ik] ≤ [?iq]` compares the last two axes of the scores.
-fn is_causal(m: &Match) -> bool {
-    let (Op::Iota(k, kd), Op::Iota(q, qd), e) = (m.op("ik"), m.op("iq"), m.ein("qk")) else { return false };
-    let dim = |label: u8| {
-        e.a.iter().position(|l| *l == label).map(|i| m.ty("q").dims[i]).or_else(|| e.b.iter().position(|l| *l == label).map(|i| m.ty("k").dims[i]))
-    };
-    *k == -1 && *q == -2 && e.out >= 2 && dim(e.out - 1) == Some(*kd) && dim(e.out - 2) == Some(*qd)
-}
 
 /// reshape ∘ broadcast ∘ reshape that repeats each head `n` times: the head's axis, the repeats, and the dims without them.
 fn repeated(m: &Match, outer: &str, wide: &str, inner: &str) -> Option<(usize, u32, Dims)> {
@@ -247,11 +210,9 @@ pub fn recognise() -> Vec<Rule> { vec![
     rule("mask-add",         Reassociates, "(add ?s (select ?p 0.0 -inf))",                         "(select ?p ?s -inf)",       always),
     rule("mask-not",         Exact,        "(select (lt ?a ?b) ?x ?y)",                             "(select (le ?b ?a) ?y ?x)", |m| when(m.ty("a").dtype == ir::DType::I32)),
 
-    rule("attention",          Reassociates, "(contract[?pv] (softmax (mul (contract[?qk] ?q ?k) ?c)) ?v)",  "(get[0] (attention[?at] ?q ?k ?v ?c))",   |m| set_attention(m, false)),
-    rule("attention-unscaled", Reassociates, "(contract[?pv] (softmax (contract[?qk] ?q ?k)) ?v)",           "(get[0] (attention[?at] ?q ?k ?v 1.0))",  |m| set_attention(m, false)),
-    rule("attention-causal",   Reassociates, "(contract[?pv] (softmax (select (le iota[?ik] iota[?iq]) (mul (contract[?qk] ?q ?k) ?c) -inf)) ?v)", "(get[0] (attention[?at] ?q ?k ?v ?c))",  |m| set_attention(m, true)),
-    rule("attention-causal-unscaled", Reassociates, "(contract[?pv] (softmax (select (le iota[?ik] iota[?iq]) (contract[?qk] ?q ?k) -inf)) ?v)",   "(get[0] (attention[?at] ?q ?k ?v 1.0))", |m| set_attention(m, true)),
-    rule("attention-grouped",  Reassociates, "(attention[?at] ?q (reshape[?r] (broadcast[?b] (reshape[?s] ?k))) (reshape[?u] (broadcast[?w] (reshape[?t] ?v))) ?c)", "(attention[?g] ?q (reshape[?kd] ?k) (reshape[?vd] ?v) ?c)", grouped),
+    // whatever stands between the softmax and its product: see score.rs
+    procedure("attention",     Reassociates, "(contract[?pv] ?p ?v)", "(get[0] (attention[?at] ?q ?k ?v const[?c] ?..))", crate::score::attention),
+    rule("attention-grouped",  Reassociates, "(attention[?at] ?q (reshape[?r] (broadcast[?b] (reshape[?s] ?k))) (reshape[?u] (broadcast[?w] (reshape[?t] ?v))) ?c ?..)", "(attention[?g] ?q (reshape[?kd] ?k) (reshape[?vd] ?v) ?c ?..)", grouped),
 ]}
 
 /// Behind `?x` there is room for `?y` and what is padded behind that. As both are as long in the end, it is the same axis, and `?y`

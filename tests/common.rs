@@ -1,7 +1,8 @@
 //! What the tests share: small models, random values, comparison.
 
-use ir::{DType, Env, Graph, Type, Value};
+use ir::{DType, Env, Graph, ScoreFn, Type, Value};
 use models::{Gpt, Llama, Model};
+use std::sync::Arc;
 
 /// A small GPT of awkward sizes.
 pub fn gpt() -> Model {
@@ -26,6 +27,11 @@ pub fn llama(tied: bool) -> Model {
 /// A model's program for a batch of sequences.
 pub fn bound(model: &Model, batch: u64, time: u64) -> Graph {
     llm::bound(model, batch as usize, time as usize).expect("the model is well-typed, and both dims are bound")
+}
+
+/// The score as it is, or with a causal mask.
+pub fn score(causal: bool) -> Arc<ScoreFn> {
+    Arc::new(if causal { ScoreFn::causal() } else { ScoreFn::default() })
 }
 
 /// A counter-based source of numbers.

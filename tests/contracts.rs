@@ -374,7 +374,16 @@ fn any_labels_of_attention_are_typed_and_defined_or_neither() {
     for _ in 0..n {
         let mut pick = |n: usize| (0..n).map(|_| r.below(5) as u8).collect();
         let (q, k, v, o) = (pick(2), pick(2), pick(2), pick(2));
-        let mut a = Attn { q, k, v, o, scores: 2 + r.below(2) as u8, causal: r.below(2) == 0, group: 1 + r.below(2) as u32, head: r.below(2) as u8 };
+        let mut a = Attn {
+            q,
+            k,
+            v,
+            o,
+            scores: 2 + r.below(2) as u8,
+            f: crate::common::score(r.below(2) == 0),
+            group: 1 + r.below(2) as u32,
+            head: r.below(2) as u8,
+        };
         if r.below(2) == 0 {
             a = ["ac,bc,bd->ad|2", "abd,acd,ace->abe|3|causal", "abd,acd,ace->abe|3|ax2", "da,db,be->ea|2"][r.below(4)].parse().unwrap();
             let labels = [&mut a.q, &mut a.k, &mut a.v, &mut a.o];

@@ -76,9 +76,6 @@ fn rules_that_are_not_exact_are_seen_not_to_be() {
         "layer_norm",
         "rope",
         "rope-halves",
-        "attention",
-        "attention-unscaled",
-        "attention-causal",
         "attention-grouped",
     ];
     assert_eq!(never, same_order);

@@ -215,6 +215,46 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
         "attention[ac,bc,bd->ad|2|causal](q: f32[1,1], k: f32[2147483649,1], v: f32[2147483649,1], scale: f32[]): 2147483649 positions are more than an i32 counts",
     ),
     (
+        "%0 q: f32[2,4], %1 k: f32[3,4], %2 v: f32[3,5]",
+        "attention[ac,bc,bd->ad|2|df=mul(g,2.0)] %0, %1, %2, 1.0",
+        "attention[ac,bc,bd->ad|2|df=mul(g,2.0)](q: f32[2,4], k: f32[3,4], v: f32[3,5], scale: f32[]): a derivative stands in attention itself",
+    ),
+    (
+        "%0 q: f32[2,4], %1 k: f32[3,4], %2 v: f32[3,5], %3 b: f32[2,4]",
+        "attention[ac,bc,bd->ad|2|f=add(s,x0)] %0, %1, %2, 1.0, %3",
+        "attention[ac,bc,bd->ad|2|f=add(s,x0)](q: f32[2,4], k: f32[3,4], v: f32[3,5], scale: f32[], x…: f32[2,4]): x0 is f32[2,4], which does not broadcast over the scores [2,3]",
+    ),
+    (
+        "%0 q: f32[2,4], %1 k: f32[3,4], %2 v: f32[3,5]",
+        "attention[ac,bc,bd->ad|2|f=add(s,x0)] %0, %1, %2, 1.0",
+        "attention[ac,bc,bd->ad|2|f=add(s,x0)] takes 5 operands (q, k, v, scale, x…), not 4",
+    ),
+    (
+        "%0 q: f32[2,4], %1 k: f32[3,4], %2 v: f32[3,5], %3 b: i32[2,1]",
+        "attention[ac,bc,bd->ad|2|f=add(s,x0)] %0, %1, %2, 1.0, %3",
+        "attention[ac,bc,bd->ad|2|f=add(s,x0)](q: f32[2,4], k: f32[3,4], v: f32[3,5], scale: f32[], x…: i32[2,1]): add(a: f32[2,3], b: i32[2,1]): element types differ: f32 and i32",
+    ),
+    (
+        "%0 q: f32[2,4], %1 k: f32[3,4], %2 v: f32[3,5]",
+        "attention[ac,bc,bd->ad|2|f=cast[f32](i)] %0, %1, %2, 1.0",
+        "attention[ac,bc,bd->ad|2|f=cast[f32](i)](q: f32[2,4], k: f32[3,4], v: f32[3,5], scale: f32[]): f of a score's function is f32[2,1], expected f32[2,3]",
+    ),
+    (
+        "%0 q: f32[2,4], %1 k: f32[3,4], %2 v: f32[3,5]",
+        "attention[ac,bc,bd->ad|2|w=mul(s,2.0)] %0, %1, %2, 1.0",
+        "attention[ac,bc,bd->ad|2|w=mul(s,2.0)](q: f32[2,4], k: f32[3,4], v: f32[3,5], scale: f32[]): w of a score's function depends on the score",
+    ),
+    (
+        "%0 q: f32[2,4], %1 k: f32[3,4], %2 v: f32[3,5]",
+        "attention[ac,bc,bd->ad|2|f=mul(s,g)] %0, %1, %2, 1.0",
+        "attention[ac,bc,bd->ad|2|f=mul(s,g)](q: f32[2,4], k: f32[3,4], v: f32[3,5], scale: f32[]): g stands in what is no derivative",
+    ),
+    (
+        "%0 q: f32[2,4], %1 k: f32[3,4], %2 v: f32[3,5]",
+        "attention[ac,bc,bd->ad|2|f=sum[-1](s)] %0, %1, %2, 1.0",
+        "attention[ac,bc,bd->ad|2|f=sum[-1](s)](q: f32[2,4], k: f32[3,4], v: f32[3,5], scale: f32[]): sum[-1] is not pointwise, and stands in a score's function",
+    ),
+    (
         "%0 q: f32[2,4], %1 k: f32[3,4], %2 v: f32[3,5], %3 l: f32[2]",
         "attention_bwd[ac,bc,bd->ad|2] %0, %1, %2, %0, %3, %0, 1.0",
         "attention_bwd[ac,bc,bd->ad|2](q: f32[2,4], k: f32[3,4], v: f32[3,5], o: f32[2,4], lse: f32[2], do: f32[2,4], scale: f32[]): o, lse and do must be as attention gives them: (f32[2,5],f32[2])",
@@ -248,7 +288,7 @@ fn by_hand() -> Vec<(Op, Vec<Type>, &'static str)> {
         v: [1, 3].into_iter().collect(),
         o: [0, 3].into_iter().collect(),
         scores: 2,
-        causal: false,
+        f: crate::common::score(false),
         group: 1,
         head: 0,
     };

@@ -1,6 +1,6 @@
 //! Random well-typed programs: every op, awkward sizes, values that stay in a range where `f32` means something.
 
-use crate::common::Random;
+use crate::common::{Random, score};
 use ir::{Attn, Axes, Bin, DType, Dims, Ein, Func, Graph, Loop, NodeId, Op, Red, Row, Type, Un, num};
 
 const SIZES: [usize; 8] = [1, 2, 3, 4, 5, 7, 17, 33];
@@ -391,7 +391,7 @@ impl Maker<'_> {
         let mut size = || small[self.r.below(small.len())];
         let (t, s, d, e) = (size(), size(), size(), size());
         let (b, kv, group) = (1 + self.r.below(2), 1 + self.r.below(2), 1 + self.r.below(3));
-        let causal = self.r.below(2) == 0;
+        let f = score(self.r.below(2) == 0);
         let h = kv * group;
         // labels: b = 0, h = 1, t = 2, s = 3, d = 4, e = 5
         let sizes = |l: u8, own: bool| match l {
@@ -429,7 +429,7 @@ impl Maker<'_> {
         let (ql, kl, vl, ol) = (labels(2, 4), labels(3, 4), labels(3, 5), labels(2, 5));
         let (q, k, v) = (make(self, ql, true, 0.3), make(self, kl, false, 0.7), make(self, vl, false, 1.1));
         let of = |l: [u8; 4]| l.into_iter().collect::<ir::Labels>();
-        let attn = Attn { q: of(ql), k: of(kl), v: of(vl), o: of(ol), scores: 4, causal, group: group as u32, head: u8::from(group > 1) };
+        let attn = Attn { q: of(ql), k: of(kl), v: of(vl), o: of(ol), scores: 4, f, group: group as u32, head: u8::from(group > 1) };
         let scale = self.f.add(num(0.6), &[]);
         let a = self.try_add(Op::Attention(attn), &[q, k, v, scale])?;
         self.try_add(Op::Get(0), &[a])

@@ -1,6 +1,6 @@
 //! Random programs with state: one to four results named `@path`, made by every template, read before and after in every pattern.
 
-use crate::common::Random;
+use crate::common::{Random, score};
 use crate::random_graphs::Maker;
 use ir::{Attn, Axes, Bin, DType, Dim, Dims, Func, Graph, Loop, NodeId, Op, Red, Row, Type, Un, num};
 
@@ -276,8 +276,8 @@ impl Writer<'_> {
     fn attention(&mut self, x: NodeId, [rows, width]: [usize; 2], backward: bool) -> Option<NodeId> {
         let sizes = self.m.ty(x).sizes();
         let of = |l: [u8; 4]| l.into_iter().collect::<ir::Labels>();
-        let causal = self.m.r.below(2) == 0;
-        let attn = Attn { q: of([0, 2, 1, 4]), k: of([0, 3, 1, 4]), v: of([0, 3, 1, 5]), o: of([0, 2, 1, 5]), scores: 4, causal, group: 1, head: 0 };
+        let f = score(self.m.r.below(2) == 0);
+        let attn = Attn { q: of([0, 2, 1, 4]), k: of([0, 3, 1, 4]), v: of([0, 3, 1, 5]), o: of([0, 2, 1, 5]), scores: 4, f, group: 1, head: 0 };
         let q = self.reshaped(x, &[1, rows, 1, width]);
         let other = self.m.tame(q);
         let v = if self.m.r.below(2) == 0 { q } else { other };

@@ -72,7 +72,7 @@ impl<'a> Shape<'a> {
 
     /// Keys that row `i` sees.
     fn visible(&self, i: Ix) -> Ix {
-        if self.h.labels.causal { (i + 1i64).min(self.h.keys) } else { Ix::from(self.h.keys) }
+        if self.h.causal() { (i + 1i64).min(self.h.keys) } else { Ix::from(self.h.keys) }
     }
 
     /// The columns of x, transposed: panels of keys, depth by depth.

@@ -1,7 +1,7 @@
 //! An attention's labels as independent heads: what the kernels can do, and their strides.
 
 use crate::spec::{Access, Heads};
-use ir::{Attn, Labels, Op, Type, attention_sizes};
+use ir::{Attn, Labels, Op, ScoreFn, Type, attention_sizes};
 
 /// The labels by what they are for: heads (the grouped one last), query, key, depth, value depth.
 struct Kinds {
@@ -48,7 +48,8 @@ pub(crate) fn supported(op: &Op, types: &[&Type]) -> bool {
         _ => return false,
     };
     let depth_last = |labels: &&Labels| labels.last().is_some_and(|l| *l >= a.scores);
-    kinds(a).is_some() && written.iter().all(depth_last) && types.iter().take(3).all(|t| !t.sizes().contains(&0))
+    let known = [ScoreFn::default(), ScoreFn::causal()].contains(&*a.f);
+    known && kinds(a).is_some() && written.iter().all(depth_last) && types.iter().take(3).all(|t| !t.sizes().contains(&0))
 }
 
 /// An operand's offset and strides by axis.

@@ -186,7 +186,7 @@ impl Seat {
 
 /// Keys that a query sees.
 pub(super) fn visible(h: &Heads, query: Ix) -> Ix {
-    if h.labels.causal { (query + 1i64).min(h.keys) } else { Ix::from(h.keys) }
+    if h.causal() { (query + 1i64).min(h.keys) } else { Ix::from(h.keys) }
 }
 
 /// One past the last key that any query of a cube sees.
@@ -348,7 +348,7 @@ impl Backward<'_> {
             }
             let [q, o, d_o, _] = self.of_query(w, &head);
             // queries before the cube's first key see none of its keys
-            let from = if h.labels.causal { seat.first.clone() } else { Ix::Const(0) };
+            let from = if h.causal() { seat.first.clone() } else { Ix::Const(0) };
             w.each("i0", from, h.queries, TILE as i64, |w, i0| {
                 q.stage(w, &i0, &self.shelves[0]);
                 d_o.stage(w, &i0, &self.shelves[1]);

@@ -419,7 +419,7 @@ impl Backward<'_> {
         let (dk_sum, dv_sum) = (p.sums(w, "dk", h.depth), p.sums(w, "dv", h.value_depth));
         let (s, dp) = (p.sums(w, "s", TILE), p.sums(w, "dp", TILE));
         let own = w.name("own", first.clone() + p.plane.clone() + p.lane.clone().div(4));
-        let from = if h.labels.causal { first.clone() } else { Ix::Const(0) };
+        let from = if h.causal() { first.clone() } else { Ix::Const(0) };
         let group = h.labels.group as usize;
         w.each("g", 0i64, group, 1, |w, g| {
             let mut head = shared.clone();
@@ -460,7 +460,7 @@ impl Backward<'_> {
                         let query = w.name("query", i0.clone() + p.column(n));
                         let columns = by_column([0i64, 1].map(|i| Expr::Index(query.clone() + i)));
                         let keys = by_row([0i64, 8].map(|half| Expr::Index(own.clone() + half)));
-                        if h.labels.causal {
+                        if h.causal() {
                             w.set(s, n, only(Bin::Le, keys, columns.clone(), Writer::get(s, n), 0.0));
                         }
                         w.set(s, n, only(Bin::Lt, columns, Expr::Index(Ix::from(h.queries)).splat(4), Writer::get(s, n), 0.0));
@@ -469,7 +469,7 @@ impl Backward<'_> {
                 let sometimes = |w: &mut Writer| {
                     if !h.queries.is_multiple_of(TILE) {
                         mask(w);
-                    } else if h.labels.causal {
+                    } else if h.causal() {
                         w.branch(i0.clone(), first.clone() + (ROWS - 1), mask, |_| {});
                     }
                 };
