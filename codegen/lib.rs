@@ -18,6 +18,8 @@
 //! assert_eq!(program.kernels.len(), 1, "both ops are one kernel");
 //! ```
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub mod gpu;
 pub mod kernel;
