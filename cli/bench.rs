@@ -1,8 +1,13 @@
 //! `eggcorn bench`: speed and memory, with the ceiling measured beside.
 
+use super::bench_run;
 use super::options::{CompileArgs, DeviceArgs, ModelArgs, Sizes, mebibytes};
+use super::source::{DimArgs, Source};
 use super::{note, say};
-use eggcorn::llm::{Batch, Config, Error, Evaluation, Generator, Models, Precision, Result, TrainConfig, Values, initialise, random, step_program};
+use eggcorn::ir::Graph;
+use eggcorn::llm::{
+    Batch, Config, Error, Evaluation, Generator, Mode, Models, Objective, Precision, Result, TrainConfig, Values, initialise, random, step_program,
+};
 use eggcorn::models::Model;
 use eggcorn::runtime::{Device, Fault, Session};
 use std::time::Instant;
@@ -10,13 +15,13 @@ use std::time::Instant;
 /// Measure speed and memory.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off\n  eggcorn bench train gpt2 --steps 1 --evaluate\n  eggcorn bench generate gpt2 --steps 50\n  eggcorn bench train gpt2 --device cuda --precision bf16 --batch 16 --seq 1024\n  eggcorn bench ops --device cuda --steps 20"
+    after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off\n  eggcorn bench train gpt2 --steps 1 --evaluate\n  eggcorn bench generate gpt2 --steps 50\n  eggcorn bench run program.ir --dim S=128 --steps 20\n  eggcorn bench train gpt2 --device cuda --precision bf16 --batch 16 --seq 1024\n  eggcorn bench ops --device cuda --steps 20"
 )]
 pub struct Args {
     /// What to measure.
     #[arg(value_enum)]
     what: What,
-    /// The model; the first there is, unless said.
+    /// The model, or for run a file of a program; the first model there is, unless said.
     model: Option<String>,
     /// Change a setting of the model, as in --set n_layer=2.
     #[arg(long, value_name = "KEY=VALUE")]
@@ -24,21 +29,26 @@ pub struct Args {
     #[command(flatten)]
     sizes: Sizes,
     #[command(flatten)]
-    device: DeviceArgs,
-    /// Steps or tokens measured, after one that is not.
+    dims: DimArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Steps, tokens or runs measured, after those that are not.
     #[arg(long, default_value_t = 5)]
-    steps: usize,
+    pub steps: usize,
     /// After the training steps also evaluate a batch with the same weights, and count its memory.
     #[arg(long)]
     evaluate: bool,
+    /// Of a program that is run also the gradient of its loss by every parameter.
+    #[arg(long)]
+    pub grad: bool,
     #[command(flatten)]
-    compile: CompileArgs,
+    pub compile: CompileArgs,
     /// What a training step's products are computed in: f32 or bf16.
     #[arg(long, default_value = "f32")]
-    precision: Precision,
+    pub precision: Precision,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -47,14 +57,44 @@ enum What {
     Train,
     /// One token after another, keys and values kept.
     Generate,
+    /// A program from a file of IR text, or a model's loss, on random numbers.
+    Run,
     /// Kernels that memory bounds, against a copy; of no model.
     Ops,
 }
 
 impl Args {
-    fn model(&self, models: &Models) -> Result<Model> {
+    fn source(&self, models: &Models) -> Result<Source> {
         let model = self.model.clone().unwrap_or_else(|| models.names()[0].into());
-        ModelArgs { model, set: self.set.clone() }.model(models)
+        ModelArgs { model, set: self.set.clone() }.source(models)
+    }
+
+    /// The model that is to be trained or to write.
+    fn model(&self, models: &Models) -> Result<Model> {
+        self.only_run()?;
+        match self.source(models)? {
+            Source::Model(model) => Ok(model),
+            Source::Text(text) => Err(Error(format!("{0} is a program, and no model; try eggcorn bench run {0}", text.path))),
+        }
+    }
+
+    /// Refuses what only `run` knows.
+    fn only_run(&self) -> Result<()> {
+        self.dims.none_for_a_model()?;
+        if self.grad { Err(Error("--grad: it is bench run that takes it; a step of training has its gradients".into())) } else { Ok(()) }
+    }
+
+    /// What `run` measures: the program with its dims bound, and its name.
+    pub fn program(&self, models: &Models) -> Result<(Graph, String)> {
+        match self.source(models)? {
+            Source::Model(model) => {
+                self.dims.none_for_a_model()?;
+                let (batch, seq) = self.sizes.of(&model)?;
+                let graph = Objective::NextToken.bound(&model, Mode::Evaluate, batch, seq)?;
+                Ok((graph, format!("{} {batch} × {seq}", model.name())))
+            }
+            Source::Text(text) => Ok((text.bound(&self.dims, &|name| self.sizes.named(name))?, text.path)),
+        }
     }
 }
 
@@ -62,7 +102,11 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
     match args.what {
         What::Train => train(args, args.model(models)?),
         What::Generate => generate(args, args.model(models)?),
-        What::Ops => super::bench_ops::run(&args.device.open()?, args.steps, args.json),
+        What::Run => bench_run::run(args, models),
+        What::Ops => {
+            args.only_run()?;
+            super::bench_ops::run(&args.device.open()?, args.steps, args.json)
+        }
     }
 }
 
@@ -168,7 +212,7 @@ fn train(args: &Args, model: Model) -> Result<()> {
 }
 
 /// What a processor's threads can do at best, measured now; devices have no such measure yet.
-fn ceiling(device: &Device) -> Option<f64> {
+pub fn ceiling(device: &Device) -> Option<f64> {
     match device {
         #[cfg(feature = "llvm")]
         Device::Cpu(pool) => Some(eggcorn::runtime::fma_peak(pool.threads())),
@@ -178,7 +222,7 @@ fn ceiling(device: &Device) -> Option<f64> {
 }
 
 /// Median, least and greatest.
-fn spread(x: &mut [f64]) -> (f64, f64, f64) {
+pub fn spread(x: &mut [f64]) -> (f64, f64, f64) {
     x.sort_by(f64::total_cmp);
     (x[x.len() / 2], x[0], x[x.len() - 1])
 }
@@ -190,10 +234,10 @@ fn status(key: &str) -> usize {
     line.and_then(|l| l.trim_start_matches(':').trim().strip_suffix("kB")?.trim().parse::<usize>().ok()).map_or(0, |k| k << 10)
 }
 
-fn resident() -> usize {
+pub fn resident() -> usize {
     status("VmRSS")
 }
 
-fn resident_peak() -> usize {
+pub fn resident_peak() -> usize {
     status("VmHWM")
 }

@@ -3,6 +3,7 @@
 
 mod bench;
 mod bench_ops;
+mod bench_run;
 mod doctor;
 mod dump;
 mod explain;

@@ -141,7 +141,7 @@ fn check_ids(model: &Model, inputs: &[(String, Type, Vec<u8>)], path: &Path) -> 
 }
 
 /// What is wanted of a program: of one that has a sum and a count for its loss, the mean instead.
-fn goal(graph: &Graph, grad: bool) -> Result<Goal<'static>> {
+pub fn goal(graph: &Graph, grad: bool) -> Result<Goal<'static>> {
     let has = |name: &str| graph.outputs.iter().any(|o| o == name);
     match (has(LOSS_SUM) && has(LOSS_COUNT), grad) {
         (true, true) => Ok(Goal::MeanGradient),

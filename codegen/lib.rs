@@ -18,6 +18,8 @@
 //! assert_eq!(program.kernels.len(), 1, "both ops are one kernel");
 //! ```
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 pub mod gpu;
 pub mod kernel;
@@ -27,6 +29,7 @@ mod lower;
 mod routine;
 pub mod spec;
 mod touch;
+mod work;
 
 /// FNV-1a over 128 bits: what tells kernels apart, on disk and on devices.
 #[cfg(any(feature = "llvm", feature = "wgpu", feature = "cuda"))]
@@ -39,3 +42,4 @@ pub use lower::{Cpu, Gpu, Target, lower};
 pub use routine::{Address, Buffer, BufferKind, COUNT_MAX, Call, LoopInput, LoopResult, LoopStep, Place, Program, Region, Routine, Step, Table};
 pub use spec::Spec;
 pub use touch::Touch;
+pub use work::Work;

@@ -175,7 +175,14 @@ impl Spec {
             match step {
                 Step::Load(access) | Step::Gather { access, .. } => out.push(&mut access.strides),
                 Step::Index { strides, .. } => out.push(strides),
-                _ => {}
+                Step::Const(_)
+                | Step::Product
+                | Step::Un(..)
+                | Step::Bin(..)
+                | Step::Select(..)
+                | Step::Cast(_)
+                | Step::Random(..)
+                | Step::Reduce(..) => {}
             }
         }
         out.extend(self.stores.iter_mut().map(|s| &mut s.access.strides));

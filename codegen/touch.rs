@@ -57,6 +57,11 @@ impl Touch {
         })
     }
 
+    /// How many elements that is.
+    pub fn distinct(&self) -> f64 {
+        self.dims.iter().map(|(n, step)| if *step == 0 { 1.0 } else { *n as f64 }).product()
+    }
+
     /// Whether every point of the iteration has an element of its own. Strides of a value in memory never lead two indices to one
     /// element, so only a broadcast does.
     pub fn is_one_to_one(&self) -> bool {

@@ -282,6 +282,45 @@ fn bench_and_doctor() {
     }
 }
 
+/// A program from a file is timed as it stands, and what it takes at least is counted: products by hand, each operand once.
+#[test]
+fn any_program_is_measured() {
+    let d = Directory::new("measured");
+    let product = "main(%0 x: f32[S,8], %1 i: i32[4]) {\n  @w : f32[8,4]\n  @c : f32[]\n  %2 = contract[ab,bc->ac] %0, @w : f32[S,4]\n  \
+                   %3 = gather %0, %1 : f32[4,8]\n  %4 = add @c, 1.0 : f32[]\n  return y=%2, rows=%3, @c=%4\n}\n";
+    let product = d.write("product.ir", product);
+    let bench = |file: &str, more: &[&str]| -> serde_json::Value {
+        let line = works(&[&["bench", "run", file, "--steps", "2", "--json"], more].concat());
+        let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert!(json["seconds"]["min"].as_f64().unwrap() > 0.0 && json["seconds"]["steps"] == 2, "{line}");
+        json
+    };
+    let json = bench(&product, &["--dim", "S=16"]);
+    assert_eq!(json["flops"], f64::from(2 * 16 * 8 * 4));
+    // the product; the rows that are gathered, of any of the table's, and their numbers; the state read and written
+    assert_eq!(json["bytes"], f64::from(4 * (16 * 8 + 8 * 4 + 16 * 4 + (16 * 8 + 4 + 4 * 8) + 2)));
+    assert!(works(&["bench", "run", &product, "--dim", "S=16"]).contains("GFLOP/s"));
+    fails(&["bench", "run", &product], &["product.ir", "S"]);
+    fails(&["bench", "run", &product, "--dim", "S=16", "--grad"], &["--grad", "no result loss.sum"]);
+    fails(&["bench", "train", &product], &["is a program", "bench run"]);
+    fails(&["bench", "train", "gpt2", "--grad"], &["--grad", "bench run"]);
+    fails(&["bench", "generate", "gpt2", "--dim", "S=3"], &["--dim S=3"]);
+    // a model as it is written, with its gradients; a step of training as it was dumped; a model by name
+    let small = ["--set", "n_layer=2", "--set", "n_embd=16", "--set", "n_head=2", "--set", "vocab_size=50"];
+    let dump = |stage| d.write(&format!("{stage}.ir"), works(&[&["dump", "gpt2", "--stage", stage, "--seq", "16"], &small[..]].concat()));
+    let forward = bench(&dump("built"), &["--seq", "16"]);
+    let backward = bench(&dump("built"), &["--seq", "16", "--grad"]);
+    let named = bench("gpt2", &[&["--seq", "16"], &small[..]].concat());
+    let step = bench(&dump("step"), &[]);
+    let flops = |json: &serde_json::Value| json["flops"].as_f64().unwrap();
+    let (layers, attention, head) = (2 * 12 * 16 * 16 * 2 * 16, 2 * 2 * 16 * 16 * 16, 2 * 16 * 16 * 50);
+    assert_eq!(flops(&forward), f64::from(layers + attention + head));
+    assert_eq!(flops(&named), flops(&forward));
+    // the scores once more than twice the forward's
+    assert_eq!(flops(&backward), 3.0 * flops(&forward) + f64::from(attention / 2));
+    assert_eq!(flops(&step), flops(&backward));
+}
+
 /// Every command that runs programs does so on a device, and a device that is not there is an error that says what to do.
 #[cfg(feature = "wgpu")]
 #[test]

@@ -27,7 +27,8 @@ impl Block<'_> {
         // the first float beyond the range; below, the lowest number there is
         let (end, most, least) = match to {
             Elem::I32 => (2f64.powi(31), f64::from(i32::MAX), f64::from(i32::MIN)),
-            _ => (2f64.powi(32), f64::from(u32::MAX), 0.0),
+            Elem::U32 => (2f64.powi(32), f64::from(u32::MAX), 0.0),
+            Elem::F32 | Elem::BF16 | Elem::F16 | Elem::Bool => unreachable!("{to} is no whole number"),
         };
         let zero = self.number(0.0, lanes);
         let x = self.select(self.is_nan(x), zero, x);

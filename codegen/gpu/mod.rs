@@ -95,7 +95,9 @@ impl Source {
                 self.emit(|k| CppCompiler::<cubecl_cpp::target::Cuda>::default().compile(k, &options).map(|t| t.to_string()))
             }
             #[allow(unreachable_patterns)]
-            missing => Err(format!("this build does not print {missing:?}; build with --features {}", missing.feature())),
+            missing @ (Dialect::Wgsl | Dialect::Cuda) => {
+                Err(format!("this build does not print {missing:?}; build with --features {}", missing.feature()))
+            }
         }
     }
 

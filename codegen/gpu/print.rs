@@ -208,7 +208,7 @@ impl Printer<'_> {
         let at = self.ix(b, &at.clone().div(i64::from(width)));
         let at = match buf {
             Buf::Arg(i) => self.offsets[i].map_or(at, |o| b.iadd(o, at)),
-            _ => at,
+            Buf::Shared(_) | Buf::Scratch(_) => at,
         };
         b.at(memory, at)
     }
@@ -225,7 +225,7 @@ impl Printer<'_> {
             Elem::Bool => b.ine(value, b.splat(b.word(0), Elem::U32, lanes)),
             // arithmetic is in 32 bits, which has to be said
             Elem::BF16 | Elem::F16 => b.cast(value, b.value_type(Elem::F32, lanes)),
-            _ => value,
+            Elem::F32 | Elem::I32 | Elem::U32 => value,
         }
     }
 

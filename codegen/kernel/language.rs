@@ -485,7 +485,7 @@ impl Kernel {
             Expr::Vector(lanes) => lanes.len() as u32,
             Expr::Load { lanes, .. } | Expr::Splat(_, lanes) | Expr::Ramp { lanes, .. } => *lanes,
             Expr::Select(_, a, _) | Expr::Random { counter: a, .. } => self.lanes(a),
-            _ => self.lanes(e.operands()[0]),
+            Expr::Un(..) | Expr::Bin(..) | Expr::Fma(..) | Expr::Cast(..) | Expr::Keep { .. } => self.lanes(e.operands()[0]),
         }
     }
 

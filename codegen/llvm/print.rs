@@ -267,7 +267,7 @@ impl<'c> Printer<'c, '_> {
             Elem::Bool => self.context.i32_type().into(),
             Elem::BF16 => self.context.i16_type().into(),
             Elem::F16 => self.context.f16_type().into(),
-            _ => self.lane_type(elem),
+            Elem::F32 | Elem::I32 | Elem::U32 => self.lane_type(elem),
         };
         vector(one, lanes)
     }
@@ -277,13 +277,11 @@ impl<'c> Printer<'c, '_> {
         match elem {
             Elem::Bool => self.int_compare(IntPredicate::NE, x, x.get_type().const_zero()),
             Elem::BF16 => self.bits_to_float(self.shift_left(self.zero_extend(x, self.value_type(Elem::I32, lanes_of(x))), 16)),
-            Elem::F16 => match x {
-                V::VectorValue(v) => {
-                    self.builder.build_float_ext(v, self.value_type(elem, lanes_of(x)).into_vector_type(), "").expect(POSITIONED).into()
-                }
-                x => self.builder.build_float_ext(x.into_float_value(), self.context.f32_type(), "").expect(POSITIONED).into(),
+            Elem::F16 => match (x, self.value_type(elem, lanes_of(x))) {
+                (V::VectorValue(x), ty) => self.builder.build_float_ext(x, ty.into_vector_type(), "").expect(POSITIONED).into(),
+                (x, ty) => self.builder.build_float_ext(x.into_float_value(), ty.into_float_type(), "").expect(POSITIONED).into(),
             },
-            _ => x,
+            Elem::F32 | Elem::I32 | Elem::U32 => x,
         }
     }
 
@@ -305,11 +303,11 @@ impl<'c> Printer<'c, '_> {
                     (h, ty) => self.builder.build_int_truncate(h.into_int_value(), ty.into_int_type(), "").expect(POSITIONED).into(),
                 }
             }
-            Elem::F16 => match x {
-                V::VectorValue(v) => self.builder.build_float_trunc(v, ty.into_vector_type(), "").expect(POSITIONED).into(),
-                x => self.builder.build_float_trunc(x.into_float_value(), ty.into_float_type(), "").expect(POSITIONED).into(),
+            Elem::F16 => match (x, ty) {
+                (V::VectorValue(x), ty) => self.builder.build_float_trunc(x, ty.into_vector_type(), "").expect(POSITIONED).into(),
+                (x, ty) => self.builder.build_float_trunc(x.into_float_value(), ty.into_float_type(), "").expect(POSITIONED).into(),
             },
-            _ => x,
+            Elem::F32 | Elem::I32 | Elem::U32 => x,
         }
     }
 
@@ -495,6 +493,11 @@ impl<'c> Printer<'c, '_> {
             true => self.compare(f, x, y),
             false => self.int_compare(if unsigned { u } else { s }, x, y),
         };
+        let extreme = |x_wins| {
+            let chosen = self.select(x_wins, x, y);
+            // a second operand that is NaN was chosen; a first one is here
+            if float { self.select(self.compare(FloatPredicate::UNO, x, x), x, chosen) } else { chosen }
+        };
         match op {
             Bin::Add => {
                 if float {
@@ -519,15 +522,8 @@ impl<'c> Printer<'c, '_> {
             }
             Bin::Div => self.div(x, y),
             Bin::Pow => self.intrinsic("llvm.pow", &[x, y]),
-            Bin::Maximum | Bin::Minimum => {
-                let first = match op {
-                    Bin::Maximum => test(FloatPredicate::OGT, IntPredicate::SGT, IntPredicate::UGT),
-                    _ => test(FloatPredicate::OLT, IntPredicate::SLT, IntPredicate::ULT),
-                };
-                let chosen = self.select(first, x, y);
-                // a second operand that is NaN was chosen; a first one is here
-                if float { self.select(self.compare(FloatPredicate::UNO, x, x), x, chosen) } else { chosen }
-            }
+            Bin::Maximum => extreme(test(FloatPredicate::OGT, IntPredicate::SGT, IntPredicate::UGT)),
+            Bin::Minimum => extreme(test(FloatPredicate::OLT, IntPredicate::SLT, IntPredicate::ULT)),
             Bin::Lt => test(FloatPredicate::OLT, IntPredicate::SLT, IntPredicate::ULT),
             Bin::Le => test(FloatPredicate::OLE, IntPredicate::SLE, IntPredicate::ULE),
             Bin::Eq => test(FloatPredicate::OEQ, IntPredicate::EQ, IntPredicate::EQ),
@@ -588,10 +584,10 @@ impl<'c> Printer<'c, '_> {
         by_lanes!(self, x, self.int_like(x, n), |b, x, n| b.build_right_shift(x, n, true, ""))
     }
     pub(super) fn select(&self, p: V<'c>, a: V<'c>, b: V<'c>) -> V<'c> {
-        match p {
-            V::VectorValue(p) => self.builder.build_select(p, a, b, "").expect(POSITIONED),
-            p => self.builder.build_select(p.into_int_value(), a, b, "").expect(POSITIONED),
+        if let V::VectorValue(p) = p {
+            return self.builder.build_select(p, a, b, "").expect(POSITIONED);
         }
+        self.builder.build_select(p.into_int_value(), a, b, "").expect(POSITIONED)
     }
     pub(super) fn compare(&self, p: FloatPredicate, x: V<'c>, y: V<'c>) -> V<'c> {
         match (x, y) {
@@ -603,10 +599,10 @@ impl<'c> Printer<'c, '_> {
         by_lanes!(self, x, y, |b, x, y| b.build_int_compare(p, x, y, ""))
     }
     fn zero_extend(&self, x: V<'c>, to: BasicTypeEnum<'c>) -> V<'c> {
-        match x {
-            V::VectorValue(x) => self.builder.build_int_z_extend(x, to.into_vector_type(), "").expect(POSITIONED).into(),
-            x => self.builder.build_int_z_extend(x.into_int_value(), to.into_int_type(), "").expect(POSITIONED).into(),
+        if let V::VectorValue(x) = x {
+            return self.builder.build_int_z_extend(x, to.into_vector_type(), "").expect(POSITIONED).into();
         }
+        self.builder.build_int_z_extend(x.into_int_value(), to.into_int_type(), "").expect(POSITIONED).into()
     }
     pub(super) fn to_int(&self, x: V<'c>) -> V<'c> {
         match (x, self.value_type(Elem::I32, lanes_of(x))) {
@@ -633,10 +629,10 @@ impl<'c> Printer<'c, '_> {
         self.builder.build_bit_cast(x, self.value_type(Elem::I32, lanes_of(x)), "").expect(POSITIONED)
     }
     pub(super) fn neg(&self, x: V<'c>) -> V<'c> {
-        match x {
-            V::VectorValue(x) => self.builder.build_float_neg(x, "").expect(POSITIONED).into(),
-            x => self.builder.build_float_neg(x.into_float_value(), "").expect(POSITIONED).into(),
+        if let V::VectorValue(x) = x {
+            return self.builder.build_float_neg(x, "").expect(POSITIONED).into();
         }
+        self.builder.build_float_neg(x.into_float_value(), "").expect(POSITIONED).into()
     }
 }
 
@@ -663,11 +659,10 @@ fn vector(ty: BasicTypeEnum, lanes: u32) -> BasicTypeEnum {
     if lanes == 1 {
         return ty;
     }
-    match ty {
-        BasicTypeEnum::FloatType(t) => t.vec_type(lanes).as_basic_type_enum(),
-        BasicTypeEnum::IntType(t) => t.vec_type(lanes).as_basic_type_enum(),
-        other => panic!("{other} has no vectors"),
+    if let BasicTypeEnum::FloatType(t) = ty {
+        return t.vec_type(lanes).as_basic_type_enum();
     }
+    ty.into_int_type().vec_type(lanes).as_basic_type_enum()
 }
 
 fn lanes_of(x: V) -> u32 {

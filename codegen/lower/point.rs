@@ -50,7 +50,15 @@ pub(crate) fn vectorisable(spec: &Spec, row: usize) -> bool {
     let step = |(step, _): &(Step, Elem)| match step {
         Step::Load(a) => fits(a),
         Step::Gather { access, index, .. } => fits(access) && constant[*index],
-        _ => true,
+        Step::Index { .. }
+        | Step::Const(_)
+        | Step::Product
+        | Step::Un(..)
+        | Step::Bin(..)
+        | Step::Select(..)
+        | Step::Cast(_)
+        | Step::Random(..)
+        | Step::Reduce(..) => true,
     };
     spec.dag.steps.iter().all(step) && spec.stores.iter().all(|s| fits(&s.access))
 }

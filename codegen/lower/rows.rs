@@ -96,10 +96,8 @@ impl Row<'_> {
                 .steps
                 .iter()
                 .enumerate()
-                .filter_map(|(i, (s, _))| match s {
-                    Step::Reduce(red, x) if level[*x] == pass => Some((i, *red, *x)),
-                    _ => None,
-                })
+                .filter_map(|(i, (s, _))| if let Step::Reduce(red, x) = s { Some((i, *red, *x)) } else { None })
+                .filter(|(_, _, x)| level[*x] == pass)
                 .collect();
             if !reductions.is_empty() {
                 self.reduce(w, &mut values, &reductions, &start, &end);

@@ -1,10 +1,10 @@
 //! The pointwise part of a kernel, from the ops of a group.
 
-use super::expand::pointwise;
 use super::group::Group;
 use super::homes::row_major;
 use super::layout::{KernelArgs, Layout};
 use super::needed::Needed;
+use super::role::{Immediate, immediate, pointwise};
 use crate::kernel::Elem;
 use crate::spec::{Access, Dag, Step as Pure, Store};
 use ir::{DType, NodeId, Op};
@@ -48,7 +48,7 @@ impl<'a> DagBuilder<'a> {
     /// The operands that become steps of this kernel.
     fn operands(&self, b: &Layout, id: NodeId) -> Vec<NodeId> {
         let node = b.func.node(id);
-        let is_step = |i: NodeId| self.group.nodes.contains(&i) || matches!(b.func.node(i).op, Op::Const(..) | Op::Size(_));
+        let is_step = |i: NodeId| self.group.nodes.contains(&i) || matches!(immediate(&b.func.node(i).op), Some(Immediate::Number(_)));
         if node.op == Op::Gather { node.args[1..].iter().copied().filter(|i| is_step(*i)).collect() } else { node.args.clone() }
     }
 
@@ -78,19 +78,18 @@ impl<'a> DagBuilder<'a> {
             return *s;
         }
         let node = b.func.node(id).clone();
-        let step = match &node.op {
-            Op::Const(bits, dtype) => self.push(Pure::Const(f64::from_bits(*bits)), *dtype),
-            Op::Size(d) => self.push(Pure::Const(d.size() as f64), DType::F32),
-            Op::Iota(..) => {
+        let step = match immediate(&node.op) {
+            Some(Immediate::Number(x)) => self.push(Pure::Const(x), node.ty.dtype),
+            Some(Immediate::Positions(_)) => {
                 let dims = node.ty.sizes();
                 let mut strides = vec![0; dims.len()];
                 strides[0] = 1;
                 let strides = self.aligned(&dims, &strides);
                 self.push(Pure::Index { offset: 0, strides }, DType::I32)
             }
-            _ if Some(id) == self.product => self.push(Pure::Product, DType::F32),
-            op if self.is_computed(b, id) => self.compute(b, id, op),
-            _ => {
+            None if Some(id) == self.product => self.push(Pure::Product, DType::F32),
+            None if self.is_computed(b, id) => self.compute(b, id, &node.op),
+            None => {
                 let home = b.home(id);
                 let arg = self.args.arg(home.buffer, Elem::of(node.ty.dtype), false);
                 let strides = self.aligned(&home.dims, &home.strides);
@@ -120,7 +119,13 @@ impl<'a> DagBuilder<'a> {
                 let counter = self.push(Pure::Cast(counter), DType::U32);
                 Pure::Random(args[0], counter)
             }
-            op => unreachable!("{op} is not pointwise"),
+            Op::Param(..) | Op::Input(..) | Op::Const(..) | Op::Iota(..) | Op::Size(_) | Op::Reshape(_) | Op::Transpose(_) | Op::Slice(..) => {
+                unreachable!("{op} is in memory, or written out")
+            }
+            Op::Contract(_) | Op::Pad(..) | Op::Concat(_) | Op::Gather | Op::ScatterAdd | Op::Repeat(_) | Op::Tuple | Op::Get(_) => {
+                unreachable!("{op} is not pointwise")
+            }
+            Op::Row(_) | Op::Attention(_) | Op::AttentionBwd(_) => unreachable!("{op} was written out, or has a kernel"),
         };
         self.push(step, node.ty.dtype)
     }
@@ -136,18 +141,18 @@ impl<'a> DagBuilder<'a> {
         let index_dims = b.func.ty(index).sizes();
         // the index is aligned with the leading dims of the result: give it the rest as size-1 axes
         let rest = home.dims.len() - 1;
-        let i = match &b.func.node(index).op {
+        let i = match immediate(&b.func.node(index).op) {
             // computed in this kernel, element by element
             _ if self.group.nodes.contains(&index) => self.value(b, index),
-            Op::Const(..) | Op::Size(_) => self.value(b, index),
-            Op::Iota(axis, _) => {
+            Some(Immediate::Number(_)) => self.value(b, index),
+            Some(Immediate::Positions(axis)) => {
                 let mut strides = vec![0; self.dims.len()];
-                let at = self.dims.len() as i64 - rest as i64 + i64::from(*axis);
+                let at = self.dims.len() as i64 - rest as i64 + i64::from(axis);
                 strides[at as usize] = 1;
                 strides.resize(self.rank, 0);
                 self.push(Pure::Index { offset: 0, strides }, DType::I32)
             }
-            _ => {
+            None => {
                 let place = b.home(index);
                 let arg = self.args.arg(place.buffer, Elem::I32, false);
                 let dims: Vec<usize> = index_dims.iter().copied().chain(std::iter::repeat_n(1, rest)).collect();

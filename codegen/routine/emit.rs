@@ -1,7 +1,7 @@
 //! From groups of ops to a routine: every value in memory gets a place, every group a kernel.
 
 use super::dag::DagBuilder;
-use super::expand::{expand, pointwise};
+use super::expand::expand;
 use super::group::{Group, Kind, group};
 use super::heads::{Operand, heads};
 use super::homes::{Home, axis_of};
@@ -9,6 +9,7 @@ use super::layout::{KernelArgs, Layout};
 use super::needed::Needed;
 use super::placement::place_buffers;
 use super::prepare::{prepare, reshape_base};
+use super::role::{Role, role};
 use super::state::{NewState, write_back};
 use super::steps::{Buffer, BufferKind, LoopInput, LoopResult, LoopStep, Place, Routine, Step, Table};
 use crate::kernel::Elem;
@@ -113,11 +114,12 @@ impl Emitter<'_> {
 
     /// Whether a value has no place yet and its kernel can write to any.
     fn placeable(&self, id: NodeId) -> bool {
-        let op = &self.func.node(id).op;
-        let kernel = match op {
-            Op::Get(_) => matches!(self.func.node(self.func.node(id).args[0]).op, Op::Attention(_) | Op::AttentionBwd(_)),
-            Op::Concat(_) | Op::Contract(_) => true,
-            op => pointwise(op),
+        let op = |id: NodeId| &self.func.node(id).op;
+        let kernel = match role(op(id)) {
+            Role::Pointwise | Role::Product => true,
+            Role::Alone => matches!(op(id), Op::Concat(_)),
+            Role::Member => matches!(op(self.func.node(id).args[0]), Op::Attention(_) | Op::AttentionBwd(_)),
+            Role::Given(_) | Role::Immediate(_) | Role::Reduce | Role::View(_) | Role::Tuple => false,
         };
         kernel && !self.layout.has_home(id)
     }

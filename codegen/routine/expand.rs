@@ -17,23 +17,23 @@ pub(crate) fn expand(func: &Func) -> Func {
 fn emit(out: &mut Func, op: &Op, args: &[NodeId], ty: &ir::Type) -> NodeId {
     let types: Vec<ir::Type> = args.iter().map(|a| out.ty(*a).clone()).collect();
     let types: Vec<&ir::Type> = types.iter().collect();
-    let body = match op {
-        Op::Attention(_) | Op::AttentionBwd(_) if super::heads::supported(op, &types) => None,
-        Op::Row(_) | Op::Attention(_) | Op::AttentionBwd(_) => definition(op, &types),
-        Op::Reduce(red, axes) => return reduce(out, *red, axes, args[0]),
-        _ => None,
+    if let Op::Reduce(red, axes) = op {
+        return reduce(out, *red, axes, args[0]);
+    }
+    let body = match op.spec().class {
+        Class::Composite => definition(op, &types),
+        Class::Contract if !super::heads::supported(op, &types) => definition(op, &types),
+        Class::Leaf | Class::Pointwise | Class::View | Class::Reduce | Class::Index | Class::Contract | Class::Structure => None,
     };
     let Some(body) = body else { return out.add_typed(op.clone(), args, ty.clone()) };
     let mut new: Vec<NodeId> = vec![];
     for node in &body.nodes {
-        let at = match &node.op {
-            Op::Input(i, _) => args[*i as usize],
-            op => {
-                let args: Vec<NodeId> = node.args.iter().map(|a| new[a.index()]).collect();
-                emit(out, op, &args, &node.ty)
-            }
-        };
-        new.push(at);
+        if let Op::Input(i, _) = node.op {
+            new.push(args[i as usize]);
+            continue;
+        }
+        let args: Vec<NodeId> = node.args.iter().map(|a| new[a.index()]).collect();
+        new.push(emit(out, &node.op, &args, &node.ty));
     }
     let results: Vec<NodeId> = body.results.iter().map(|r| new[r.index()]).collect();
     if results.len() == 1 { results[0] } else { out.add(Op::Tuple, &results) }
@@ -79,14 +79,4 @@ fn members(func: &Func) -> Func {
     }
     out.results = func.results.iter().map(|r| new[r.index()]).collect();
     out
-}
-
-/// Whether an op is computed pointwise, with its operands broadcast.
-pub(crate) fn pointwise(op: &Op) -> bool {
-    match op.spec().class {
-        Class::Pointwise => true,
-        Class::View => matches!(op, Op::Broadcast(_)),
-        Class::Index => matches!(op, Op::Gather),
-        Class::Leaf | Class::Reduce | Class::Contract | Class::Structure | Class::Composite => false,
-    }
 }

@@ -7,9 +7,9 @@
 //! Everything that is asked once an op is answered by what is kept beside the groups: what each needs, and its level, which is above the
 //! levels of those. A question whether one group runs after another looks only at levels between the two.
 
-use super::expand::pointwise;
 use super::homes::axis_of;
-use ir::{Class, Func, NodeId, Op};
+use super::role::{Role, in_memory, is_view, pointwise, role};
+use ir::{Func, NodeId, Op};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
 
@@ -45,15 +45,6 @@ pub(crate) fn producers(func: &Func, mut id: NodeId) -> Option<NodeId> {
         id = func.node(id).args[0];
     }
     in_memory(&func.node(id).op).then_some(id)
-}
-
-pub(crate) fn is_view(op: &Op) -> bool {
-    matches!(op, Op::Reshape(_) | Op::Transpose(_) | Op::Slice(..) | Op::Get(_))
-}
-
-/// Whether a kernel writes what an op gives: it is neither there before anything runs nor written out where it is used.
-fn in_memory(op: &Op) -> bool {
-    !matches!(op, Op::Input(..) | Op::Param(..) | Op::Const(..) | Op::Iota(..) | Op::Size(_))
 }
 
 /// [`producers`] of every node, at once.
@@ -115,16 +106,12 @@ pub(crate) fn group(func: &Func) -> Groups {
         columns: HashMap::new(),
     };
     for id in func.ids().filter(|id| live[id.index()]) {
-        let op = &func.node(id).op;
-        match op.spec().class {
-            _ if pointwise(op) => g.pointwise(id),
-            Class::Reduce => g.reduce(id),
-            Class::Leaf => {}
-            _ if is_view(op) || *op == Op::Tuple => {}
-            _ => {
-                let kind = if matches!(op, Op::Contract(_)) { Kind::Contract { dims: func.ty(id).sizes() } } else { Kind::Single };
-                g.open(kind, id);
-            }
+        match role(&func.node(id).op) {
+            Role::Pointwise => g.pointwise(id),
+            Role::Reduce => g.reduce(id),
+            Role::Product => g.open(Kind::Contract { dims: func.ty(id).sizes() }, id),
+            Role::Alone => g.open(Kind::Single, id),
+            Role::Given(_) | Role::Immediate(_) | Role::View(_) | Role::Member | Role::Tuple => {}
         }
     }
     g.schedule()
@@ -298,12 +285,8 @@ impl Grouping<'_> {
     }
 
     fn same_rows(&self, a: usize, b: usize) -> bool {
-        match (&self.get(a).kind, &self.get(b).kind) {
-            (Kind::Rows { dims: x, tail: s }, Kind::Rows { dims: y, tail: t }) => {
-                x == y && (s.is_none() || t.is_none() || s == t) && self.all_fit(a, b)
-            }
-            _ => false,
-        }
+        let (Kind::Rows { dims: x, tail: s }, Kind::Rows { dims: y, tail: t }) = (&self.get(a).kind, &self.get(b).kind) else { return false };
+        x == y && (s.is_none() || t.is_none() || s == t) && self.all_fit(a, b)
     }
 
     /// Every node of both fits the rows they would share.
@@ -330,11 +313,9 @@ impl Grouping<'_> {
     }
 
     fn leads_to_reduction(&self, id: NodeId, depth: usize) -> bool {
-        match self.func.node(id).op.spec().class {
-            Class::Reduce => true,
-            _ if depth > 0 && pointwise(&self.func.node(id).op) => self.users[id.index()].iter().any(|u| self.leads_to_reduction(*u, depth - 1)),
-            _ => false,
-        }
+        let op = &self.func.node(id).op;
+        let follow = || self.users[id.index()].iter().any(|u| self.leads_to_reduction(*u, depth - 1));
+        role(op) == Role::Reduce || (depth > 0 && pointwise(op) && follow())
     }
 
     fn reduce(&mut self, id: NodeId) {
@@ -355,7 +336,7 @@ impl Grouping<'_> {
                 let kind = Kind::Rows { dims: have.clone(), tail: Some(tail) };
                 *have == dims && t.is_none_or(|t| t == tail) && self.get(*g).nodes.iter().all(|n| Self::fits(&self.func.ty(*n).sizes(), &kind))
             }
-            _ => false,
+            Kind::Cols { .. } | Kind::Contract { .. } | Kind::Single => false,
         });
         match joinable {
             Some(g) => {

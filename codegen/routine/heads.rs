@@ -42,11 +42,8 @@ fn kinds(a: &Attn) -> Option<Kinds> {
 /// Whether the attention kernels can do this one; else it is computed by its definition. Operands may have any order of axes, for they are
 /// copied where they must be; what is written has its depth last, as vectors are stored.
 pub(crate) fn supported(op: &Op, types: &[&Type]) -> bool {
-    let (a, written) = match op {
-        Op::Attention(a) => (a, &[&a.o][..]),
-        Op::AttentionBwd(a) => (a, &[&a.q, &a.k, &a.v][..]),
-        _ => return false,
-    };
+    let (Op::Attention(a) | Op::AttentionBwd(a)) = op else { return false };
+    let written = if matches!(op, Op::Attention(_)) { &[&a.o][..] } else { &[&a.q, &a.k, &a.v][..] };
     let depth_last = |labels: &&Labels| labels.last().is_some_and(|l| *l >= a.scores);
     let known = [ScoreFn::default(), ScoreFn::causal()].contains(&*a.f);
     known && kinds(a).is_some() && written.iter().all(depth_last) && types.iter().take(3).all(|t| !t.sizes().contains(&0))

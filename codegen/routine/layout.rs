@@ -1,10 +1,11 @@
 //! Where the values of a function stand, and the copies that give a value a place.
 
 use super::homes::{Home, axis_of};
+use super::role::{Given, Role, View, role};
 use super::steps::{Buffer, BufferKind, Routine, Step, Table};
 use crate::kernel::{Elem, Param};
 use crate::spec::{Access, Dag, Spec, Step as Pure, Store, Template};
-use ir::{DType, Func, Name, NodeId, Op, Type};
+use ir::{DType, Func, Name, NodeId, Type};
 use std::collections::HashMap;
 
 /// Shorter rows are not worth padding.
@@ -59,10 +60,10 @@ impl<'a> Layout<'a> {
         let mut out = Layout { func, routine, table, homes: vec![None; func.nodes.len()], params: HashMap::new() };
         for id in func.ids() {
             let ty = func.ty(id);
-            let buffer = match &func.node(id).op {
-                Op::Input(i, _) => out.buffer(BufferKind::Input(*i as usize), ty),
-                Op::Param(name, _) => out.param(name, ty),
-                _ => continue,
+            let Role::Given(given) = role(&func.node(id).op) else { continue };
+            let buffer = match given {
+                Given::Operand(i) => out.buffer(BufferKind::Input(i), ty),
+                Given::Param(name) => out.param(name, ty),
             };
             out.stand(id, Home::dense(buffer, ty.sizes()));
         }
@@ -122,27 +123,28 @@ impl<'a> Layout<'a> {
     /// Where a value in memory stands. Views that strides cannot say are copied.
     pub(crate) fn home(&mut self, id: NodeId) -> Home {
         let (mut views, mut base) = (vec![], id);
-        while !self.has_home(base) && matches!(self.func.node(base).op, Op::Reshape(_) | Op::Transpose(_) | Op::Slice(..)) {
-            views.push(base);
+        while !self.has_home(base)
+            && let Role::View(view) = role(&self.func.node(base).op)
+        {
+            views.push((base, view));
             base = self.func.node(base).args[0];
         }
         let mut home = self.placed(base);
-        for view in views.into_iter().rev() {
-            home = self.view(view, home);
-            self.stand(view, home.clone());
+        for (id, view) in views.into_iter().rev() {
+            home = self.view(view, self.func.ty(id), home);
+            self.stand(id, home.clone());
         }
         home
     }
 
     /// Where a view of what stands at `base` stands.
-    fn view(&mut self, id: NodeId, base: Home) -> Home {
-        let node = self.func.node(id);
-        match &node.op {
-            Op::Transpose(order) => base.transpose(order),
-            Op::Slice(a, lo, hi) => base.slice(axis_of(&node.ty, *a), *lo as usize, *hi as usize),
-            _ => base.reshape(&node.ty.sizes()).unwrap_or_else(|| {
-                let dense = self.dense(&base, node.ty.dtype);
-                dense.reshape(&node.ty.sizes()).expect("a dense value has every shape")
+    fn view(&mut self, view: View, ty: &Type, base: Home) -> Home {
+        match view {
+            View::Transpose(order) => base.transpose(order),
+            View::Slice(a, lo, hi) => base.slice(axis_of(ty, a), lo, hi),
+            View::Reshape => base.reshape(&ty.sizes()).unwrap_or_else(|| {
+                let dense = self.dense(&base, ty.dtype);
+                dense.reshape(&ty.sizes()).expect("a dense value has every shape")
             }),
         }
     }

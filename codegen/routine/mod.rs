@@ -12,6 +12,7 @@ mod placement;
 mod prepare;
 mod program;
 mod reach;
+mod role;
 mod sharing;
 mod state;
 mod steps;

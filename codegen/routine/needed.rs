@@ -1,7 +1,7 @@
 //! Which values need memory: those that something outside their kernel reads.
 
-use super::expand::pointwise;
-use super::group::{Groups, Kind, is_view, producers};
+use super::group::{Groups, Kind, producers};
+use super::role::{is_view, pointwise};
 use ir::{Func, NodeId, Op};
 use std::collections::BTreeSet;
 

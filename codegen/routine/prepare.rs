@@ -1,7 +1,7 @@
 //! Copies a function needs before its values can be given places.
 
-use super::expand::pointwise;
-use super::group::{is_view, producers};
+use super::group::producers;
+use super::role::{Role, immediate, in_memory, role};
 use ir::{Func, NodeId, Op};
 use std::collections::BTreeSet;
 
@@ -16,11 +16,11 @@ pub(crate) fn prepare(func: &Func, carried: usize) -> Func {
         out.add_typed(Op::Broadcast(ty.dims.clone()), &[id], ty)
     };
     for node in &func.nodes {
-        let in_memory = !pointwise(&node.op) && !matches!(node.op, Op::Reduce(..));
+        let written_out = matches!(role(&node.op), Role::Pointwise | Role::Reduce);
         let mut args: Vec<NodeId> = node.args.iter().map(|a| new[a.index()]).collect();
         for (i, a) in args.iter_mut().enumerate() {
             let table = matches!(node.op, Op::Gather) && i == 0;
-            if (in_memory || table) && matches!(out.node(*a).op, Op::Const(..) | Op::Iota(..) | Op::Size(_)) {
+            if (!written_out || table) && immediate(&out.node(*a).op).is_some() {
                 *a = copy(&mut out, *a);
             }
         }
@@ -31,9 +31,9 @@ pub(crate) fn prepare(func: &Func, carried: usize) -> Func {
         let mut id = new[r.index()];
         let alias = i >= carried && matches!(out.node(id).op, Op::Input(j, _) if (j as usize) < carried);
         let base = reshape_base(&out, id);
-        let computed = !matches!(out.node(base).op, Op::Input(..) | Op::Param(..) | Op::Const(..) | Op::Iota(..) | Op::Size(_));
         let loops = producers(&out, id).is_some_and(|p| matches!(out.node(p).op, Op::Repeat(_)));
-        if !alias && (!computed || loops || (is_view(&out.node(base).op) && !matches!(out.node(base).op, Op::Get(_))) || !taken.insert(base)) {
+        let own = in_memory(&out.node(base).op) && !loops && !matches!(role(&out.node(base).op), Role::View(_));
+        if !alias && (!own || !taken.insert(base)) {
             id = copy(&mut out, id);
             taken.insert(id);
         }

@@ -188,7 +188,7 @@ impl Program {
         let buffer = self.main().results[i].ok()?;
         match &self.main().buffers[buffer].kind {
             BufferKind::Param(name) => self.params.iter().position(|p| p.0 == *name),
-            _ => None,
+            BufferKind::Input(_) | BufferKind::Result(_) | BufferKind::Temp(_) => None,
         }
     }
 

@@ -137,11 +137,9 @@ impl<'a> Rows<'a> {
             for step in (0..dag.steps.len()).filter(|i| constant[*i] && level[*i] == pass && !matches!(dag.steps[*i].0, Step::Reduce(..))) {
                 values.row(w, step, &first);
             }
-            let at_level = |(i, (s, _)): (usize, &(Step, Elem))| match s {
-                Step::Reduce(red, x) if level[*x] == pass => Some((i, *red, *x)),
-                _ => None,
-            };
-            let reductions: Vec<(usize, Red, usize)> = dag.steps.iter().enumerate().filter_map(at_level).collect();
+            let reduction = |(i, (s, _)): (usize, &(Step, Elem))| if let Step::Reduce(red, x) = s { Some((i, *red, *x)) } else { None };
+            let all = dag.steps.iter().enumerate().filter_map(reduction);
+            let reductions: Vec<(usize, Red, usize)> = all.filter(|(_, _, x)| level[*x] == pass).collect();
             self.reduce(w, &mut values, &reductions, seat);
         }
         let (rows, wholes): (Vec<_>, Vec<_>) = self.spec.stores.iter().partition(|s| s.access.strides[self.row..].iter().all(|s| *s == 0));
