@@ -40,7 +40,7 @@ impl Spec {
 
 /// Queries and keys that meet, over all heads: of causal ones half, as it is counted everywhere.
 fn pairs(h: &Heads) -> f64 {
-    count(&h.heads) * count(&[h.queries, h.keys]) * if h.labels.causal { 0.5 } else { 1.0 }
+    count(&h.heads) * count(&[h.queries, h.keys]) * if h.causal() { 0.5 } else { 1.0 }
 }
 
 fn count(sizes: &[usize]) -> f64 {
