@@ -234,8 +234,10 @@ fn attention<'g>(a: &Attn, s: &Scope<'g>, args: &[Tensor<'g>]) -> Vec<Tensor<'g>
     let f = apply(&a.f, s, x, captured, x);
     let (x, zero) = (f.score, s.num(0.0));
     let m = x.max().maximum(s.num(-3.0e38));
+    let sink = a.f.sink.map(|i| captured[usize::from(i)]);
+    let m = sink.map_or(m, |z| m.maximum(z));
     let e = (x - m).exp();
-    let total = e.sum();
+    let total = sink.map_or(e.sum(), |z| e.sum() + (z - m).exp());
     let p = e / total.equals(zero).select(s.num(1.0), total);
     let p = f.weight.map_or(p, |w| p * w);
     let o = split.split(p).apply(Op::Contract(Ein::new(&split.scores(), &a.v, &split.wide(&a.o))), &[*v]);

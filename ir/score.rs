@@ -1,8 +1,9 @@
 //! What becomes of a score between the product of queries and keys and the softmax: a small pointwise function that attention carries.
 //!
-//! Its text is an expression a result. `f` is the score, `w` what a probability is multiplied by before it meets the values; in a
-//! derivative `df` is the cotangent of the product and `d0`, `d1`, … are those of the captured operands. `s` is the scaled product, `i`
-//! and `j` are the positions of query and key, `x0`, `x1`, … the captured operands, `g` the cotangent of the score.
+//! Its text is an expression a result. `f` is the score, `w` what a probability is multiplied by before it meets the values,
+//! `sink` a further score in every row's softmax; in a derivative `df` is the cotangent of the product and `d0`, `d1`, … are those of the
+//! captured operands. `s` is the scaled product, `i` and `j` are the positions of query and key, `x0`, `x1`, … the captured operands,
+//! `g` the cotangent of the score.
 //! `f=select(le(j,i),s,-inf)` is a causal mask, for which one also writes `causal`.
 
 use crate::infer::{broadcast, infer};
@@ -47,6 +48,8 @@ pub struct ScoreFn {
     pub score: Arg,
     /// What a probability is multiplied by before it meets the values: dropout. It does not depend on the score.
     pub weight: Option<Arg>,
+    /// A captured operand that is a further score in every row's softmax, whose probability meets no value: a sink (Xiao et al. 2023).
+    pub sink: Option<u8>,
     /// The cotangent of the scaled product.
     pub dscore: Option<Arg>,
     /// Cotangents of captured operands, before what was broadcast is summed, by their number.
@@ -63,7 +66,7 @@ const NESTED_MAX: usize = 12;
 impl Default for ScoreFn {
     /// The score as it is.
     fn default() -> ScoreFn {
-        ScoreFn { steps: vec![], score: Arg::Score, weight: None, dscore: None, dcaptured: vec![] }
+        ScoreFn { steps: vec![], score: Arg::Score, weight: None, sink: None, dscore: None, dcaptured: vec![] }
     }
 }
 
@@ -79,7 +82,7 @@ impl ScoreFn {
 
     /// Whether nothing becomes of the score.
     pub fn is_plain(&self) -> bool {
-        self.score == Arg::Score && self.weight.is_none()
+        self.score == Arg::Score && self.weight.is_none() && self.sink.is_none()
     }
 
     /// A step, new or known.
@@ -146,7 +149,7 @@ impl ScoreFn {
     pub fn captured(&self) -> usize {
         let read = self.steps.iter().flat_map(|s| s.args.iter().copied()).chain(self.results());
         let numbers = read.filter_map(|a| if let Arg::Captured(i) = a { Some(usize::from(i) + 1) } else { None });
-        numbers.chain(self.dcaptured.iter().map(|d| usize::from(d.0) + 1)).max().unwrap_or(0)
+        numbers.chain(self.dcaptured.iter().map(|d| d.0).chain(self.sink).map(|i| usize::from(i) + 1)).max().unwrap_or(0)
     }
 
     /// The same function with its dims bound.
@@ -209,6 +212,15 @@ impl ScoreFn {
         }
         if [Some(self.score), self.weight].into_iter().flatten().any(|r| self.depends(r, |a| a == Arg::Cotangent)) {
             return Err("g stands in what is no derivative".into());
+        }
+        if let Some(i) = self.sink {
+            float("sink", Arg::Captured(i), false)?;
+            if captured[usize::from(i)].dim(-1) != Dim::ONE {
+                return Err(format!("sink of a score's function is {}, expected one a row", captured[usize::from(i)]));
+            }
+            if self.steps.iter().flat_map(|s| &s.args).any(|a| *a == Arg::Captured(i)) || self.dcaptured.iter().any(|d| d.0 == i) {
+                return Err("sink of a score's function is an operand of f, too".into());
+            }
         }
         self.dscore.map_or(Ok(()), |d| float("df", d, false))?;
         for (k, (i, d)) in self.dcaptured.iter().enumerate() {
@@ -293,7 +305,7 @@ impl<'a> Names<'a> {
 impl Display for ScoreFn {
     /// Each part behind a bar; nothing for the score as it is.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let forward = ScoreFn { weight: None, dscore: None, dcaptured: vec![], ..self.clone() }.canonical();
+        let forward = ScoreFn { steps: self.steps.clone(), score: self.score, ..ScoreFn::default() }.canonical();
         let causal = forward == ScoreFn::causal();
         let rest = if causal { ScoreFn { score: Arg::Score, ..self.clone() }.canonical() } else { self.clone() };
         if causal {
@@ -312,6 +324,9 @@ impl Display for ScoreFn {
             if let Some(result) = result {
                 write!(f, "|{name}={}", names.arg(result))?;
             }
+        }
+        if let Some(i) = rest.sink {
+            write!(f, "|sink=x{i}")?;
         }
         rest.dcaptured.iter().try_for_each(|(i, d)| write!(f, "|d{i}={}", names.arg(*d)))
     }
@@ -360,10 +375,14 @@ impl<'a> Reader<'a> {
             "f" => self.f.score = value,
             "w" => self.f.weight = Some(value),
             "df" => self.f.dscore = Some(value),
+            "sink" => match value {
+                Arg::Captured(i) => self.f.sink = Some(i),
+                _ => return Err(format!("sink={text}: expected a captured operand, as in sink=x0")),
+            },
             _ if number('t').is_some() => {}
             _ => match number('d') {
                 Some(i) => self.f.dcaptured.push((i, value)),
-                None => return Err(format!("'{name}' is no part of a score's function: expected f, w, df, d0 or t0")),
+                None => return Err(format!("'{name}' is no part of a score's function: expected f, w, sink, df, d0 or t0")),
             },
         }
         self.named.push((name, value));

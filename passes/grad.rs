@@ -256,10 +256,21 @@ fn attention<'t>(y: V<'t>, a: &Attn, g: V<'t>, operands: &[V<'t>], wants: &[bool
     let a = with_derivatives(a, &scores, &types, &wants[4..]);
     let rest: Vec<V> = [*k, *v, o, lse, g, *scale].into_iter().chain(captured.iter().copied()).collect();
     let of: Vec<u8> = a.f.dcaptured.iter().map(|d| d.0).collect();
-    let bwd = q.op(Op::AttentionBwd(a), &rest);
+    let bwd = q.op(Op::AttentionBwd(a.clone()), &rest);
     let member = |i: usize| Some(bwd.op(Op::Get(i as u32), &[]));
-    let of_captured = |i: usize| of.iter().position(|c| usize::from(*c) == i).and_then(|at| member(3 + at));
+    let sink = a.f.sink.map(usize::from).filter(|i| wants[4 + i]).map(|i| (i, sink_gradient(&a, captured[i], (o, lse, g))));
+    let of_captured = |i: usize| match sink {
+        Some((at, g)) if at == i => Some(g),
+        _ => of.iter().position(|c| usize::from(*c) == i).and_then(|at| member(3 + at)),
+    };
     (0..3).map(member).chain([None]).chain((0..captured.len()).map(of_captured)).collect()
+}
+
+/// The cotangent of a sink: its probability, exp(z − L), times −Σ dO ∘ O.
+fn sink_gradient<'t>(a: &Attn, z: V<'t>, (o, lse, g): (V<'t>, V<'t>, V<'t>)) -> V<'t> {
+    let rows = |x: V<'t>| x.op(Op::Reshape(x.ty().dims.iter().copied().chain([ir::Dim::ONE]).collect()), &[]);
+    let d = g.ein(Ein::new(&a.o, &a.o, &a.rows()), o);
+    -((z - rows(lse)).un(Un::Exp) * rows(d))
 }
 
 /// The cotangents of inputs of a pointwise function whose result has one that is an input, too: the function with them at its end. None of

@@ -212,6 +212,8 @@ pub fn recognise() -> Vec<Rule> { vec![
 
     // whatever stands between the softmax and its product: see score.rs
     procedure("attention",     Reassociates, "(contract[?pv] ?p ?v)", "(get[0] (attention[?at] ?q ?k ?v const[?c] ?..))", crate::score::attention),
+    rule("attention-less",     Reassociates, "(contract[?e] (sub ?a ?b) ?v)", "(sub (contract[?e] ?a ?v) (contract[?e] ?b ?v))", crate::score::both_attend),
+    rule("attention-factor",   Reassociates, "(contract[?e] (mul ?p ?c) ?v)", "(mul (contract[?e] ?p ?v) (transpose[?t] (reshape[?r] ?c)))", crate::score::factor_of_rows),
     rule("attention-grouped",  Reassociates, "(attention[?at] ?q (reshape[?r] (broadcast[?b] (reshape[?s] ?k))) (reshape[?u] (broadcast[?w] (reshape[?t] ?v))) ?c ?..)", "(attention[?g] ?q (reshape[?kd] ?k) (reshape[?vd] ?v) ?c ?..)", grouped),
 ]}
 

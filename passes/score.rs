@@ -36,6 +36,38 @@ pub(crate) fn attention(m: &mut Match) -> Option<()> {
     Some(())
 }
 
+/// Whether both `?a` and `?b` are probabilities, as in differential attention (Ye et al. 2024), of which one is taken from the other.
+pub(crate) fn both_attend(m: &mut Match) -> Option<()> {
+    let [a, b] = ["a", "b"].map(|v| m.id(v));
+    (attends(m, a) && attends(m, b)).then_some(())
+}
+
+/// Whether `?p` are probabilities, and `?c` is one for all keys, so that it may multiply what attention gives; `[?r]` and `[?t]` put its
+/// axes where those are.
+pub(crate) fn factor_of_rows(m: &mut Match) -> Option<()> {
+    let (p, e) = (m.id("p"), m.ein("e").clone());
+    let (rank, c) = (m.ty("p").rank(), m.ty("c").clone());
+    let key = (rank as u8).checked_sub(1)?;
+    // rows keep their labels, and one axis of the values stands where the key's was
+    let outs: Labels = e.outs();
+    let place = |l: &u8| e.a[..rank - 1].iter().position(|x| x == l).map_or(key, |i| i as u8);
+    let order: Labels = outs.iter().map(place).collect();
+    let one_axis = order.iter().filter(|o| **o == key).count() == 1 && outs.len() == rank && e.a.len() == rank;
+    if c.dtype != DType::F32 || c.rank() > rank || c.dim(-1) != Dim::ONE || !one_axis || m.number("c").is_some() || !attends(m, p) {
+        return None;
+    }
+    let dims = (1..=rank as i8).rev().map(|a| c.dim(-a)).collect();
+    m.set("r", Op::Reshape(dims))?;
+    m.set("t", Op::Transpose(order))
+}
+
+/// Whether a value is a softmax, perhaps times something.
+fn attends(m: &Match, id: Id) -> bool {
+    let is = |n: &Term| n.op == Op::Row(Row::Softmax);
+    let inside = |id: &Id| m.world().nodes(m.world().find(*id)).iter().any(is);
+    m.world().nodes(m.world().find(id)).iter().any(|n| is(n) || (n.op == Op::Bin(Bin::Mul) && n.args.iter().any(inside)))
+}
+
 /// softmax(q kᵀ) v, as labels over one numbering, if these two contractions are that.
 fn labels(qk: &Ein, pv: &Ein, f: ScoreFn) -> Option<Attn> {
     let (rank, s) = (qk.out, qk.out.checked_sub(1)?);
@@ -142,8 +174,43 @@ impl Walk<'_> {
                 };
                 Some((Some(self.state.f.step(Op::Select, &args)), Seen::Node(n.op.clone(), terms)))
             }
+            (Op::Slice(-1, lo, hi), &[p]) => self.beside_sink(n, p, (*lo, *hi)),
             _ => None,
         }
+    }
+
+    /// The probabilities of the keys, of a softmax that has one more score a row at its start or its end.
+    fn beside_sink(&mut self, n: &Term, p: Id, (lo, hi): (u32, u32)) -> Option<(Option<Arg>, Seen)> {
+        let softmax = self.node_of(p, |op| *op == Op::Row(Row::Softmax))?;
+        let both = self.node_of(softmax.args[0], |op| *op == Op::Concat(-1))?;
+        let &[a, b] = &both.args[..] else { return None };
+        let keys = self.scores.dim(-1).value()?;
+        let (x, sink) = if lo == 0 { (a, b) } else { (b, a) };
+        let one = self.ty(sink).dim(-1) == Dim::ONE && lo <= 1 && u64::from(hi - lo) == keys && self.ty(x).dims == self.scores.dims;
+        let (score, seen) = self.value(x, 0).filter(|_| one)?;
+        let (at, term) = self.narrow(sink)?;
+        self.state.f.score = score;
+        self.state.f.sink = Some(at);
+        let args = if lo == 0 { vec![seen, term] } else { vec![term, seen] };
+        let whole = Seen::Node(softmax.op, vec![Seen::Node(both.op, args)]);
+        Some((None, Seen::Node(n.op.clone(), vec![whole])))
+    }
+
+    /// A captured operand, as it is before it is broadcast.
+    fn narrow(&mut self, id: Id) -> Option<(u8, Seen)> {
+        let inner = self.node_of(id, |op| matches!(op, Op::Broadcast(_)));
+        let others = self.state.captured.len();
+        let (arg, seen) = self.capture(self.world.find(inner.as_ref().map_or(id, |n| n.args[0])))?;
+        let Arg::Captured(i) = arg else { return None };
+        if usize::from(i) < others {
+            return None;
+        }
+        Some((i, inner.map_or(seen.clone(), |n| Seen::Node(n.op, vec![seen]))))
+    }
+
+    /// The first node of a class whose op is one.
+    fn node_of(&self, id: Id, is: impl Fn(&Op) -> bool) -> Option<Term> {
+        self.world.nodes(self.world.find(id)).iter().find(|n| is(&n.op)).cloned()
     }
 
     /// A probability times something: the factor and both terms.

@@ -6,7 +6,9 @@ use std::collections::HashMap;
 
 /// The attention with the derivatives of its function: by the score, and by those captured operands that `wanted` holds of.
 pub(crate) fn with_derivatives(a: &Attn, scores: &[Dim], captured: &[Type], wanted: &[bool]) -> Attn {
-    let wanted: Vec<u8> = (0..captured.len() as u8).filter(|i| wanted[usize::from(*i)] && captured[usize::from(*i)].dtype == DType::F32).collect();
+    let wanted: Vec<u8> = (0..captured.len() as u8)
+        .filter(|i| wanted[usize::from(*i)] && captured[usize::from(*i)].dtype == DType::F32 && a.f.sink != Some(*i))
+        .collect();
     let body = Body::new(&a.f, scores, captured);
     let wrt: Vec<NodeId> = std::iter::once(body.score).chain(wanted.iter().map(|i| body.captured[usize::from(*i)])).collect();
     let result = body.at(a.f.score);

@@ -188,8 +188,7 @@ fn with_params(func: &Func, params: &ir::Env) -> Func {
 }
 
 fn literal(out: &mut Func, ty: &Type, value: &Value) -> ir::NodeId {
-    let one: Dims = ty.dims.iter().map(|_| ir::Dim::ONE).collect();
-    assert_eq!(ty.rank(), 1, "the corpus has parameters of one axis");
+    let one: Dims = [ir::Dim::ONE].into_iter().collect();
     let parts: Vec<ir::NodeId> = value
         .data
         .iter()
@@ -198,7 +197,8 @@ fn literal(out: &mut Func, ty: &Type, value: &Value) -> ir::NodeId {
             out.add(Op::Reshape(one.clone()), &[x])
         })
         .collect();
-    out.add(Op::Concat(-1), &parts)
+    let flat = out.add(Op::Concat(-1), &parts);
+    out.add(Op::Reshape(ty.dims.clone()), &[flat])
 }
 
 /// Both models compiled with exact rules alone: their results have the bits of the program as written. That is promised of what is

@@ -117,6 +117,11 @@ const NEAR: &[Near] = &[
         "(contract[abc,acd->abd] (mul (softmax (contract[abd,acd->abc] q k)) w) v)", "(contract[abc,acd->abd] (add (softmax (contract[abd,acd->abc] q k)) w) v)", "(contract[abc,acd->abd] (select p (softmax (contract[abd,acd->abc] q k)) 1.0) v)", "(contract[abc,acd->abd] (select p 0.5 (softmax (contract[abd,acd->abc] q k))) v)",
         // the axis before the keys is one that queries and keys share
         "(contract[bac,acd->bad] (softmax (select (le iota[-1,4] iota[-2,2]) (contract[abd,acd->bac] q k) -inf)) v)"]),
+    ("attention-less", "x:f32[2,4,4] y:f32[2,4,4] v:f32[2,4,6]", "(contract[abc,acd->abd] (sub (softmax x) (softmax y)) v)", &[
+        "(contract[abc,acd->abd] (sub (softmax x) y) v)", "(contract[abc,acd->abd] (sub x (softmax y)) v)", "(contract[abc,acd->abd] (sub (softmax x) (mul y y)) v)", "(contract[abc,acd->abd] (add (softmax x) (softmax y)) v)"]),
+    ("attention-factor", "x:f32[2,4,4] y:f32[2,4,4] v:f32[2,4,6] u:f32[2,4,6,3] r:f32[2,4,1] w:f32[4] t:f32[1,1,4]", "(contract[abc,acd->abd] (mul (softmax x) r) v)", &[
+        // it differs from key to key; no probabilities; a number; the batch or the rows are summed; two axes of values, or none
+        "(contract[abc,acd->abd] (mul (softmax x) w) v)", "(contract[abc,acd->abd] (mul (softmax x) t) v)", "(contract[abc,acd->abd] (mul x r) v)", "(contract[abc,acd->abd] (mul (softmax x) 2.0) v)", "(contract[abc,acd->bd] (mul (softmax x) r) v)", "(contract[abc,acde->abde] (mul (softmax x) r) u)"]),
     ("attention-grouped", "q:f32[2,4,3,5] k:f32[2,2,3,5] v:f32[2,2,3,5] w:f32[2,1,3,5]", "(attention[abce,abde,abdf->abcf|4] q (reshape[2,4,3,5] (broadcast[2,2,2,3,5] (reshape[2,2,1,3,5] k))) (reshape[2,4,3,5] (broadcast[2,2,2,3,5] (reshape[2,2,1,3,5] v))) 1.0)", &[
         // one of the two tiles its heads, or both; one is repeated four times; positions are repeated, not heads
         "(attention[abce,abde,abdf->abcf|4] q (reshape[2,4,3,5] (broadcast[2,2,2,3,5] (reshape[2,2,1,3,5] k))) (reshape[2,4,3,5] (broadcast[2,2,2,3,5] (reshape[2,1,2,3,5] v))) 1.0)",
