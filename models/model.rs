@@ -118,20 +118,22 @@ impl Model {
         self.mathematics.head(s, x)
     }
 
-    /// The program for one token a sequence: inputs `input_ids` `i32[B,1]` and `position` `i32`, state `past.<name>` for all that is kept,
+    /// The program that reads T more tokens of each row: inputs `input_ids` `i32[B,T]`, `position` `i32[B]`, which is where each row's first
+    /// stands, and `last` `i32[B]`, the number of the one whose `logits` [B,1,V] are wanted; state `past.<name>` for all that is kept;
     /// outputs `logits` and the new state.
     pub fn step_graph(&self) -> Result<Graph, ModelErrors> {
         let b = Builder::default();
         let s = b.scope();
-        let batch = Dim::sym('B');
-        let tokens = s.input("input_ids", DType::I32, (batch, Dim::ONE));
-        let position = s.input("position", DType::I32, [] as [Dim; 0]);
+        let (batch, length) = (Dim::sym('B'), Dim::sym('T'));
+        let tokens = s.input("input_ids", DType::I32, (batch, length));
+        let position = s.input("position", DType::I32, [batch]);
+        let last = s.input("last", DType::I32, [batch]);
         let cache = self.mathematics.cache();
         let size = |n: usize| Dim::from(n);
         let state = |k: &Kept| s.at(PAST).param(k.name, (size(k.layers), batch, size(k.heads), size(k.length), size(k.depth)));
         let past = Some((position, cache.iter().map(state).collect()));
         let (x, present) = self.hidden(&s, &Reading { tokens, key: None, past });
-        b.output("logits", self.head(&s, x));
+        b.output("logits", self.head(&s, nth(&s, x, last)));
         for (kept, new) in cache.iter().zip(present) {
             b.output(&names::new_value(&format!("{PAST}.{}", kept.name)), new);
         }
@@ -167,6 +169,14 @@ impl Model {
     pub fn dropout(&self) -> f64 {
         self.shape().dropout
     }
+}
+
+/// Of each row of x [B, T, C] the element of a number: [B, 1, C].
+fn nth<'g>(s: &Scope<'g>, x: Tensor<'g>, number: Tensor<'g>) -> Tensor<'g> {
+    let (b, t, c) = (x.dim(-3), x.dim(-2), x.dim(-1));
+    let rows = x.reshape((b.times(t).expect("a tensor has as many rows"), c));
+    let first = s.iota(-1, b) * s.size(t).cast(DType::I32);
+    rows.gather(first + number).reshape((b, 1usize, c))
 }
 
 /// The setting that every model has.

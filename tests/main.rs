@@ -135,5 +135,8 @@ mod toolchains;
 /// Training, resuming, generating; what must not depend on depth or length.
 #[cfg(feature = "llvm")]
 mod training;
+/// Values written at a position that is known only as a program runs.
+#[cfg(feature = "llvm")]
+mod update;
 /// Every rule of the verifier, violated alone.
 mod verifier;

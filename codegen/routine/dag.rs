@@ -167,7 +167,7 @@ impl<'a> DagBuilder<'a> {
             let home = b.home(id);
             let arg = d.args.arg(home.buffer, Elem::of(b.func.ty(id).dtype), true);
             let strides = d.aligned(&home.dims, &home.strides);
-            Store { step: d.steps[&id], access: Access { arg, offset: home.offset, strides } }
+            Store { step: d.steps[&id], access: Access { arg, offset: home.offset, strides }, at: None }
         };
         outputs.iter().map(|id| store(self, b, *id)).collect()
     }

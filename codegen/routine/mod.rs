@@ -15,6 +15,7 @@ mod reach;
 mod sharing;
 mod state;
 mod steps;
+mod update;
 
 pub use program::{Address, Call, Program, Region};
 pub use reach::COUNT_MAX;

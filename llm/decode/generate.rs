@@ -39,7 +39,7 @@ impl Generator {
         options: &Options,
         open: impl FnOnce(&ir::Graph) -> std::result::Result<Session, String>,
     ) -> Result<Generator> {
-        let graph = model.step_graph().map_err(|e| Error(e.to_string()))?.bind(&|s| (s == 'B').then_some(1))?;
+        let graph = model.step_graph().map_err(|e| Error(e.to_string()))?.bind(&|s| "BT".contains(s).then_some(1))?;
         let options = Options { machine: device.target()?.machine(), ..options.clone() };
         let session = open(compile(&graph, Goal::Results, &options)?.last())?;
         Ok(Generator { session, context: model.context(), vocab: model.vocab_size(), seen: vec![] })
@@ -74,6 +74,7 @@ impl Generator {
     fn push(&mut self, token: i32) -> Result<()> {
         self.session.set_i32("input_ids", &[token])?;
         self.session.set_i32("position", &[self.seen.len() as i32])?;
+        self.session.set_i32("last", &[0])?;
         self.session.run().map_err(|e| Error(e.to_string()))?;
         self.seen.push(token);
         Ok(())
