@@ -12,6 +12,7 @@ mod options;
 mod output;
 mod plot;
 mod run;
+mod sampling;
 mod source;
 mod train;
 

@@ -189,7 +189,11 @@ fn a_stack_is_updated_in_place() {
         // the new stack is no state
         (plain, format!("{run}  return y=%3, k=%4\n"), false),
         // two results of one piece
-        ("  %7 = update[-2] %1, %6, 0 : f32[40,8]\n  return %6, %3, %7\n", format!("{}  %5 = get[2] %2 : f32[3,40,8]\n  return y=%3, @s=%4, z=%5\n", run.replace("[3,40,8])", "[3,40,8],f32[3,40,8])")), false),
+        (
+            "  %7 = update[-2] %1, %6, 0 : f32[40,8]\n  return %6, %3, %7\n",
+            format!("{}  %5 = get[2] %2 : f32[3,40,8]\n  return y=%3, @s=%4, z=%5\n", run.replace("[3,40,8])", "[3,40,8],f32[3,40,8])")),
+            false,
+        ),
         // an update of what another has made
         ("  %7 = update[-2] %3, %6, 0 : f32[40,8]\n  return %6, %7\n", format!("{run}  return y=%3, @s=%4\n"), false),
     ] {
