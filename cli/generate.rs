@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// Write text with a trained model.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 300 --temperature 0.8 --top-k 40 --seed 1\n  eggcorn generate runs/shakespeare --prompt \"To be\" --top-p 0.9 --repetition-penalty 1.1 --stop \". \"\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --num-samples 4 --min-p 0.05 --logit-bias z=-inf\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 5 --logprobs 3"
+    after_help = "Examples:\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 300 --temperature 0.8 --top-k 40 --seed 1\n  eggcorn generate runs/shakespeare --prompt \"To be\" --top-p 0.9 --repetition-penalty 1.1 --stop \". \"\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --num-samples 4 --min-p 0.05 --logit-bias z=-inf\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 5 --logprobs 3\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 20 --beams 4"
 )]
 pub struct Args {
     /// The run directory.
@@ -32,6 +32,9 @@ pub struct Args {
     /// Write so many texts at once, each with the next seed.
     #[arg(long, default_value_t = 1)]
     num_samples: usize,
+    /// Instead of drawing tokens look for the likeliest text, going on with so many beginnings at each token.
+    #[arg(long, value_name = "N", conflicts_with_all = ["num_samples", "logprobs"])]
+    beams: Option<usize>,
     /// After the text, the log-probability of each token by the model itself, and so many of the likeliest beside it.
     #[arg(long, value_name = "N")]
     logprobs: Option<usize>,
@@ -46,12 +49,20 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
     let (sampling, stop) = (args.sampling.sampling(&tokenizer)?, args.sampling.stop()?);
     let prompt = args.prompt.clone().unwrap_or_else(|| tokenizer.start());
     let ids = encoded(&prompt, &tokenizer, config.model.context())?;
-    if args.num_samples == 0 {
-        return Err(Error("--num-samples is 0: ask for at least one text".into()));
-    }
     let device = args.device.open()?;
     let options = args.compile.options_on(&device, Precision::F32)?;
-    let mut generator = open(&args.run, device, &options, models, args.num_samples)?;
+    let rows = match (args.beams, args.num_samples) {
+        (Some(0), _) | (None, 0) => return Err(Error("--beams and --num-samples are at least 1: one text is written".into())),
+        (beams, samples) => beams.unwrap_or(samples),
+    };
+    let mut generator = open(&args.run, device, &options, models, rows)?;
+    if args.beams.is_some() {
+        let best = generator.beams(&ids, args.max_tokens)?.swap_remove(0);
+        let mut stop = stop;
+        let text = stop.push(&tokenizer.decode(&best.tokens)) + &stop.finish();
+        say!("{prompt}{text}");
+        return Ok(());
+    }
     let seed = |i: u64| Sampling { seed: sampling.seed.wrapping_add(i), ..sampling.clone() };
     let rows: Vec<(&[i32], Sampling)> = (0..args.num_samples).map(|i| (&ids[..], seed(i as u64))).collect();
     // one text is shown as it comes, several one after the other

@@ -128,16 +128,37 @@ impl Model {
         let tokens = s.input("input_ids", DType::I32, (batch, length));
         let position = s.input("position", DType::I32, [batch]);
         let last = s.input("last", DType::I32, [batch]);
-        let cache = self.mathematics.cache();
-        let size = |n: usize| Dim::from(n);
-        let state = |k: &Kept| s.at(PAST).param(k.name, (size(k.layers), batch, size(k.heads), size(k.length), size(k.depth)));
-        let past = Some((position, cache.iter().map(state).collect()));
+        let past = Some((position, self.past(&s)));
         let (x, present) = self.hidden(&s, &Reading { tokens, key: None, past });
         b.output("logits", self.head(&s, nth(&s, x, last)));
-        for (kept, new) in cache.iter().zip(present) {
+        self.keep(&b, present);
+        b.finish()
+    }
+
+    /// The program that lets each row go on from what another has read: input `rows` `i32[B]`, the numbers of those; all that is kept is
+    /// state, whose new values are the outputs.
+    pub fn reorder_graph(&self) -> Result<Graph, ModelErrors> {
+        let b = Builder::default();
+        let s = b.scope();
+        let rows = s.input("rows", DType::I32, [Dim::sym('B')]);
+        let turned = [1, 0, 2, 3, 4]; // rows first, and back
+        let new = self.past(&s).into_iter().map(|x| x.transpose(&turned).gather(rows).transpose(&turned)).collect();
+        self.keep(&b, new);
+        b.finish()
+    }
+
+    /// State for all that is kept, of B rows.
+    fn past<'g>(&self, s: &Scope<'g>) -> Vec<Tensor<'g>> {
+        let size = |n: usize| Dim::from(n);
+        let state = |k: &Kept| s.at(PAST).param(k.name, (size(k.layers), Dim::sym('B'), size(k.heads), size(k.length), size(k.depth)));
+        self.mathematics.cache().iter().map(state).collect()
+    }
+
+    /// Names the new values of what is kept.
+    fn keep(&self, b: &Builder, new: Vec<Tensor>) {
+        for (kept, new) in self.mathematics.cache().iter().zip(new) {
             b.output(&names::new_value(&format!("{PAST}.{}", kept.name)), new);
         }
-        b.finish()
     }
 
     /// How a parameter starts.

@@ -196,6 +196,74 @@ fn rows_write_as_alone() {
     }
 }
 
+/// Plainly: at each token the likeliest of all continuations of all beams, by the whole program.
+fn plain_beams(model: &Model, weights: &Session, prompt: &[i32], n: usize, width: usize) -> Vec<(Vec<i32>, f64)> {
+    let mut beams: Vec<(Vec<i32>, f64)> = vec![(vec![], 0.0)];
+    for _ in 0..n {
+        let mut all = vec![];
+        for (tokens, p) in &beams {
+            let text: Vec<i32> = prompt.iter().chain(tokens).copied().collect();
+            let logits = whole(model, weights, &text).pop().unwrap();
+            let sum = logits.iter().map(|x| x.exp()).sum::<f64>().ln();
+            all.extend(logits.iter().enumerate().map(|(t, x)| (tokens.iter().copied().chain([t as i32]).collect::<Vec<i32>>(), p + x - sum)));
+        }
+        all.sort_by(|a, b| b.1.total_cmp(&a.1));
+        all.truncate(width);
+        beams = all;
+    }
+    beams
+}
+
+/// The beams of any width are those of plain search; all of them where every one is kept; the likeliest token where one is.
+#[test]
+fn beams_are_those_of_plain_search() {
+    for model in [gpt(), llama()] {
+        let prompt = tokens(&model, 9, 8);
+        for (width, n) in [(1, 6), (2, 7), (5, 6), (model.vocab_size(), 2), (200, 2)] {
+            let mut g = rows(&model, width, &[1, 8]);
+            let have = g.beams(&prompt, n).unwrap();
+            let want = plain_beams(&model, g.session_mut(), &prompt, n, width);
+            assert_eq!(have.len(), want.len().min(width));
+            for (h, w) in have.iter().zip(&want) {
+                assert!((h.log_probability - w.1).abs() < 1e-3, "{} {width} beams: {h:?} and {w:?}", model.name());
+            }
+            // what is nearly as likely may stand in another order
+            assert_eq!(have[0].tokens, want[0].0, "{} {width} beams", model.name());
+            assert_eq!(g.beams(&prompt, n).unwrap(), have, "what was read before is forgotten");
+            assert!(have.windows(2).all(|w| w[0].log_probability >= w[1].log_probability && w[0].tokens != w[1].tokens));
+        }
+        let mut one = rows(&model, 1, &[1, 8]);
+        let greedy = one.generate(&prompt, 12, &Sampling::greedy(), &mut |_| Ok(Continue(()))).unwrap();
+        assert_eq!(one.beams(&prompt, 12).unwrap()[0].tokens, greedy);
+        assert!(one.beams(&[], 3).is_err() && one.beams(&prompt, 0).unwrap()[0].tokens.is_empty());
+    }
+}
+
+/// Rows that go on from others, more than once, past a full context; and orders that are none.
+#[test]
+fn rows_change_places() {
+    let model = llama();
+    let mut texts: Vec<Vec<i32>> = [5, 30, 1].iter().map(|n| tokens(&model, *n, *n as u64)).collect();
+    let mut g = rows(&model, 3, &[1, 8]);
+    g.read_rows(&texts.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+    for from in [[1, 0, 2], [0, 1, 2], [2, 2, 0], [1, 1, 1], [2, 0, 1]] {
+        g.reorder(&from).unwrap();
+        texts = from.iter().map(|r| texts[*r].clone()).collect();
+        for row in 0..3 {
+            near(&g.logits(row).to_vec(), whole(&model, g.session_mut(), &texts[row]).last().unwrap(), &format!("{from:?}, row {row}"));
+        }
+        let next = tokens(&model, 3, 55);
+        texts.iter_mut().enumerate().for_each(|(row, t)| t.push(next[row]));
+        g.read_rows(&[&next[..1], &next[1..2], &next[2..]]).unwrap();
+        for row in 0..3 {
+            near(&g.logits(row).to_vec(), whole(&model, g.session_mut(), &texts[row]).last().unwrap(), &format!("after {from:?}, row {row}"));
+        }
+    }
+    for bad in [&[0, 1][..], &[0, 1, 3], &[0; 4]] {
+        assert!(g.reorder(bad).unwrap_err().to_string().contains("a row for each of 3"), "{bad:?}");
+    }
+}
+
 /// Programs for more tokens see weights that are set, or taken over, after they were made.
 #[test]
 fn weights_may_change_between_texts() {

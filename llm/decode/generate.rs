@@ -93,6 +93,15 @@ impl Generator {
         self.reader.read(tokens)
     }
 
+    /// Lets each row go on from what another has read, of which this gives the numbers: a copy of all keys and values, there and back, unless
+    /// each keeps its own.
+    pub fn reorder(&mut self, from: &[usize]) -> Result<()> {
+        if from.len() != self.rows() || from.iter().any(|r| *r >= self.rows()) {
+            return Err(Error(format!("{from:?} does not name a row for each of {}", self.rows())));
+        }
+        self.reader.reorder(from)
+    }
+
     /// The logits of what follows the last token of a row.
     pub fn logits(&self, row: usize) -> &[f32] {
         self.reader.logits(row)

@@ -26,6 +26,8 @@ pub(crate) struct Reader {
     one: Session,
     /// Others, over the same memory.
     more: Vec<Program>,
+    /// The program that puts rows in another order, once one was wanted.
+    order: Option<Session>,
     /// The tokens that a run may read, rising from 1.
     chunks: Vec<usize>,
     rows: Vec<Row>,
@@ -67,12 +69,13 @@ impl Reader {
         let one = open(&program(model, &options, rows, 1)?, &device, &options)?;
         let logits = vec![0.0; rows * model.vocab_size()];
         let rows = vec![Row::default(); rows];
-        Ok(Reader { model: model.clone(), device, options, one, more: vec![], chunks: CHUNKS.to_vec(), rows, logits })
+        Ok(Reader { model: model.clone(), device, options, one, more: vec![], order: None, chunks: CHUNKS.to_vec(), rows, logits })
     }
 
     /// The session with the weights. Programs that have them from it are made again, for it may get others.
     pub(crate) fn session_mut(&mut self) -> &mut Session {
         self.more.clear();
+        self.order = None;
         &mut self.one
     }
 
@@ -103,6 +106,24 @@ impl Reader {
     /// Forgets what was read.
     pub(crate) fn clear(&mut self) {
         self.rows.fill(Row::default());
+    }
+
+    /// Each row becomes the one of a number.
+    pub(crate) fn reorder(&mut self, from: &[usize]) -> Result<()> {
+        if from.iter().copied().eq(0..self.rows.len()) {
+            return Ok(());
+        }
+        if self.order.is_none() {
+            let graph = self.model.reorder_graph().map_err(|e| Error(e.to_string()))?.bind(&|s| (s == 'B').then_some(self.rows.len() as u64))?;
+            let program = compile(&graph, Goal::Results, &self.options)?;
+            self.order = Some(Session::sharing(program.last(), self.device.clone(), self.options.budget, &self.one)?);
+        }
+        let session = self.order.as_mut().expect("it was just made");
+        session.set_i32("rows", &from.iter().map(|r| *r as i32).collect::<Vec<_>>())?;
+        session.run().map_err(|e| Error(e.to_string()))?;
+        self.logits = from.iter().flat_map(|r| self.logits(*r).to_vec()).collect();
+        self.rows = from.iter().map(|r| self.rows[*r].clone()).collect();
+        Ok(())
     }
 
     /// Reads further tokens of each row, none of some perhaps.
