@@ -13,6 +13,7 @@ mod options;
 mod output;
 mod plot;
 mod run;
+mod sampling;
 mod source;
 mod train;
 

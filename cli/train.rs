@@ -12,6 +12,7 @@ use eggcorn::llm::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -181,8 +182,8 @@ fn only_ours(dir: &Path) -> Result<()> {
 
 /// A short text, kept in the run directory.
 fn sample(dir: &Path, tokenizer: &Tokenizer, mut generator: Generator) -> Result<String> {
-    let sampling = Sampling { temperature: 0.8, top_k: 40, seed: 1 };
-    let ids = generator.generate(&tokenizer.encode(&tokenizer.start())?, 300, &sampling, &mut |_| Ok(()))?;
+    let sampling = Sampling { temperature: 0.8, top_k: 40, ..Sampling::default() };
+    let ids = generator.generate(&tokenizer.encode(&tokenizer.start())?, 300, &sampling, &mut |_| Ok(ControlFlow::Continue(())))?;
     let text = tokenizer.decode(&ids);
     write_file(&dir.join(SAMPLE), text.as_bytes())?;
     Ok(text)

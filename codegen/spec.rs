@@ -87,6 +87,19 @@ pub struct Store {
     pub step: usize,
     /// Where.
     pub access: Access,
+    /// What moves it along one axis more, where a place is known only as it runs.
+    pub at: Option<At>,
+}
+
+/// A place that grows by `row` times an index; what has an index outside 0..rows is not stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct At {
+    /// Which step is the index.
+    pub index: usize,
+    /// Elements from one row to the next.
+    pub row: i64,
+    /// How many rows there are.
+    pub rows: i64,
 }
 
 /// The template.
@@ -320,7 +333,8 @@ impl Display for Spec {
             }
         }
         for s in &self.stores {
-            writeln!(f, "  {} = t{}", s.access, s.step)?;
+            let at = s.at.map_or(String::new(), |at| format!(" + {}·t{} of {}", at.row, at.index, at.rows));
+            writeln!(f, "  {}{at} = t{}", s.access, s.step)?;
         }
         Ok(())
     }

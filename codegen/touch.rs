@@ -31,9 +31,9 @@ impl Touch {
         Touch { arg, written, offset: 0, dims: vec![(count, 1)] }
     }
 
-    /// Any element, as it is read by what is not looked into.
-    pub(crate) fn everything() -> Touch {
-        Touch::dense(0, false, 1 << 48)
+    /// Any element, as it is read or written by what is not looked into.
+    pub(crate) fn everything(written: bool) -> Touch {
+        Touch::dense(0, written, 1 << 48)
     }
 
     /// The first and the last element, if there are any.
@@ -107,7 +107,7 @@ fn solvable(terms: &[Term], target: i64, cases: &mut usize) -> bool {
 }
 
 impl Spec {
-    /// What the kernel reads and writes. A gather may read any row of its table.
+    /// What the kernel reads and writes. A gather may read any row of its table, and a store by index write any.
     pub fn touches(&self) -> Vec<Touch> {
         let mut out = match &self.template {
             Template::Rows { .. } | Template::Cols { .. } => vec![],
@@ -137,7 +137,11 @@ impl Spec {
                 | Step::Reduce(..) => {}
             }
         }
-        out.extend(self.stores.iter().map(|s| Touch::new(&s.access, true, &self.dims)));
+        for store in &self.stores {
+            let mut touch = Touch::new(&store.access, true, &self.dims);
+            touch.dims.extend(store.at.map(|at| (at.rows as usize, at.row)));
+            out.push(touch);
+        }
         out
     }
 

@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         forward.set_i32("ids", &window)?;
         forward.run()?;
         let logits = &forward.output("logits").ok_or("logits")?.f32s()[..tokenizer.size()];
-        text.push(sample(logits, &Sampling { temperature: 0.7, top_k: 20, seed: 1 }, i)?);
+        text.push(sample(logits, &Sampling { temperature: 0.7, top_k: 20, ..Sampling::default() }, &text, i)?);
     }
     println!("{}", tokenizer.decode(&text));
     Ok(())

@@ -34,12 +34,12 @@ impl Architecture for Tiny {
 
     /// x + tanh(softmax(q kᵀ / √d, causal) v W), normalised, layer after layer
     fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> (Tensor<'g>, Vec<Tensor<'g>>) {
-        let places = s.param("places", [self.context, self.width]).gather(read.positions(s, -1));
+        let places = s.param("places", [self.context, self.width]).gather(read.positions(s));
         let x = s.param("words", [self.vocab_size, self.width]).gather(read.tokens) + places; // [B, T, C]
         read.blocks(s, "blocks", self.layers, x, |s, x, place| {
             let (b, t, c) = (x.dim(-3), x.dim(-2), x.dim(-1));
             let [q, k, v] = ["q", "k", "v"].map(|name| linear(&s.at(name), x, self.width).reshape((b, 1usize, t, c)));
-            let [k, v] = place.with_past(s, k, v); // [B, 1, S, C]
+            let [k, v] = place.with_past(k, v); // [B, 1, S, C]
             let scores = place.visible(s, q.contract("bhtd,bhsd->bhts", k) / (self.width as f64).sqrt());
             let y = softmax(scores).contract("bhts,bhsd->bhtd", v).reshape((b, t, c));
             (rms_norm(&s.at("norm"), x + linear(&s.at("out"), y, self.width).tanh(), 1e-5), [k, v])

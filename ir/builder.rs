@@ -735,6 +735,12 @@ impl<'g> Tensor<'g> {
         self.apply(Op::Gather, &[index])
     }
 
+    /// This with `values` written along an axis from position `start` on, an `i32` that broadcasts over it with 1 along the axis.
+    #[track_caller]
+    pub fn update(self, axis: i8, values: Tensor<'g>, start: Tensor<'g>) -> Tensor<'g> {
+        self.apply(Op::Update(axis), &[values, start])
+    }
+
     /// `a` where this is true, else `b`.
     #[track_caller]
     pub fn select(self, a: Tensor<'g>, b: Tensor<'g>) -> Tensor<'g> {

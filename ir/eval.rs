@@ -176,6 +176,7 @@ pub fn eval_op(op: &Op, types: &[&Type], ty: &Type, a: &[&Value]) -> Value {
             })
         }
         Op::ScatterAdd => scatter_add(a),
+        Op::Update(ax) => update(*ax, types[0], a),
         Op::RandomBits(_) => {
             let (key, mut counter) = (a[0].data[0] as u32, 0u32);
             build(&mut |_| {
@@ -364,6 +365,23 @@ fn concat(ax: i8, types: &[&Type], build: &dyn Fn(&mut dyn FnMut(&[usize]) -> f6
 
 fn row_of(index: f64, rows: usize) -> Option<usize> {
     (index >= 0.0 && (index as usize) < rows).then_some(index as usize)
+}
+
+/// Each value at its start plus its place along the axis, if that is inside.
+fn update(ax: i8, state: &Type, a: &[&Value]) -> Value {
+    let [base, values, start] = a else { unreachable!("an update has three operands") };
+    let ax = axis(state, ax).expect("the type rule has checked the axis");
+    let mut out = (*base).clone();
+    each(&values.dims, |i| {
+        let mut to = i.to_vec();
+        to[ax] = 0;
+        if let Some(row) = row_of(start.at(&to) + i[ax] as f64, out.dims[ax]) {
+            to[ax] = row;
+            let at = to.iter().zip(&out.dims).fold(0, |at, (x, d)| at * d + x);
+            out.data[at] = values.at(i);
+        }
+    });
+    out
 }
 
 fn scatter_add(a: &[&Value]) -> Value {

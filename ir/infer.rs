@@ -107,6 +107,7 @@ fn rule(op: &Op, t: &[&Type]) -> Result<Type, String> {
             same(t[1].dims.iter().chain(row).copied().collect())
         }
         Op::ScatterAdd => scatter_add(t),
+        Op::Update(a) => update(*a, t),
         Op::RandomBits(dims) => {
             expect(t[0], DType::U32, "the key")?;
             if !t[0].is_scalar() {
@@ -157,6 +158,25 @@ fn reduce(axes: &[i8], t: &[&Type]) -> Result<Type, String> {
         dims[axis(t[0], *a)?] = Dim::ONE;
     }
     float(t, dims)
+}
+
+/// Values are like the state but for how many there are along the axis; starts broadcast over all of it but the axis.
+fn update(a: i8, t: &[&Type]) -> Result<Type, String> {
+    let (state, values, start) = (t[0], t[1], t[2]);
+    let i = axis(state, a)?;
+    same_dtype(state, values)?;
+    let with = |n: Dim| -> Dims { state.dims.iter().enumerate().map(|(j, d)| if j == i { n } else { *d }).collect() };
+    let written = values.dims.get(i).copied().unwrap_or(Dim::ONE);
+    if values.dims != with(written) {
+        return Err(format!("the values must be {}, with any number along axis {a}", Type::of(state.dtype, with(written))));
+    }
+    expect(start, DType::I32, "the start")?;
+    let one = with(Dim::ONE);
+    let fits = |(have, want): (&Dim, &Dim)| *have == Dim::ONE || have == want;
+    if start.rank() > one.len() || !start.dims.iter().rev().zip(one.iter().rev()).all(fits) {
+        return Err(format!("the start must broadcast to i32[{}]", list(&one)));
+    }
+    Ok(state.clone())
 }
 
 fn scatter_add(t: &[&Type]) -> Result<Type, String> {

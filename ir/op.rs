@@ -281,6 +281,9 @@ pub enum Op {
     Gather,
     /// (base[N, …], index, updates): base with updates added at rows `index`; indices outside 0..N are ignored.
     ScatterAdd,
+    /// (state, values, start): state with values written along an axis from position `start` on. A start broadcasts over the state, with 1
+    /// along the axis, so that each row may have its own. What would stand outside of the state is left away, element by element.
+    Update(i8),
     /// (key) to 32 random bits an element, a function of the key and the element's row-major index.
     RandomBits(Dims),
     /// The operand, through which no gradient flows.
@@ -362,6 +365,7 @@ impl Op {
             Op::Concat(_)                  => row("concat",            &["x…"],                             Index),
             Op::Gather                     => row("gather",            &["table", "index"],                 Index),
             Op::ScatterAdd                 => row("scatter_add",       &["base", "index", "updates"],       Index),
+            Op::Update(_)                  => row("update",            &["state", "values", "start"],       Index),
             Op::RandomBits(_)              => row("random_bits",       &["key"],                            Pointwise),
             Op::StopGradient               => row("stop_gradient",     &["x"],                              Pointwise),
             Op::Repeat(_)                  => row("repeat",            &["x…"],                             Structure),
@@ -472,7 +476,7 @@ impl Display for Op {
             Op::Reshape(dims) | Op::Broadcast(dims) | Op::RandomBits(dims) => write!(f, "{name}[{}]", list(dims)),
             Op::Transpose(order) => write!(f, "transpose[{}]", list(order)),
             Op::Slice(axis, lo, hi) | Op::Pad(axis, lo, hi) => write!(f, "{name}[{axis},{lo},{hi}]"),
-            Op::Concat(axis) => write!(f, "concat[{axis}]"),
+            Op::Concat(axis) | Op::Update(axis) => write!(f, "{name}[{axis}]"),
             Op::Get(i) => write!(f, "get[{i}]"),
             Op::Attention(a) | Op::AttentionBwd(a) => write!(f, "{name}[{a}]"),
             Op::Repeat(l) => {
@@ -516,6 +520,7 @@ impl FromStr for Op {
             ("slice", [a, l, h]) => Op::Slice(axis(a)?, number(l)?, number(h)?),
             ("pad", [a, l, h]) => Op::Pad(axis(a)?, number(l)?, number(h)?),
             ("concat", [a]) => Op::Concat(axis(a)?),
+            ("update", [a]) => Op::Update(axis(a)?),
             ("get", [i]) => Op::Get(number(i)?),
             ("attention", _) => Op::Attention(attr.parse()?),
             ("attention_bwd", _) => Op::AttentionBwd(attr.parse()?),

@@ -28,7 +28,7 @@ mod weights;
 
 pub use config::{Config, DataConfig, Models, Precision, RECIPES, RESUMABLE, Recipe, Schedule, TrainConfig, recipe};
 pub use data::{Batch, Column, Data, OWN_TEXT, Values, random, read_text};
-pub use decode::{Generator, Sampling, sample};
+pub use decode::{Beam, Choice, Generator, Sampling, Stop, likeliest, log_probabilities, sample};
 pub use error::{Error, Result, hint, nearest};
 pub use objective::{Mode, Objective, bound};
 pub use run::{Evaluation, Event, Outcome, Trainer};

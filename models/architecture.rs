@@ -1,7 +1,7 @@
 //! What a model implements.
 
 use crate::init::Init;
-use crate::layers::{Past, causal};
+use crate::layers::{Past, beside, causal};
 use ir::{DType, Scope, Tensor};
 use std::fmt;
 
@@ -86,7 +86,7 @@ pub struct Reading<'g> {
     pub tokens: Tensor<'g>,
     /// Seeds dropout: a `u32`, there in training alone, so nothing is dropped outside it.
     pub key: Option<Tensor<'g>>,
-    /// In generation: the position of the one token that is read, an `i32`, and what is kept of those before it.
+    /// In generation: the position of the first token of each row, `i32[B]`, and what is kept of those before.
     pub past: Option<(Tensor<'g>, Vec<Tensor<'g>>)>,
 }
 
@@ -102,8 +102,8 @@ pub struct Place<'g> {
 impl<'g> Place<'g> {
     /// Keys and values of these tokens, [B, H, T, D], and of those before: [B, H, S, D].
     #[track_caller]
-    pub fn with_past(&self, s: &Scope<'g>, k: Tensor<'g>, v: Tensor<'g>) -> [Tensor<'g>; 2] {
-        self.past.map_or([k, v], |p| p.with(s, k, v))
+    pub fn with_past(&self, k: Tensor<'g>, v: Tensor<'g>) -> [Tensor<'g>; 2] {
+        self.past.map_or([k, v], |p| p.with(k, v))
     }
 
     /// Scores [B, H, T, S] of tokens after the one that asks become −∞.
@@ -122,13 +122,23 @@ impl<'g> Reading<'g> {
         Reading { tokens, key: None, past: None }
     }
 
-    /// The tokens' positions along an axis counted from the end, all further axes 1: `[T]` for −1, `[T, 1]` for −2.
+    /// The tokens' positions: [T], or in generation, where each row has its own, [B, T].
     #[track_caller]
-    pub fn positions(&self, s: &Scope<'g>, axis: i8) -> Tensor<'g> {
-        match &self.past {
-            None => s.iota(axis, self.tokens.dim(-1)),
-            Some((position, _)) => position.reshape((0..axis.unsigned_abs()).map(|_| 1usize.into()).collect::<ir::Dims>()),
-        }
+    pub fn positions(&self, s: &Scope<'g>) -> Tensor<'g> {
+        self.places(s, -1, 1)
+    }
+
+    /// The same as they broadcast over heads [B, H, T, D]: [T, 1], or [B, 1, T, 1].
+    #[track_caller]
+    pub fn head_positions(&self, s: &Scope<'g>) -> Tensor<'g> {
+        self.places(s, -2, 3)
+    }
+
+    /// Positions along an axis; each row's own have so many axes behind the rows'.
+    #[track_caller]
+    fn places(&self, s: &Scope<'g>, axis: i8, behind: usize) -> Tensor<'g> {
+        let places = s.iota(axis, self.tokens.dim(-1));
+        self.past.as_ref().map_or(places, |(position, _)| beside(*position, behind) + places)
     }
 
     /// `x` after `n` blocks, each with its own parameters under `name.{}`, and what they keep, stacked. A block gives its result and what

@@ -43,7 +43,7 @@ impl Architecture for Gpt {
     }
 
     fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> (Tensor<'g>, Vec<Tensor<'g>>) {
-        let (root, positions) = (s.at("transformer"), read.positions(s, -1));
+        let (root, positions) = (s.at("transformer"), read.positions(s));
         let (words, places) = (self.words(s), root.at("wpe").param("weight", [self.n_positions, self.n_embd]));
         let x = words.gather(read.tokens) + places.gather(positions); // [B, T, C]
         read.blocks(&root, "h", self.n_layer, dropout(s, x, self.dropout, read.key), |s, x, place| self.block(s, x, place))
@@ -105,7 +105,7 @@ impl Gpt {
         let (b, t, d) = (x.dim(-3), x.dim(-2), self.n_embd / self.n_head);
         let heads = |x: Tensor<'g>| x.reshape((b, t, self.n_head, d)).transpose(&[0, 2, 1, 3]); // [B, H, T, D]
         let [q, k, v] = affine(&s.at("c_attn"), x, 3 * self.n_embd).chunks().map(heads);
-        let [k, v] = place.with_past(s, k, v);
+        let [k, v] = place.with_past(k, v);
         let scores = q.contract("bhtd,bhsd->bhts", k) / (d as f64).sqrt();
         let scores = place.visible(s, scores);
         let weights = dropout(s, softmax(scores), self.dropout, place.key); // [B, H, T, T]

@@ -1,6 +1,6 @@
 //! The mathematics several models share, in primitive operations. Nothing here is fused; the compiler finds that.
 
-use ir::{Dim, Scope, Tensor};
+use ir::{Dim, Dims, Scope, Tensor};
 
 /// x W + b, with W stored [in, out] as GPT-2's checkpoints do.
 #[track_caller]
@@ -73,28 +73,40 @@ pub fn dropout<'g>(s: &Scope<'g>, x: Tensor<'g>, p: f64, key: Option<Tensor<'g>>
     keep.select(x * (1.0 / (1.0 - p)), s.num(0.0))
 }
 
-/// Keys and values of earlier tokens, [B, H, S, D], of which those before `position` are filled.
+/// Keys and values of earlier tokens, [B, H, S, D], of which each row's before its position are filled.
 #[derive(Clone, Copy)]
 pub struct Past<'g> {
     /// Keys.
     pub k: Tensor<'g>,
     /// Values.
     pub v: Tensor<'g>,
-    /// The position of the token at hand, an `i32`.
+    /// The position of each row's first token at hand: `i32[B]`.
     pub position: Tensor<'g>,
 }
 
 impl<'g> Past<'g> {
-    /// Keys and values with this token's, [B, H, 1, D], at its position.
+    /// Keys and values with these tokens', [B, H, T, D], at their positions.
     #[track_caller]
-    pub fn with(self, s: &Scope<'g>, k: Tensor<'g>, v: Tensor<'g>) -> [Tensor<'g>; 2] {
-        let here = s.iota(-2, self.k.dim(-2)).equals(self.position); // [S, 1]
-        [here.select(k, self.k), here.select(v, self.v)]
+    pub fn with(self, k: Tensor<'g>, v: Tensor<'g>) -> [Tensor<'g>; 2] {
+        [self.k.update(-2, k, self.first()), self.v.update(-2, v, self.first())]
     }
 
-    /// Scores [B, H, 1, S] of positions after this token's become −∞.
+    /// Scores [B, H, T, S] of positions after the one that asks become −∞.
     #[track_caller]
     pub fn mask(self, s: &Scope<'g>, scores: Tensor<'g>) -> Tensor<'g> {
-        s.iota(-1, scores.dim(-1)).le(self.position).select(scores, s.num(f64::NEG_INFINITY))
+        let query = self.first() + s.iota(-2, scores.dim(-2));
+        s.iota(-1, scores.dim(-1)).le(query).select(scores, s.num(f64::NEG_INFINITY))
     }
+
+    /// The positions as [B, 1, 1, 1].
+    #[track_caller]
+    fn first(self) -> Tensor<'g> {
+        beside(self.position, 3)
+    }
+}
+
+/// One value a row, [B], with so many axes of size 1 behind.
+#[track_caller]
+pub(crate) fn beside(x: Tensor, axes: usize) -> Tensor {
+    x.reshape(std::iter::once(x.dim(-1)).chain(std::iter::repeat_n(Dim::ONE, axes)).collect::<Dims>())
 }

@@ -59,7 +59,7 @@ impl Architecture for Llama {
     }
 
     fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> (Tensor<'g>, Vec<Tensor<'g>>) {
-        let angles = self.angles(s, read.positions(s, -2));
+        let angles = self.angles(s, read.head_positions(s));
         let (cos, sin) = (angles.cos(), angles.sin());
         let x = self.embedding(s).gather(read.tokens); // [B, T, C]
         read.blocks(&s.at("model"), "layers", self.num_hidden_layers, x, |s, x, place| self.block(s, x, [cos, sin], place))
@@ -133,7 +133,7 @@ impl Llama {
         (x + self.mlp(&s.at("mlp"), rms_norm(&s.at("post_attention_layernorm"), x, self.rms_norm_eps)), present)
     }
 
-    /// The angle of each position [T, 1] and pair, [T, D/2]: t · θ^(−2i/D)
+    /// The angle of each position [.., T, 1] and pair, [.., T, D/2]: t · θ^(−2i/D)
     fn angles<'g>(&self, s: &Scope<'g>, positions: Tensor<'g>) -> Tensor<'g> {
         let half = self.head_size() / 2;
         let rate = (s.iota(-1, half).cast(DType::F32) * (-self.rope_theta.ln() / half as f64)).exp();
@@ -147,7 +147,7 @@ impl Llama {
         let heads = |name, n: usize| linear(&s.at(name), x, n * d).reshape((b, t, n, d)).transpose(&[0, 2, 1, 3]); // [B, H, T, D]
         let q = rope(heads("q_proj", n), cos, sin);
         let (k, v) = (rope(heads("k_proj", kv), cos, sin), heads("v_proj", kv));
-        let [k, v] = place.with_past(s, k, v);
+        let [k, v] = place.with_past(k, v);
         let shared = |x: Tensor<'g>| {
             let (b, t) = (x.dim(-4), x.dim(-2));
             x.reshape((b, kv, 1usize, t, d)).broadcast((b, kv, n / kv, t, d)).reshape((b, n, t, d))

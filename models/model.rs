@@ -118,24 +118,47 @@ impl Model {
         self.mathematics.head(s, x)
     }
 
-    /// The program for one token a sequence: inputs `input_ids` `i32[B,1]` and `position` `i32`, state `past.<name>` for all that is kept,
+    /// The program that reads T more tokens of each row: inputs `input_ids` `i32[B,T]`, `position` `i32[B]`, which is where each row's first
+    /// stands, and `last` `i32[B]`, the number of the one whose `logits` [B,1,V] are wanted; state `past.<name>` for all that is kept;
     /// outputs `logits` and the new state.
     pub fn step_graph(&self) -> Result<Graph, ModelErrors> {
         let b = Builder::default();
         let s = b.scope();
-        let batch = Dim::sym('B');
-        let tokens = s.input("input_ids", DType::I32, (batch, Dim::ONE));
-        let position = s.input("position", DType::I32, [] as [Dim; 0]);
-        let cache = self.mathematics.cache();
-        let size = |n: usize| Dim::from(n);
-        let state = |k: &Kept| s.at(PAST).param(k.name, (size(k.layers), batch, size(k.heads), size(k.length), size(k.depth)));
-        let past = Some((position, cache.iter().map(state).collect()));
+        let (batch, length) = (Dim::sym('B'), Dim::sym('T'));
+        let tokens = s.input("input_ids", DType::I32, (batch, length));
+        let position = s.input("position", DType::I32, [batch]);
+        let last = s.input("last", DType::I32, [batch]);
+        let past = Some((position, self.past(&s)));
         let (x, present) = self.hidden(&s, &Reading { tokens, key: None, past });
-        b.output("logits", self.head(&s, x));
-        for (kept, new) in cache.iter().zip(present) {
+        b.output("logits", self.head(&s, nth(&s, x, last)));
+        self.keep(&b, present);
+        b.finish()
+    }
+
+    /// The program that lets each row go on from what another has read: input `rows` `i32[B]`, the numbers of those; all that is kept is
+    /// state, whose new values are the outputs.
+    pub fn reorder_graph(&self) -> Result<Graph, ModelErrors> {
+        let b = Builder::default();
+        let s = b.scope();
+        let rows = s.input("rows", DType::I32, [Dim::sym('B')]);
+        let turned = [1, 0, 2, 3, 4]; // rows first, and back
+        let new = self.past(&s).into_iter().map(|x| x.transpose(&turned).gather(rows).transpose(&turned)).collect();
+        self.keep(&b, new);
+        b.finish()
+    }
+
+    /// State for all that is kept, of B rows.
+    fn past<'g>(&self, s: &Scope<'g>) -> Vec<Tensor<'g>> {
+        let size = |n: usize| Dim::from(n);
+        let state = |k: &Kept| s.at(PAST).param(k.name, (size(k.layers), Dim::sym('B'), size(k.heads), size(k.length), size(k.depth)));
+        self.mathematics.cache().iter().map(state).collect()
+    }
+
+    /// Names the new values of what is kept.
+    fn keep(&self, b: &Builder, new: Vec<Tensor>) {
+        for (kept, new) in self.mathematics.cache().iter().zip(new) {
             b.output(&names::new_value(&format!("{PAST}.{}", kept.name)), new);
         }
-        b.finish()
     }
 
     /// How a parameter starts.
@@ -167,6 +190,14 @@ impl Model {
     pub fn dropout(&self) -> f64 {
         self.shape().dropout
     }
+}
+
+/// Of each row of x [B, T, C] the element of a number: [B, 1, C].
+fn nth<'g>(s: &Scope<'g>, x: Tensor<'g>, number: Tensor<'g>) -> Tensor<'g> {
+    let (b, t, c) = (x.dim(-3), x.dim(-2), x.dim(-1));
+    let rows = x.reshape((b.times(t).expect("a tensor has as many rows"), c));
+    let first = s.iota(-1, b) * s.size(t).cast(DType::I32);
+    rows.gather(first + number).reshape((b, 1usize, c))
 }
 
 /// The setting that every model has.

@@ -39,6 +39,8 @@ impl Machine {
             Class::View | Class::Structure => VIEW,
             Class::Pointwise => (if matches!(op, Op::Un(_)) { 8.0 } else { 1.0 }) * count / self.pointwise + 1e-8,
             Class::Reduce => self.kernel(args[0].count() as f64, self.pointwise, traffic),
+            // what is not written stays where it is
+            Class::Index if matches!(op, Op::Update(_)) => self.kernel(0.0, self.pointwise, 2 * args[1].bytes()),
             Class::Index => self.kernel(0.0, self.pointwise, traffic),
             Class::Contract => self.kernel(product_flops(op, args, count), self.products, traffic),
             Class::Composite => self.composite(op, args, ty, count),

@@ -408,6 +408,7 @@ fn pullback<'t>(op: &Op, g: V<'t>, y: V<'t>, args: &[V<'t>], wants: &[bool]) -> 
         (Op::Concat(axis), parts)        => { let mut at = 0; some(parts.iter().map(|p| { let n = p.ty().dim(*axis).size() as u32; at += n; g.op(Op::Slice(*axis, at - n, at), &[]) }).collect()) }
         (Op::Gather, &[table, index])    => { let base = g.num(0.0).broadcast(&table.ty()); Some(vec![Some(base.op(Op::ScatterAdd, &[index, g])), None]) }
         (Op::ScatterAdd, &[_, index, _]) => Some(vec![Some(g), None, wants[2].then(|| g.op(Op::Gather, &[index]))]),
+        (Op::Update(axis), &[_, values, start]) => { let gone = || g.num(0.0).broadcast(&values.ty()); Some(vec![wants[0].then(|| g.op(Op::Update(*axis), &[gone(), start])), wants[1].then(|| written(g, *axis, values, start)), None]) }
         (Op::StopGradient | Op::RandomBits(_), _) => Some(vec![None]),
         (Op::Get(_), _)                  => some(vec![g]),
         (Op::Row(Row::Softmax), &[_])    => some(vec![y.row(Row::SoftmaxBwd, &[g])]),
@@ -424,6 +425,20 @@ fn pullback<'t>(op: &Op, g: V<'t>, y: V<'t>, args: &[V<'t>], wants: &[bool]) -> 
         | (Op::Attention(_) | Op::AttentionBwd(_), _) => None,
         _ => unreachable!("{op} with {} operands has no cotangent", args.len()),
     }
+}
+
+/// The elements of `x` where an update along an axis writes `values`, and 0 for those it leaves away: gathered by number, for a slice at
+/// a run-time position may begin elsewhere in each row.
+fn written<'t>(x: V<'t>, axis: i8, values: V<'t>, start: V<'t>) -> V<'t> {
+    let (ty, none) = (x.ty(), x.whole(-1));
+    let row = start.bin(Bin::Add, x.iota(axis, values.ty().dim(axis)));
+    let axes = || (1..=ty.rank() as i8).map(|a| -a);
+    let step = |a: i8| x.whole(axes().take_while(|b| *b > a).map(|b| ty.dim(b).size() as i32).product());
+    let place = |a: i8| if a == axis { row } else { x.iota(a, ty.dim(a)) };
+    let at = axes().map(|a| place(a).bin(Bin::Mul, step(a))).reduce(|sum, x| sum.bin(Bin::Add, x)).expect("an update has an axis");
+    let inside = row.bin(Bin::Lt, x.whole(ty.dim(axis).size() as i32)).select(at, none);
+    let at = row.bin(Bin::Lt, x.whole(0)).select(none, inside);
+    x.reshape(&Type::f32([ty.count()])).op(Op::Gather, &[at.broadcast(&values.ty())])
 }
 
 /// The cotangents of two operands of which one is taken: it gets all, the one that loses nothing; equal ones get half each, as in PyTorch.

@@ -63,6 +63,14 @@ impl<'t> V<'t> {
     pub(crate) fn num(self, x: f64) -> V<'t> {
         self.tape.num(x)
     }
+    /// A whole number.
+    pub(crate) fn whole(self, n: i32) -> V<'t> {
+        self.tape.add(Op::Const(f64::from(n).to_bits(), DType::I32), &[])
+    }
+    /// 0, 1, 2, … along an axis counted from the end.
+    pub(crate) fn iota(self, axis: i8, dim: Dim) -> V<'t> {
+        self.tape.add(Op::Iota(axis, dim), &[])
+    }
     /// The value, where it is a constant.
     pub(crate) fn number(self) -> Option<f64> {
         self.tape.func.borrow().node(self.id).op.number()

@@ -318,9 +318,9 @@ fn every_kind_means_what_was_written() {
     }
 }
 
-/// The largest difference of two values.
+/// The largest difference of two values; NaN beside one.
 fn largest(a: &Value, b: &Value) -> f64 {
-    a.data.iter().zip(&b.data).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max)
+    a.data.iter().zip(&b.data).map(|(x, y)| (x - y).abs()).fold(0.0, |m, d| if d > m || d.is_nan() { d } else { m })
 }
 
 #[test]
@@ -345,8 +345,8 @@ fn every_kind_has_its_gradients() {
             names.sort();
             for name in names {
                 // of one key alone the gradients of scores are 0, but for rounding
-                let worst = difference(&have[name], &want[name]).min(largest(&have[name], &want[name]));
-                assert!(worst < 1e-9, "{kind:?} {n:?} {name}: {worst}\n{}", found.last());
+                let worst = difference(&have[name], &want[name]);
+                assert!(worst < 1e-9 || largest(&have[name], &want[name]) < 1e-9, "{kind:?} {n:?} {name}: {worst}\n{}", found.last());
             }
             let func = found.last().main();
             assert!(count(func, "attention_bwd") >= 1, "{kind:?}: the backward is attention's\n{}", found.last());

@@ -86,12 +86,18 @@ fn templates_touch_their_operands() {
     let backward = [(0, false, 60), (1, false, 30), (2, false, 30), (6, false, 1), (3, false, 60), (4, false, 20)];
     let gradients = [(5, false, 60), (7, true, 60), (8, true, 30), (9, true, 30)];
     assert_eq!(spans(&both, "attention_bwd"), of(&[&backward[..], &gradients[..]].concat()));
+    // by index: any row, and of each row the columns of the values
+    let update = "main(%0 s: f32[9,4], %1 v: f32[2,4], %2 p: i32[]) {\n  %3 = update[-2] %0, %1, %2 : f32[9,4]\n  return y=%3\n}\n";
+    let program = program(update);
+    let kernel = program.specs.iter().find(|s| s.stores[0].at.is_some()).expect("values are stored by index");
+    let spans: Vec<_> = kernel.touches().iter().map(|r| (r.arg, r.written, r.span())).collect();
+    assert_eq!(spans, [(0, false, Some((0, 7))), (1, false, Some((0, 0))), (2, true, Some((0, 35)))]);
 }
 
 /// A loop with an operand of every kind.
 fn looped() -> Program {
     program(
-        "f0 body(%0: f32[64], %1: f32[64], %2: f32[64]) {\n  %3 = mul %0, %1 : f32[64]\n  %4 = add %3, %2 : f32[64]\n  %5 = softmax %4 : f32[64]\n  %6 = tanh %5 : f32[64]\n  return %6, %5\n}\n\nmain(%0 x: f32[3,64]) {\n  @v : f32[64]\n  @w : f32[64]\n  %1 = repeat[f0,3,1,1] @v, %0, @w : (f32[64],f32[3,64])\n  %2 = get[0] %1 : f32[64]\n  %3 = get[1] %1 : f32[3,64]\n  %4 = add @w, %2 : f32[64]\n  return y=%3, @v=%2, @w=%4\n}\n",
+        "f0 body(%0: f32[64], %1: f32[64], %2: f32[64]) {\n  %3 = mul %0, %1 : f32[64]\n  %4 = add %3, %2 : f32[64]\n  %5 = softmax %4 : f32[64]\n  %6 = tanh %5 : f32[64]\n  return %6, %5\n}\n\nmain(%0 x: f32[3,64]) {\n  @v : f32[64]\n  @w : f32[64]\n  %1 = repeat[f0,3,1,1] @v, %0, @w : (f32[64],f32[3,64])\n  %2 = get[0] %1 : f32[64]\n  %3 = get[1] %1 : f32[3,64]\n  %4 = add @w, %2 : f32[64]\n  %5 = tanh %3 : f32[3,64]\n  return y=%3, z=%5, @v=%2, @w=%4\n}\n",
     )
 }
 

@@ -83,12 +83,43 @@ fn train_generate_resume() {
     let say = |seed: &str| works(&["generate", &run, "--prompt", "the ", "--max-tokens", "20", "--seed", seed]);
     assert!(say("1").starts_with("the ") && say("1") == say("1"), "the same seed writes the same text");
     fails(&["generate", &run, "--prompt", "Ω"], &["'Ω'", "does not occur"]);
+    choices(&run, &say);
     for file in ["metrics.jsonl", "sample.txt", "config.toml", "eggcorn-tokenizer.json", "checkpoint.json", "loss.svg"] {
         assert!(Path::new(&run).join(file).exists(), "{file}");
     }
     // a foreign tokenizer, a cut checkpoint
     std::fs::write(Path::new(&run).join("eggcorn-tokenizer.json"), "{\"format\":1,\"kind\":\"byte\"}").unwrap();
     fails(&["generate", &run], &["256 tokens"]);
+}
+
+/// How tokens are chosen, in words of the command line.
+fn choices(run: &str, say: &dyn Fn(&str) -> String) {
+    let write = |more: &[&str]| works(&[&["generate", run, "--prompt", "the ", "--max-tokens", "20"], more].concat());
+    let several = write(&["--num-samples", "3", "--seed", "1"]);
+    assert_eq!(several, (1..=3).map(|seed| format!("{}---\n", say(&seed.to_string()))).collect::<String>(), "each as alone");
+    let likeliest = write(&["--temperature", "0"]);
+    for same in [&["--top-k", "1"][..], &["--top-p", "1e-9"], &["--min-p", "1"], &["--beams", "1"]] {
+        assert_eq!(write(same), likeliest, "{same:?}");
+    }
+    assert_ne!(write(&["--temperature", "0", "--repetition-penalty", "1.5", "--presence-penalty", "3"]), likeliest);
+    let first = likeliest["the ".len()..].chars().next().unwrap();
+    assert!(!write(&["--temperature", "0", "--logit-bias", &format!("{first}=-inf")])["the ".len()..].contains(first));
+    assert_eq!(write(&["--temperature", "0", "--stop", &likeliest["the ".len() + 3..likeliest.len() - 1]]), format!("{}\n", &likeliest[..7]));
+    let lines = write(&["--temperature", "0", "--logprobs", "2"]);
+    assert_eq!(lines.lines().filter(|l| l.contains("  of ")).count(), 20, "{lines}");
+    for (more, words) in [
+        (&["--top-p", "0"][..], &["--top-p is 0"][..]),
+        (&["--min-p", "2"], &["--min-p is 2"]),
+        (&["--logit-bias", "the=1"], &["'the' is 3 tokens"]),
+        (&["--logit-bias", "e"], &["no '='"]),
+        (&["--logit-bias", "e=much"], &["'much' is no number"]),
+        (&["--logit-bias", "e=nan"], &["is NaN"]),
+        (&["--stop", ""], &["--stop is empty"]),
+        (&["--num-samples", "0"], &["at least 1"]),
+        (&["--beams", "0"], &["at least 1"]),
+    ] {
+        fails(&[&["generate", run], more].concat(), words);
+    }
 }
 
 /// Ctrl-C saves and says how to go on; going on finishes the run.

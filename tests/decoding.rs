@@ -6,6 +6,7 @@ use llm::{Decoder, Generator, Kind, Sampling, Tokenizer, sample};
 use models::Model;
 use proptest::prelude::*;
 use runtime::Pool;
+use std::ops::ControlFlow::Continue;
 use std::sync::Arc;
 
 /// What a decoder gives for ids, piece by piece, and at the end.
@@ -87,13 +88,13 @@ fn a_text_begins_with_what_the_tokenizer_has() {
 }
 
 fn sampling(temperature: f64, top_k: usize) -> Sampling {
-    Sampling { temperature, top_k, seed: 7 }
+    Sampling { temperature, top_k, seed: 7, ..Sampling::default() }
 }
 
 /// How often each token is drawn.
 fn counts(logits: &[f32], s: &Sampling, draws: u64) -> Vec<u64> {
     let mut counts = vec![0; logits.len()];
-    (0..draws).for_each(|n| counts[sample(logits, s, n).unwrap() as usize] += 1);
+    (0..draws).for_each(|n| counts[sample(logits, s, &[], n).unwrap() as usize] += 1);
     counts
 }
 
@@ -130,7 +131,7 @@ fn tokens_are_drawn_by_their_distribution() {
 #[test]
 fn draws_depend_on_seed_and_number_alone() {
     let logits = [0.0f32; 50];
-    let draws = |seed: u64| (0..100).map(|n| sample(&logits, &Sampling { temperature: 1.0, top_k: 0, seed }, n).unwrap()).collect::<Vec<_>>();
+    let draws = |seed: u64| (0..100).map(|n| sample(&logits, &Sampling { seed, ..Sampling::default() }, &[], n).unwrap()).collect::<Vec<_>>();
     assert_eq!(draws(1), draws(1));
     let same = |a: &[i32], b: &[i32]| a.iter().zip(b).filter(|(a, b)| a == b).count();
     assert!(same(&draws(1), &draws(2)) < 12 && same(&draws(1)[1..], &draws(1)) < 12, "a fiftieth by chance");
@@ -139,7 +140,7 @@ fn draws_depend_on_seed_and_number_alone() {
 #[test]
 fn edges_of_sampling() {
     let (inf, nan) = (f32::INFINITY, f32::NAN);
-    let pick = |logits: &[f32], t: f64, k: usize| sample(logits, &sampling(t, k), 3).map_err(|e| e.to_string());
+    let pick = |logits: &[f32], t: f64, k: usize| sample(logits, &sampling(t, k), &[], 3).map_err(|e| e.to_string());
     // the likeliest: at temperature 0, of one, at temperatures that are next to nothing
     for (t, k) in [(0.0, 0), (0.0, 3), (0.9, 1), (1e-6, 0), (1e-320, 0), (f64::MIN_POSITIVE, 2)] {
         assert_eq!(pick(&[0.0, 3.0, -1.0, 2.9], t, k), Ok(1), "temperature {t}, {k}");
@@ -242,13 +243,13 @@ fn what_is_written_follows_the_prompt() {
     let model = gpt();
     let mut g = generator(&model);
     let env = weights(&mut g);
-    let greedy = Sampling { temperature: 0.0, top_k: 0, seed: 1 };
+    let greedy = Sampling::greedy();
     let mut shown = vec![];
     let mut write = |prompt: &[i32], n| {
         shown.clear();
-        let out = g.generate(prompt, n, &greedy, &mut |t| {
-            shown.push(t);
-            Ok(())
+        let out = g.generate(prompt, n, &greedy, &mut |choice| {
+            shown.push(choice.token);
+            Ok(Continue(()))
         })?;
         assert_eq!(out, shown, "each token is shown as it comes");
         Ok::<_, llm::Error>(out)
@@ -285,7 +286,7 @@ fn writing_stops_when_it_cannot_be_shown() {
     let mut calls = 0;
     let result = g.generate(&[1], 5, &sampling(1.0, 0), &mut |_| {
         calls += 1;
-        if calls == 2 { Err(llm::Error("full".into())) } else { Ok(()) }
+        if calls == 2 { Err(llm::Error("full".into())) } else { Ok(Continue(())) }
     });
     assert!(result.is_err() && calls == 2);
 }

@@ -49,6 +49,10 @@ fn with_attributes() -> Vec<(Op, Vec<Type>)> {
         (parse("slice[-2,1,3]"), vec![x()]),
         (parse("pad[-3,2,1]"), vec![x()]),
         (parse("concat[-1]"), vec![x(), f(&[2, 3, 1])]),
+        // starts up to 2, so that some of what they begin is outside
+        (parse("update[-2]"), vec![f(&[2, 5, 3]), f(&[2, 4, 3]), Type::of(DType::I32, [2usize, 1, 1])]),
+        (parse("update[-1]"), vec![x(), f(&[2, 3, 3]), Type::of(DType::I32, [0usize; 0])]),
+        (parse("update[-3]"), vec![x(), f(&[1, 3, 4]), Type::of(DType::I32, [3usize, 4])]),
         (parse("cast[f32]"), vec![x()]),
         (parse("attention[acbe,adbe,adbf->acbf|4|causal|bx2]"), vec![f(&[2, 3, 4, 2]), f(&[2, 3, 2, 2]), f(&[2, 3, 2, 3]), f(&[])]),
         (parse("attention[abce,abde,abdf->abcf|4]"), vec![f(&[1, 2, 3, 2]), f(&[1, 2, 4, 2]), f(&[1, 2, 4, 3]), f(&[])]),

@@ -90,6 +90,37 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
         "scatter_add %0, %1, %2",
         "scatter_add(base: f32[], index: i32[3], updates: f32[3]): the base has no axis to index",
     ),
+    (
+        "%0 s: f32[2,5], %1 v: i32[2,3], %2 p: i32[]",
+        "update[-1] %0, %1, %2",
+        "update[-1](state: f32[2,5], values: i32[2,3], start: i32[]): element types differ: f32 and i32",
+    ),
+    (
+        "%0 s: f32[2,5], %1 v: f32[3,5], %2 p: i32[]",
+        "update[-1] %0, %1, %2",
+        "update[-1](state: f32[2,5], values: f32[3,5], start: i32[]): the values must be f32[2,5], with any number along axis -1",
+    ),
+    (
+        "%0 s: f32[2,5], %1 v: f32[2], %2 p: i32[]",
+        "update[-1] %0, %1, %2",
+        "update[-1](state: f32[2,5], values: f32[2], start: i32[]): the values must be f32[2,1], with any number along axis -1",
+    ),
+    (
+        "%0 s: f32[2,5], %1 v: f32[2,3], %2 p: f32[]",
+        "update[-1] %0, %1, %2",
+        "update[-1](state: f32[2,5], values: f32[2,3], start: f32[]): the start must be i32, not f32",
+    ),
+    (
+        "%0 s: f32[2,5], %1 v: f32[2,3], %2 p: i32[5]",
+        "update[-1] %0, %1, %2",
+        "update[-1](state: f32[2,5], values: f32[2,3], start: i32[5]): the start must broadcast to i32[2,1]",
+    ),
+    (
+        "%0 s: f32[2,5], %1 v: f32[2,3], %2 p: i32[1,2,1]",
+        "update[-1] %0, %1, %2",
+        "update[-1](state: f32[2,5], values: f32[2,3], start: i32[1,2,1]): the start must broadcast to i32[2,1]",
+    ),
+    ("%0 s: f32[], %1 v: f32[], %2 p: i32[]", "update[-1] %0, %1, %2", "update[-1](state: f32[], values: f32[], start: i32[]): f32[] has no axis -1"),
     ("%0 k: i32[]", "random_bits[4] %0", "random_bits[4](key: i32[]): the key must be u32, not i32"),
     ("%0 k: u32[2]", "random_bits[4] %0", "random_bits[4](key: u32[2]): the key must be a scalar"),
     ("%0 x: f32[2]", "tuple", "tuple(): there is nothing to put together"),

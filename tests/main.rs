@@ -14,6 +14,9 @@ mod batches;
 mod cache;
 /// What a program's calls touch.
 mod calls;
+/// Prompts in chunks, rows at once: as one token after the other, and as the whole.
+#[cfg(feature = "llvm")]
+mod chunks;
 /// The command line as a person uses it.
 #[cfg(feature = "llvm")]
 mod cli;
@@ -114,6 +117,8 @@ mod run_command;
 mod run_directory;
 /// Programs run and compared.
 mod running;
+/// The choice of tokens against plain sorting, and the end of a text.
+mod sampling;
 /// Settings: what is understood, what is refused, and the rates of the steps.
 mod settings;
 /// Parameters that several sessions hold.
@@ -137,5 +142,8 @@ mod toolchains;
 /// Training, resuming, generating; what must not depend on depth or length.
 #[cfg(feature = "llvm")]
 mod training;
+/// Values written at a position that is known only as a program runs.
+#[cfg(feature = "llvm")]
+mod update;
 /// Every rule of the verifier, violated alone.
 mod verifier;

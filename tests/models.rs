@@ -248,7 +248,7 @@ fn what_is_kept() {
     for model in [crate::common::gpt(), crate::common::llama(false)] {
         let graph = model.step_graph().unwrap();
         assert_eq!(graph.outputs, ["logits", "@past.k", "@past.v"]);
-        assert_eq!(graph.inputs, ["input_ids", "position"]);
+        assert_eq!(graph.inputs, ["input_ids", "position", "last"]);
     }
 }
 

@@ -124,7 +124,7 @@ impl Maker<'_> {
 
     pub fn step(&mut self) {
         let x = self.any();
-        let new = match self.r.below(28) {
+        let new = match self.r.below(29) {
             0 | 1 => self.unary(x),
             2..=4 => self.binary(x),
             5 => self.select(x),
@@ -142,6 +142,7 @@ impl Maker<'_> {
             23 if !self.smooth => self.random(x),
             24 | 25 => self.attention(),
             26 => self.repeat(x),
+            27 => self.update(x),
             _ => self.cast(x),
         };
         self.keep(new);
@@ -321,6 +322,19 @@ impl Maker<'_> {
         let updates = self.try_add(Op::Gather, &[x, i])?;
         let updates = self.tame(updates);
         self.try_add(Op::ScatterAdd, &[x, i, updates])
+    }
+
+    /// Some of what it holds, or of what was made of that, at a start that is one for all or each row's own.
+    pub fn update(&mut self, x: NodeId) -> Option<NodeId> {
+        let (a, n) = self.axis(x)?;
+        let own = self.r.below(2) == 0;
+        let start: Vec<usize> = self.ty(x).sizes().iter().enumerate().map(|(i, d)| if own && i == 0 { *d } else { 1 }).collect();
+        let start: Vec<usize> = start.iter().enumerate().map(|(i, d)| if i as i8 - start.len() as i8 == a { 1 } else { *d }).collect();
+        let start = self.index(&start, n);
+        let n = self.r.below(n + 1) as u32;
+        let values = self.try_add(Op::Slice(a, 0, n), &[x])?;
+        let values = if self.r.below(2) == 0 && self.ty(x).dtype == DType::F32 { self.tame(values) } else { values };
+        self.try_add(Op::Update(a), &[x, values, start])
     }
 
     fn random(&mut self, x: NodeId) -> Option<NodeId> {

@@ -130,7 +130,8 @@ impl Writer<'_> {
         let (a, n) = (axis as i8 - rank as i8, sizes[axis]);
         let cut = self.m.r.below(n + 1) as u32;
         let part = |w: &mut Self, lo: u32, hi: u32| w.m.f.add(Op::Slice(a, lo, hi), &[x]);
-        match self.m.r.below(6) {
+        match self.m.r.below(8) {
+            6 | 7 => self.m.update(x),
             0 => {
                 let (low, high) = (part(self, 0, cut), part(self, cut, n as u32));
                 let order = if self.m.r.below(3) == 0 { [low, high] } else { [high, low] };
@@ -198,7 +199,8 @@ impl Writer<'_> {
         let rows = sizes.iter().product::<usize>().checked_div(width).unwrap_or(0);
         let small = rows > 0 && width > 0 && rows <= 64 && width <= 64;
         let ranked = !sizes.is_empty() && !sizes.contains(&0);
-        match self.m.r.below(14) {
+        match self.m.r.below(16) {
+            14 | 15 if ranked && sizes[0] <= 7 => self.kept(x),
             0 | 1 => self.mapped(x),
             2 if ranked => self.rows(x),
             3 | 4 if ranked => self.reduced(x),
@@ -330,6 +332,48 @@ impl Writer<'_> {
         self.m.keep(Some(last));
         let which = 1 + self.m.r.below(3) as u32;
         Some(self.m.f.add(Op::Get(which), &[all]))
+    }
+
+    /// A loop whose iterations each update their own row of the state, and read what they made of it, and at times what it was, or all.
+    fn kept(&mut self, x: NodeId) -> Option<NodeId> {
+        let ty = self.m.ty(x);
+        let (trip, rest) = (ty.sizes()[0], Type::of(DType::F32, ty.sizes()[1..].iter().copied()));
+        let (before, after) = (self.m.r.below(4) == 0, self.m.r.below(4) == 0);
+        let axis = -1 - self.m.r.below(rest.rank().max(1)) as i8;
+        if rest.rank() == 0 {
+            return None;
+        }
+        let start = self.m.index(&[], rest.dim(axis).size());
+        let mut f = Func::new("kept");
+        let scalar = Type::of(DType::I32, [0usize; 0]);
+        let [round, own, at, all] = [(0, &rest), (1, &rest), (2, &scalar), (3, &ty)].map(|(i, ty)| f.add(Op::Input(i, ty.clone()), &[]));
+        let values = f.add(Op::Slice(axis, 0, rest.dim(axis).size().min(1) as u32), &[round]);
+        let new = f.add(Op::Update(axis), &[own, values, at]);
+        let mut next = f.add(Op::Un(Un::Tanh), &[new]);
+        next = f.add(Op::Bin(Bin::Add), &[next, round]);
+        if before {
+            next = f.add(Op::Bin(Bin::Sub), &[next, own]);
+        }
+        if after {
+            let sum = f.add(Op::Reduce(Red::Sum, Axes::from_slice(&[-(ty.rank() as i8)])), &[all]);
+            let sum = f.add(Op::Reshape(rest.dims.clone()), &[sum]);
+            next = f.add(Op::Bin(Bin::Add), &[next, sum]);
+        }
+        let next = f.add(Op::Un(Un::Tanh), &[next]);
+        f.results = vec![next, new, next];
+        let first = self.m.f.add(Op::Slice(-(ty.rank() as i8), 0, 1), &[x]);
+        let first = self.m.f.add(Op::Reshape(rest.dims.clone()), &[first]);
+        let reverse = self.m.r.below(3) == 0;
+        let bodies = self.m.bodies.as_mut()?;
+        let l = Loop { func: bodies.len() as u32, trip: trip as u32, carried: 1, stacked: 1, reverse };
+        bodies.push(f);
+        let args = [first, x, start, x];
+        let types: Vec<&Type> = args.iter().map(|a| self.m.f.ty(*a)).collect();
+        let ty = Graph::repeat_type(self.m.bodies.as_ref()?, &l, &types).expect("the loop is well-typed");
+        let all = self.m.f.add_typed(Op::Repeat(l), &args, ty);
+        let made = self.m.f.add(Op::Get(2), &[all]);
+        self.m.keep(Some(made));
+        Some(self.m.f.add(Op::Get(1), &[all]))
     }
 
     /// Results in any order, some new values of state also under another name.

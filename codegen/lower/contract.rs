@@ -37,7 +37,7 @@ pub(crate) fn as_rows(spec: &Spec) -> Spec {
     }
     let product = steps.len() - 1;
     let (dag, new) = spec.dag.after(steps, product);
-    let stores = spec.stores.iter().map(|s| Store { step: new[s.step], access: s.access.clone() }).collect();
+    let stores = spec.stores.iter().map(|s| Store { step: new[s.step], access: s.access.clone(), at: None }).collect();
     Spec { template: Template::Rows { tail: spec.dims.len() - out }, dag, stores, ..spec.clone() }
 }
 

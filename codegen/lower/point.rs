@@ -1,7 +1,7 @@
 //! Evaluating a pointwise DAG at a point of the iteration, a vector along the last dim.
 
 use crate::kernel::{Buf, Elem, Expr, Ix, Stmt, Writer, load};
-use crate::spec::{Access, Dag, Spec, Step};
+use crate::spec::{Access, Dag, Spec, Step, Store};
 use ir::Bin;
 
 /// A point: an index a dim, of which the last is that of the first lane.
@@ -60,7 +60,8 @@ pub(crate) fn vectorisable(spec: &Spec, row: usize) -> bool {
         | Step::Random(..)
         | Step::Reduce(..) => true,
     };
-    spec.dag.steps.iter().all(step) && spec.stores.iter().all(|s| fits(&s.access))
+    let store = |s: &Store| fits(&s.access) && s.at.is_none_or(|at| constant[at.index]);
+    spec.dag.steps.iter().all(step) && spec.stores.iter().all(store)
 }
 
 /// Values of a DAG's steps at the current point.
@@ -189,12 +190,8 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// The index is one scalar: a splat of it is taken apart again.
     fn gather(&self, w: &mut Writer, a: &Access, (row, rows): (i64, i64), index: Expr, (p, elem): (&Point, Elem)) -> Expr {
-        let scalar = if let Expr::Splat(x, _) = index { *x } else { index.lane(0, p.lanes) };
-        let v = w.var("row");
-        w.push(Stmt::LetValue(v, scalar));
-        let (v, last) = (Ix::Var(v), Ix::from(rows - 1));
+        let (v, last) = (row_index(w, index, p.lanes), Ix::from(rows - 1));
         let inside = v.clone().max(0i64).min(last);
         let at = access_at(a, &p.index) + inside.clone() * row;
         let value = match a.strides.last() {
@@ -208,6 +205,53 @@ impl<'a> Values<'a> {
     pub(crate) fn is_row(&self, step: usize) -> bool {
         self.constant[step]
     }
+
+    /// Whether a store is the same for all of a row, whose dims begin with `row`.
+    pub(crate) fn is_row_store(&self, store: &Store, row: usize) -> bool {
+        store.access.strides[row..].iter().all(|s| *s == 0) && store.at.is_none_or(|at| self.is_row(at.index))
+    }
+
+    /// Stores what a row has, once.
+    pub(crate) fn store_row(&mut self, w: &mut Writer, store: &Store, index: &[Ix]) {
+        let point = Point { index: index.to_vec(), lanes: 1, valid: None };
+        let value = if self.is_row(store.step) {
+            self.row(w, store.step, index)
+        } else {
+            // the row has one element
+            self.at(w, &[store.step], &point, None).remove(0)
+        };
+        let row = store.at.map(|at| self.row(w, at.index, index));
+        put(w, store, value, row, &point);
+    }
+
+    /// Stores what a point has.
+    pub(crate) fn store(&self, w: &mut Writer, stores: &[&Store], p: &Point) {
+        let indices = stores.iter().filter_map(|s| s.at).map(|at| at.index);
+        let wanted: Vec<usize> = stores.iter().map(|s| s.step).chain(indices).collect();
+        let mut values = self.at(w, &wanted, p, None);
+        let mut indices = values.split_off(stores.len()).into_iter();
+        for (store, value) in stores.iter().zip(values) {
+            let index = store.at.and_then(|_| indices.next());
+            put(w, store, value, index, p);
+        }
+    }
+}
+
+/// Stores a value of a point; one that goes by index, where that is inside.
+pub(crate) fn put(w: &mut Writer, store: &Store, value: Expr, index: Option<Expr>, p: &Point) {
+    let (buf, place) = (Buf::Arg(store.access.arg), access_at(&store.access, &p.index));
+    let (Some(at), Some(index)) = (store.at, index) else { return w.store(buf, place, value, p.valid.clone()) };
+    let row = row_index(w, index, p.lanes);
+    let inside = |w: &mut Writer| w.store(buf, place + row.clone() * at.row, value, p.valid.clone());
+    w.branch(row.clone(), 0i64, |_| {}, |w| w.branch(row.clone(), at.rows, inside, |_| {}));
+}
+
+/// An index as a variable. It is one scalar: a splat of it is taken apart again.
+fn row_index(w: &mut Writer, index: Expr, lanes: u32) -> Ix {
+    let scalar = if let Expr::Splat(x, _) = index { *x } else { index.lane(0, lanes) };
+    let v = w.var("row");
+    w.push(Stmt::LetValue(v, scalar));
+    Ix::Var(v)
 }
 
 pub(crate) fn operands(step: &Step) -> Vec<usize> {

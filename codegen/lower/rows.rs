@@ -4,8 +4,8 @@
 //! in each pass, because a row stays in cache and a buffer would not be faster.
 
 use super::Cpu;
-use super::point::{Point, Values, access_at, operands, per_row, vectorisable};
-use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, LocalId, Writer};
+use super::point::{Point, Values, operands, per_row, vectorisable};
+use crate::kernel::{Elem, Expr, Ix, Kernel, LocalId, Writer};
 use crate::spec::{Dag, Spec, Step};
 use ir::Red;
 
@@ -103,24 +103,12 @@ impl Row<'_> {
                 self.reduce(w, &mut values, &reductions, &start, &end);
             }
         }
-        let (rows, wholes): (Vec<_>, Vec<_>) = self.spec.stores.iter().partition(|s| s.access.strides[self.row..].iter().all(|s| *s == 0));
+        let (rows, wholes): (Vec<_>, Vec<_>) = self.spec.stores.iter().partition(|s| values.is_row_store(s, self.row));
         if !wholes.is_empty() {
-            let steps: Vec<usize> = wholes.iter().map(|s| s.step).collect();
-            self.passes(w, &start, &end, &mut |w, point, _| {
-                for (store, value) in wholes.iter().zip(values.at(w, &steps, &point, None)) {
-                    w.store(Buf::Arg(store.access.arg), access_at(&store.access, &point.index), value, point.valid.clone());
-                }
-            });
+            self.passes(w, &start, &end, &mut |w, point, _| values.store(w, &wholes, &point));
         }
         for store in rows {
-            let value = if values.is_row(store.step) {
-                values.row(w, store.step, &row_index)
-            } else {
-                // the row has one element
-                let point = Point { index: row_index.clone(), lanes: 1, valid: None };
-                values.at(w, &[store.step], &point, None).remove(0)
-            };
-            w.store(Buf::Arg(store.access.arg), access_at(&store.access, &row_index), value, None);
+            values.store_row(w, store, &row_index);
         }
     }
 

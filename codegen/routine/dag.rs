@@ -122,7 +122,7 @@ impl<'a> DagBuilder<'a> {
             Op::Param(..) | Op::Input(..) | Op::Const(..) | Op::Iota(..) | Op::Size(_) | Op::Reshape(_) | Op::Transpose(_) | Op::Slice(..) => {
                 unreachable!("{op} is in memory, or written out")
             }
-            Op::Contract(_) | Op::Pad(..) | Op::Concat(_) | Op::Gather | Op::ScatterAdd | Op::Repeat(_) | Op::Tuple | Op::Get(_) => {
+            Op::Contract(_) | Op::Pad(..) | Op::Concat(_) | Op::Gather | Op::ScatterAdd | Op::Update(_) | Op::Repeat(_) | Op::Tuple | Op::Get(_) => {
                 unreachable!("{op} is not pointwise")
             }
             Op::Row(_) | Op::Attention(_) | Op::AttentionBwd(_) => unreachable!("{op} was written out, or has a kernel"),
@@ -172,7 +172,7 @@ impl<'a> DagBuilder<'a> {
             let home = b.home(id);
             let arg = d.args.arg(home.buffer, Elem::of(b.func.ty(id).dtype), true);
             let strides = d.aligned(&home.dims, &home.strides);
-            Store { step: d.steps[&id], access: Access { arg, offset: home.offset, strides } }
+            Store { step: d.steps[&id], access: Access { arg, offset: home.offset, strides }, at: None }
         };
         outputs.iter().map(|id| store(self, b, *id)).collect()
     }

@@ -11,21 +11,22 @@ use super::placement::place_buffers;
 use super::prepare::{prepare, reshape_base};
 use super::role::{Role, role};
 use super::state::{NewState, write_back};
-use super::steps::{Buffer, BufferKind, LoopInput, LoopResult, LoopStep, Place, Routine, Step, Table};
+use super::steps::{Buffer, BufferKind, Calling, LoopInput, LoopResult, LoopStep, Place, Routine, Step, Table};
+use super::update::{emit_update, updated};
 use crate::kernel::Elem;
 use crate::spec::{Access, Dag, Spec, Template};
 use ir::names::new_value_of;
-use ir::{DType, Func, Loop, NodeId, Op};
-use std::collections::BTreeMap;
+use ir::{DType, Func, Loop, NodeId, Op, Type};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
-/// Lowers a function. `routines` are those of the functions before it; `outputs` are the names of main's results; `carried` operands
-/// keep a ring of all iterations, if asked.
-pub(crate) fn lower(func: &Func, routines: &[Routine], table: &mut Table, outputs: &[String], carried: usize) -> Routine {
-    let func = prepare(&expand(func), carried);
+/// Lowers a function. `routines` are those of the functions before it; `outputs` are the names of main's results.
+pub(crate) fn lower(func: &Func, routines: &[Routine], table: &mut Table, outputs: &[String], calling: &Calling) -> Routine {
+    let func = prepare(&expand(func), calling.rings, routines);
     let groups = group(&func);
     let needed = Needed::new(&func, &groups);
     let emitter = Emitter { func: &func, needed: &needed, routines, members: members(&func), layout: Layout::new(&func, table) };
-    emitter.run(outputs)
+    emitter.run(outputs, calling)
 }
 
 /// The state of lowering one function.
@@ -44,15 +45,28 @@ fn members(func: &Func) -> BTreeMap<(NodeId, u32), NodeId> {
 }
 
 impl Emitter<'_> {
-    fn run(mut self, outputs: &[String]) -> Routine {
-        let states = self.place_results(outputs);
+    fn run(mut self, outputs: &[String], calling: &Calling) -> Routine {
+        let mut states = self.place_results(outputs);
         self.place_parts();
         for group in &self.needed.groups.groups {
             self.emit(group);
         }
+        let copies = self.layout.routine.steps.len();
         write_back(&mut self.layout, &states);
-        place_buffers(&mut self.layout.routine, &states, self.layout.table);
+        states.extend(self.updated_operands(&calling.stacked));
+        place_buffers(&mut self.layout.routine, &states, copies, self.layout.table);
         self.layout.routine
+    }
+
+    /// Stacked operands of which updates make a stacked result: an iteration has its own piece of both, so they may be one buffer.
+    fn updated_operands(&self, stacked: &Range<usize>) -> Vec<NewState> {
+        let mut taken = BTreeSet::new();
+        let mut one = |(i, value): (usize, &NodeId)| {
+            let operand = updated(self.func, *value, self.routines).filter(|o| stacked.contains(o) && taken.insert(*o))?;
+            let old = self.layout.routine.buffers.iter().position(|b| b.kind == BufferKind::Input(operand))?;
+            Some(NewState { old, new: self.layout.routine.results[i].ok()?, ty: self.func.ty(*value).clone() })
+        };
+        self.func.results.iter().enumerate().skip(stacked.start).filter_map(&mut one).collect()
     }
 
     /// Gives every result its place: new values of state stand aside, and what is read of them is the state.
@@ -135,6 +149,7 @@ impl Emitter<'_> {
             (Kind::Contract { dims }, Op::Contract(_)) => self.emit_contract(group, dims),
             (Kind::Single, Op::Attention(_) | Op::AttentionBwd(_)) => self.emit_attention(first),
             (Kind::Single, Op::ScatterAdd) => self.emit_scatter(first),
+            (Kind::Single, Op::Update(axis)) => emit_update(&mut self.layout, first, *axis),
             (Kind::Single, Op::Concat(axis)) => self.emit_concat(first, *axis),
             (Kind::Single, Op::Pad(axis, before, _)) => self.emit_pad(first, *axis, *before),
             (Kind::Single, Op::Repeat(l)) => self.emit_loop(first, &l.clone()),
@@ -280,8 +295,9 @@ impl Emitter<'_> {
 
     fn emit_loop(&mut self, id: NodeId, l: &Loop) {
         let rings = self.rings(id, l);
-        let inputs = self.loop_inputs(id, l, &rings);
-        let results = self.loop_results(id, l, &rings);
+        let stacks = self.stacks(id, l);
+        let inputs = self.loop_inputs(id, l, &rings, &stacks);
+        let results = self.loop_results(id, l, &rings, &stacks);
         let arena = self.bytes(self.routines[l.func as usize].arena.bytes);
         self.layout.routine.steps.push(Step::Loop(Box::new(LoopStep { routine: l.func as usize, shape: l.clone(), inputs, results, arena })));
     }
@@ -304,7 +320,23 @@ impl Emitter<'_> {
         (0..carried).map(ring).map(|(slots, bytes)| (self.bytes(bytes * slots), slots, bytes)).collect()
     }
 
-    fn loop_inputs(&mut self, id: NodeId, l: &Loop, rings: &[(usize, usize, usize)]) -> Vec<LoopInput> {
+    /// For each result that is stacked the buffer it is stacked in: where it was placed, or a new one.
+    fn stacks(&mut self, id: NodeId, l: &Loop) -> Vec<Option<usize>> {
+        let results = &self.routines[l.func as usize].results;
+        let parts = self.func.ty(id).parts.iter().zip(results).enumerate();
+        let mut stack = |(i, (part, result)): (usize, (&Type, &Result<usize, usize>))| {
+            if i < l.carried as usize || result.is_err() {
+                return None;
+            }
+            let placed = self.members.get(&(id, i as u32)).filter(|get| self.layout.has_home(**get)).copied();
+            Some(if let Some(get) = placed { self.layout.placed(get).buffer } else { self.layout.temp(part) })
+        };
+        parts.map(&mut stack).collect()
+    }
+
+    /// Where the body reads its operands. One that a result is written over is copied to where that will stand.
+    fn loop_inputs(&mut self, id: NodeId, l: &Loop, rings: &[(usize, usize, usize)], stacks: &[Option<usize>]) -> Vec<LoopInput> {
+        let body = &self.routines[l.func as usize];
         let mut inputs = vec![];
         for (i, arg) in self.func.node(id).args.iter().enumerate() {
             let (home, ty) = (self.layout.home(*arg), self.func.ty(*arg));
@@ -313,7 +345,16 @@ impl Emitter<'_> {
                 inputs.push(LoopInput::Carried { ring, slots, bytes });
                 continue;
             }
-            let home = if home.is_dense() { home } else { self.layout.dense(&home, ty.dtype) };
+            let over = (0..stacks.len()).find(|r| body.operand_of(*r) == Some(i)).and_then(|r| stacks[r]);
+            let home = match over {
+                Some(buffer) => {
+                    let to = Home::dense(buffer, ty.sizes());
+                    self.layout.copy(&home, &to, ty.dtype);
+                    to
+                }
+                None if home.is_dense() => home,
+                None => self.layout.dense(&home, ty.dtype),
+            };
             let place = Place { buffer: home.buffer, offset: home.offset as usize * ty.dtype.bytes() };
             inputs.push(if i < (l.carried + l.stacked) as usize {
                 LoopInput::Stacked { place, bytes: ty.bytes() / l.trip as usize }
@@ -325,21 +366,21 @@ impl Emitter<'_> {
     }
 
     /// Where the body writes its results, and so where the members of the loop stand.
-    fn loop_results(&mut self, id: NodeId, l: &Loop, rings: &[(usize, usize, usize)]) -> Vec<LoopResult> {
+    fn loop_results(&mut self, id: NodeId, l: &Loop, rings: &[(usize, usize, usize)], stacks: &[Option<usize>]) -> Vec<LoopResult> {
         let mut results = vec![];
         for (i, part) in self.func.ty(id).parts.iter().enumerate() {
-            let home = match (rings.get(i), &self.routines[l.func as usize].results[i]) {
-                (Some((ring, slots, bytes)), _) => {
+            let home = match (rings.get(i), &self.routines[l.func as usize].results[i], stacks[i]) {
+                (Some((ring, slots, bytes)), ..) => {
                     results.push(LoopResult::Carried { ring: *ring, slots: *slots, bytes: *bytes });
                     let last = (l.trip as usize % slots) * bytes / part.dtype.bytes();
                     Home { offset: last as i64, ..Home::dense(*ring, part.sizes()) }
                 }
-                (None, Err(j)) => {
+                (None, Err(j), _) => {
                     results.push(LoopResult::Alias);
                     Home::dense(rings[*j].0, part.sizes())
                 }
-                (None, _) => {
-                    let buffer = self.layout.temp(part);
+                (None, Ok(_), stack) => {
+                    let buffer = stack.expect("what is neither carried nor kept in a ring is stacked");
                     results.push(LoopResult::Stacked { buffer, bytes: part.bytes() / l.trip as usize });
                     Home::dense(buffer, part.sizes())
                 }

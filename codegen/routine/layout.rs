@@ -178,7 +178,7 @@ impl<'a> Layout<'a> {
     fn write(&mut self, mut k: KernelArgs, value: Pure, to: &Home, dtype: DType) {
         let elem = Elem::of(dtype);
         let access = Access { arg: k.arg(to.buffer, elem, true), offset: to.offset, strides: to.strides.clone() };
-        let (dag, stores) = (Dag { steps: vec![(value, elem)] }, vec![Store { step: 0, access }]);
+        let (dag, stores) = (Dag { steps: vec![(value, elem)] }, vec![Store { step: 0, access, at: None }]);
         self.step(Spec { template: Template::Rows { tail: 0 }, dims: to.dims.clone(), params: k.params, dag, stores }, k.buffers);
     }
 

@@ -16,6 +16,7 @@ mod role;
 mod sharing;
 mod state;
 mod steps;
+mod update;
 
 pub use program::{Address, Call, Program, Region};
 pub use reach::COUNT_MAX;

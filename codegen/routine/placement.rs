@@ -6,9 +6,9 @@ use super::steps::{BufferKind, Routine, Step, Table};
 use crate::spec::{Step as Pure, Template};
 use passes::Interval;
 
-/// Gives every temporary a place in the arena, or that of the state it is written over.
-pub(crate) fn place_buffers(r: &mut Routine, states: &[NewState], table: &mut Table) {
-    let Sharing { same, life } = Sharing::new(r, states, table);
+/// Gives every temporary a place in the arena, or that of the state it is written over. The steps from `copies` on write state back.
+pub(crate) fn place_buffers(r: &mut Routine, states: &[NewState], copies: usize, table: &mut Table) {
+    let Sharing { same, life } = Sharing::new(r, states, copies, table);
     let is_temp = |b: usize| matches!(r.buffers[b].kind, BufferKind::Temp(_));
     let owners: Vec<usize> = life.keys().copied().filter(|b| is_temp(*b)).collect();
     let intervals: Vec<Interval> = owners.iter().map(|b| Interval { bytes: r.buffers[*b].bytes, first: life[b].0, last: life[b].1 }).collect();

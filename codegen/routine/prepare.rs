@@ -1,14 +1,14 @@
 //! Copies a function needs before its values can be given places.
 
-use super::group::producers;
 use super::role::{Role, immediate, in_memory, role};
+use super::steps::Routine;
 use ir::{Func, NodeId, Op};
 use std::collections::BTreeSet;
 
 /// Copies where memory is wanted and a value has none of its own: constants as operands of products and loops, and results that are
-/// operands, views, or one value twice. The first `carried` operands may also be results behind the carried ones: the ring they go
-/// round in keeps every iteration's.
-pub(crate) fn prepare(func: &Func, carried: usize) -> Func {
+/// operands, views, what goes round in a loop, or one value twice. The first `carried` operands may also be results behind the carried
+/// ones: the ring they go round in keeps every iteration's. `routines` are those of the functions before it.
+pub(crate) fn prepare(func: &Func, carried: usize, routines: &[Routine]) -> Func {
     let mut out = Func::new(&func.name);
     let mut new: Vec<NodeId> = vec![];
     let copy = |out: &mut Func, id: NodeId| {
@@ -31,8 +31,7 @@ pub(crate) fn prepare(func: &Func, carried: usize) -> Func {
         let mut id = new[r.index()];
         let alias = i >= carried && matches!(out.node(id).op, Op::Input(j, _) if (j as usize) < carried);
         let base = reshape_base(&out, id);
-        let loops = producers(&out, id).is_some_and(|p| matches!(out.node(p).op, Op::Repeat(_)));
-        let own = in_memory(&out.node(base).op) && !loops && !matches!(role(&out.node(base).op), Role::View(_));
+        let own = in_memory(&out.node(base).op) && !goes_round(&out, base, routines) && !matches!(role(&out.node(base).op), Role::View(_));
         if !alias && (!own || !taken.insert(base)) {
             id = copy(&mut out, id);
             taken.insert(id);
@@ -40,6 +39,13 @@ pub(crate) fn prepare(func: &Func, carried: usize) -> Func {
         out.results.push(id);
     }
     out
+}
+
+/// Whether a value is a member of a loop that stands in a ring: one that is carried, or of which every iteration's is kept.
+fn goes_round(func: &Func, id: NodeId, routines: &[Routine]) -> bool {
+    let Op::Get(i) = func.node(id).op else { return false };
+    let Op::Repeat(l) = &func.node(func.node(id).args[0]).op else { return false };
+    i < l.carried || routines[l.func as usize].results[i as usize].is_err()
 }
 
 /// The value whose elements a chain of reshapes shows in the same order.

@@ -1,12 +1,12 @@
 //! A graph as a program: routines, distinct kernels, and the flat list of prepared calls they unroll to.
 
 use super::emit::lower;
-use super::steps::{Buffer, BufferKind, LoopInput, LoopResult, LoopStep, Routine, Step, Table, touched};
+use super::steps::{Buffer, BufferKind, Calling, LoopInput, LoopResult, LoopStep, Routine, Step, Table, touched};
 use crate::kernel::Kernel;
 use crate::lower::{Target, lower as lower_kernel};
 use crate::spec::Spec;
 use crate::touch::Touch;
-use ir::{Graph, Name, Op, Type};
+use ir::{Graph, Loop, Name, Op, Type};
 use std::fmt::{self, Write};
 
 /// Bytes of the widest access of a GPU's thread.
@@ -84,7 +84,7 @@ impl Program {
         let last = graph.funcs.len() - 1;
         for (i, func) in graph.funcs.iter().enumerate() {
             let outputs = if i == last { &graph.outputs[..] } else { &[] };
-            let routine = lower(func, &routines, &mut table, outputs, rings(graph, i));
+            let routine = lower(func, &routines, &mut table, outputs, &calling(graph, i));
             routines.push(routine);
         }
         let main = graph.main();
@@ -269,11 +269,15 @@ fn inside(l: &LoopStep, at: &[Address], round: usize, b: &Buffer) -> Address {
     }
 }
 
-/// How many carried operands of a function every loop over it could keep a ring of, iteration by iteration: none where one runs
-/// backwards, whose rings are in the other order than its stacks.
-fn rings(graph: &Graph, func: usize) -> usize {
-    let loops = graph.funcs.iter().flat_map(|f| &f.nodes).filter_map(|n| if let Op::Repeat(l) = &n.op { Some(l) } else { None });
-    loops.filter(|l| l.func as usize == func).map(|l| if l.reverse { 0 } else { l.carried as usize }).min().unwrap_or(0)
+/// How a function is called: what every loop over it has in common. None keeps a ring of all iterations where one runs backwards, whose
+/// rings are in the other order than its stacks.
+fn calling(graph: &Graph, func: usize) -> Calling {
+    let all = graph.funcs.iter().flat_map(|f| &f.nodes).filter_map(|n| if let Op::Repeat(l) = &n.op { Some(l) } else { None });
+    let loops: Vec<&Loop> = all.filter(|l| l.func as usize == func).collect();
+    let rings = loops.iter().map(|l| if l.reverse { 0 } else { l.carried as usize }).min().unwrap_or(0);
+    let stacked = |l: &&Loop| l.carried as usize..(l.carried + l.stacked) as usize;
+    let first = loops.first().map_or(0..0, stacked);
+    Calling { rings, stacked: if loops.iter().all(|l| stacked(l) == first) { first } else { 0..0 } }
 }
 
 fn show(kind: &BufferKind) -> String {

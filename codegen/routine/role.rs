@@ -70,7 +70,9 @@ pub(crate) fn role(op: &Op) -> Role<'_> {
         Op::Get(_) => Role::Member,
         Op::Tuple => Role::Tuple,
         Op::Contract(_) => Role::Product,
-        Op::Pad(..) | Op::Concat(_) | Op::ScatterAdd | Op::Repeat(_) | Op::Row(_) | Op::Attention(_) | Op::AttentionBwd(_) => Role::Alone,
+        Op::Pad(..) | Op::Concat(_) | Op::ScatterAdd | Op::Update(_) | Op::Repeat(_) | Op::Row(_) | Op::Attention(_) | Op::AttentionBwd(_) => {
+            Role::Alone
+        }
     }
 }
 

@@ -42,10 +42,10 @@ pub(crate) struct Sharing {
 }
 
 impl Sharing {
-    pub(crate) fn new(r: &Routine, states: &[NewState], table: &Table) -> Sharing {
+    /// The steps from `copies` on write state back.
+    pub(crate) fn new(r: &Routine, states: &[NewState], copies: usize, table: &Table) -> Sharing {
         let lives = Lives::new(r);
         let mut out = Sharing { same: (0..r.buffers.len()).collect(), life: lives.ends() };
-        let copies = r.steps.len() - states.len();
         for s in states {
             let users: Vec<usize> = lives.either(s.old, s.new).into_iter().filter(|u| *u < copies).collect();
             if may_overwrite(s, r, table, &users) {

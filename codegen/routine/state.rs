@@ -3,12 +3,12 @@
 
 use super::homes::Home;
 use super::layout::Layout;
-use super::steps::{LoopInput, Routine, Step, Table};
+use super::steps::{LoopInput, LoopResult, Routine, Step, Table};
 use crate::spec::Template;
 use crate::touch::Touch;
 use ir::Type;
 
-/// A state tensor, the buffer its new value is computed in, and the type of both.
+/// A state tensor, or an operand that updates make a result of; the buffer its new value is computed in; and the type of both.
 pub(crate) struct NewState {
     pub old: usize,
     pub new: usize,
@@ -40,16 +40,18 @@ pub(crate) fn may_overwrite(s: &NewState, routine: &Routine, table: &Table, user
 }
 
 /// Whether a kernel may write these elements over those it reads: at each point of the iteration it reads before it writes, so an element
-/// may be read where it is written and nowhere else. Products are not so: their results hold sums before the epilogue reads anything.
+/// may be read where it is written and nowhere else. Products are not so: their results hold sums before the epilogue reads anything. Nor
+/// is what goes by index.
 pub(crate) fn in_step(step: &Step, table: &Table, reads: &[Touch], writes: &[Touch]) -> bool {
     let Step::Kernel { kernel, .. } = step else { return false };
     let spec = &table.specs[*kernel];
     let same = |r: &Touch, w: &Touch| r.offset == w.offset && r.dims == w.dims && w.is_one_to_one();
     let clear = |r: &Touch, w: &Touch| spec.params[r.arg].elem == spec.params[w.arg].elem && (same(r, w) || r.is_apart(w));
-    matches!(spec.template, Template::Rows { .. }) && reads.iter().all(|r| writes.iter().all(|w| clear(r, w)))
+    let in_order = matches!(spec.template, Template::Rows { .. }) && spec.stores.iter().all(|s| s.at.is_none());
+    in_order && reads.iter().all(|r| writes.iter().all(|w| clear(r, w)))
 }
 
-/// What a step touches of a buffer. A loop is not looked into: it reads whatever it is given.
+/// What a step touches of a buffer. A loop is not looked into: it reads whatever it is given, and writes all of what it makes.
 fn touches(step: &Step, buffer: usize, table: &Table) -> Vec<Touch> {
     match step {
         Step::Kernel { kernel, args } => table.specs[*kernel].touches().into_iter().filter(|r| args[r.arg] == buffer).collect(),
@@ -58,7 +60,12 @@ fn touches(step: &Step, buffer: usize, table: &Table) -> Vec<Touch> {
                 LoopInput::Stacked { place, .. } | LoopInput::Invariant(place) => place.buffer == buffer,
                 LoopInput::Carried { .. } => false,
             };
-            l.inputs.iter().filter(reads).map(|_| Touch::everything()).collect()
+            let writes = |r: &&LoopResult| match r {
+                LoopResult::Stacked { buffer: b, .. } => *b == buffer,
+                LoopResult::Carried { .. } | LoopResult::Alias => false,
+            };
+            let reads = l.inputs.iter().filter(reads).map(|_| Touch::everything(false));
+            reads.chain(l.results.iter().filter(writes).map(|_| Touch::everything(true))).collect()
         }
     }
 }

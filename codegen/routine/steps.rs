@@ -4,6 +4,7 @@ use crate::spec::Spec;
 use ir::{Loop, Name};
 use passes::Arena;
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// A buffer of a routine.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,6 +95,23 @@ pub struct Routine {
     pub results: Vec<Result<usize, usize>>,
     /// The arena of its temporaries.
     pub arena: Arena,
+}
+
+impl Routine {
+    /// The operand that a result is written over, where the two are one buffer.
+    pub(crate) fn operand_of(&self, result: usize) -> Option<usize> {
+        let buffer = self.results[result].ok()?;
+        if let BufferKind::Input(operand) = self.buffers[buffer].kind { Some(operand) } else { None }
+    }
+}
+
+/// How the loops over a function call it, where they agree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Calling {
+    /// How many carried operands keep a ring of every iteration, if asked.
+    pub rings: usize,
+    /// The operands that are stacked: results from the first of these numbers on are, too.
+    pub stacked: Range<usize>,
 }
 
 /// Distinct kernels of a program.

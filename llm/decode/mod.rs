@@ -1,7 +1,12 @@
 //! Text from a model.
 
+mod beam;
 mod generate;
+mod reader;
 mod sample;
+mod stop;
 
-pub use generate::Generator;
-pub use sample::{Sampling, sample};
+pub use beam::Beam;
+pub use generate::{Choice, Generator};
+pub use sample::{Sampling, likeliest, log_probabilities, sample};
+pub use stop::Stop;

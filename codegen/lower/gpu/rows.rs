@@ -41,11 +41,13 @@ fn map(spec: &Spec, name: &str) -> Kernel {
         for step in (0..constant.len()).filter(|i| constant[*i]) {
             values.row(w, step, &index);
         }
-        let wanted: Vec<usize> = spec.stores.iter().map(|s| s.step).collect();
         let point = Point { index, lanes: lanes as u32, valid: None };
-        for (store, value) in spec.stores.iter().zip(values.at(w, &wanted, &point, None)) {
+        let (by_index, plain): (Vec<&Store>, Vec<&Store>) = spec.stores.iter().partition(|s| s.at.is_some());
+        let wanted: Vec<usize> = plain.iter().map(|s| s.step).collect();
+        for (store, value) in plain.iter().zip(values.at(w, &wanted, &point, None)) {
             store_once(w, spec, store, &point, value);
         }
+        values.store(w, &by_index, &point);
     };
     guard(&mut w, position.clone(), total, total.is_multiple_of(threads), body);
     w.finish()
@@ -142,29 +144,17 @@ impl<'a> Rows<'a> {
             let reductions: Vec<(usize, Red, usize)> = all.filter(|(_, _, x)| level[*x] == pass).collect();
             self.reduce(w, &mut values, &reductions, seat);
         }
-        let (rows, wholes): (Vec<_>, Vec<_>) = self.spec.stores.iter().partition(|s| s.access.strides[self.row..].iter().all(|s| *s == 0));
+        let (rows, wholes): (Vec<_>, Vec<_>) = self.spec.stores.iter().partition(|s| values.is_row_store(s, self.row));
         guard(w, seat.row.clone(), self.count, self.exact(), |w| {
-            let steps: Vec<usize> = wholes.iter().map(|s| s.step).collect();
             if !wholes.is_empty() {
-                self.pass(w, seat, &mut |w, point| {
-                    for (store, value) in wholes.iter().zip(values.at(w, &steps, &point, None)) {
-                        w.store(Buf::Arg(store.access.arg), access_at(&store.access, &point.index), value, None);
-                    }
-                });
+                self.pass(w, seat, &mut |w, point| values.store(w, &wholes, &point));
             }
             if rows.is_empty() {
                 return;
             }
             guard(w, seat.t.clone(), 1, self.group == 1, |w| {
                 for store in rows {
-                    let value = if values.is_row(store.step) {
-                        values.row(w, store.step, &first)
-                    } else {
-                        // the row has one element
-                        let point = Point { index: first.clone(), lanes: 1, valid: None };
-                        values.at(w, &[store.step], &point, None).remove(0)
-                    };
-                    w.store(Buf::Arg(store.access.arg), access_at(&store.access, &first), value, None);
+                    values.store_row(w, store, &first);
                 }
             });
         });

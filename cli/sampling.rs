@@ -1,0 +1,69 @@
+//! How the next token is chosen, as people say it.
+
+use eggcorn::llm::{Error, Result, Sampling, Stop, Tokenizer};
+
+/// The choice of each token, and the end of the text.
+#[derive(clap::Args)]
+pub struct SamplingArgs {
+    /// Below 1 the likely becomes likelier; 0 takes the likeliest.
+    #[arg(long, default_value_t = 0.8)]
+    temperature: f64,
+    /// Consider only this many; 0 for all.
+    #[arg(long, default_value_t = 0)]
+    top_k: usize,
+    /// Consider only the likeliest that together have this share; 1 for all.
+    #[arg(long, default_value_t = 1.0)]
+    top_p: f64,
+    /// Consider only what is at least this many times as likely as the likeliest; 0 for all.
+    #[arg(long, default_value_t = 0.0)]
+    min_p: f64,
+    /// Above 1 what the text has becomes rarer, by a factor of the logits.
+    #[arg(long, default_value_t = 1.0)]
+    repetition_penalty: f64,
+    /// Above 0 what the text has becomes rarer, by so much.
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
+    presence_penalty: f64,
+    /// Add to the logit of a token, as in --logit-bias e=-2.5; -inf forbids it. May be given several times.
+    #[arg(long, value_name = "TOKEN=BIAS")]
+    logit_bias: Vec<String>,
+    /// End the text before this. May be given several times.
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// The same seed writes the same text.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+impl SamplingArgs {
+    /// How to choose, in terms of a tokenizer.
+    pub fn sampling(&self, tokenizer: &Tokenizer) -> Result<Sampling> {
+        let out = Sampling {
+            bias: self.logit_bias.iter().map(|b| bias(b, tokenizer)).collect::<Result<_>>()?,
+            repetition_penalty: self.repetition_penalty,
+            presence_penalty: self.presence_penalty,
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            seed: self.seed,
+        };
+        out.check()?;
+        Ok(out)
+    }
+
+    /// Where to stop.
+    pub fn stop(&self) -> Result<Stop> {
+        Stop::new(&self.stop)
+    }
+}
+
+/// A token and what is added to its logit.
+fn bias(text: &str, tokenizer: &Tokenizer) -> Result<(i32, f32)> {
+    let bad = |why: String| Error(format!("--logit-bias {text}: {why}; it is a token and a number, as in e=-2.5 or e=-inf"));
+    let (token, number) = text.rsplit_once('=').ok_or_else(|| bad("there is no '='".into()))?;
+    let bias = number.parse().map_err(|_| bad(format!("'{number}' is no number")))?;
+    match tokenizer.encode(token).map_err(|e| bad(e.to_string()))?[..] {
+        [id] => Ok((id, bias)),
+        ref ids => Err(bad(format!("'{token}' is {} tokens, not one", ids.len()))),
+    }
+}
