@@ -4,7 +4,7 @@
 //! small DAG that may stand before a reduction (prologue) or after a product (epilogue).
 
 use crate::kernel::{Elem, Param};
-use ir::{Attn, Bin, Red, ScoreFn, Un};
+use ir::{Bin, Red, Un};
 use std::fmt::{self, Display};
 
 /// Elements of an operand by iteration: offset + Σ stride · index.
@@ -29,8 +29,10 @@ pub enum Step {
         offset: i64,
         strides: Vec<i64>,
     },
-    /// The sum of products of a contraction.
+    /// The sum of products of a contraction; the scaled product of a query and a key.
     Product,
+    /// The cotangent of an attention's score, as its softmax sees it.
+    Cotangent,
     Un(Un, usize),
     Bin(Bin, usize, usize),
     Select(usize, usize, usize),
@@ -71,7 +73,7 @@ impl Dag {
                 Step::Random(x, y) => Step::Random(new[*x], new[*y]),
                 Step::Select(p, x, y) => Step::Select(new[*p], new[*x], new[*y]),
                 Step::Gather { access, row, rows, index } => Step::Gather { access: access.clone(), row: *row, rows: *rows, index: new[*index] },
-                Step::Load(_) | Step::Const(_) | Step::Index { .. } | Step::Reduce(..) => step.clone(),
+                Step::Load(_) | Step::Const(_) | Step::Index { .. } | Step::Cotangent | Step::Reduce(..) => step.clone(),
             };
             steps.push((step, *elem));
             new.push(steps.len() - 1);
@@ -112,40 +114,113 @@ pub enum Template {
     Cols { reduced: Vec<bool> },
     /// Σ a b over the dims from `out` on; the DAG is the epilogue.
     Contract { out: usize, a: Access, b: Access },
-    /// Attention, forward; operands q, k, v, scale, o, lse.
+    /// Attention, forward; operands q, k, v, scale, then what is captured, o, lse. The dims are its heads, queries and keys, the DAG what
+    /// becomes of a score.
     Attention(Box<Heads>),
-    /// Attention, backward; operands q, k, v, o, lse, do, scale, dq, dk, dv.
+    /// Attention, backward; operands q, k, v, o, lse, do, scale, then what is captured, dq, dk, dv and further gradients.
     AttentionBwd(Box<Heads>),
     /// Rows of updates added to rows of the last operand by index, in order; operands index, updates, out.
     ScatterAdd { tokens: usize, rows: usize, width: usize },
 }
 
-/// The shape of an attention: independent heads, and strides of (head…, position, depth) of each operand.
+/// An attention: independent heads, the strides of (head…, position, depth) of each operand, and which steps of the DAG become of a score.
 #[derive(Clone, PartialEq, Debug)]
-#[allow(missing_docs)]
 pub struct Heads {
-    pub labels: Attn,
     /// Sizes of the axes that enumerate independent query heads; the grouped axis, if any, is last.
     pub heads: Vec<usize>,
+    /// Query heads that share one head of keys and values.
+    pub group: usize,
+    /// Positions of queries.
     pub queries: usize,
+    /// Positions of keys and values.
     pub keys: usize,
+    /// Of queries and keys.
     pub depth: usize,
+    /// Of values and the output.
     pub value_depth: usize,
-    /// For each operand that is a matrix a head: its access over (heads…, position, depth). k and v step once a group.
+    /// Queries: an access over (heads…, position, depth), as those of the other matrices are.
     pub q: Access,
+    /// Keys, which step once a group.
     pub k: Access,
+    /// Values, which step once a group.
     pub v: Access,
+    /// The output.
     pub o: Access,
-    /// (heads…, position).
+    /// The log of the sum of exponentials, over (heads…, position).
     pub lse: Access,
-    /// The output's cotangent and the gradients; empty forward.
+    /// The output's cotangent and the gradients of q, k and v; empty forward.
     pub backward: Vec<Access>,
+    /// The score that the softmax sees; `None` where it is the product.
+    pub score: Option<usize>,
+    /// Which keys a query sees. Elsewhere the score counts as −∞.
+    pub visible: Visible,
+    /// What a probability is multiplied by before it meets the values. It does not depend on the score, and the log-sum-exp not on it.
+    pub weight: Option<usize>,
+    /// The log-sum-exp's cotangent, over (heads…, position).
+    pub dlse: Option<Access>,
+    /// The cotangent of the product; `None` where it is that of the score.
+    pub dscore: Option<usize>,
+    /// Gradients of captured operands.
+    pub captured: Vec<Captured>,
+}
+
+/// The keys from one to another that a query sees, by steps that have one `i32` a row: not before any of `from`, not behind any of `to`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs)]
+pub struct Visible {
+    pub from: Vec<usize>,
+    pub to: Vec<usize>,
+}
+
+/// The gradient of an operand that an attention's score captures: a step's values, summed over the dims along which the access stands
+/// still. It moves along every dim of heads, so that heads have nothing in common.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Captured {
+    /// Which step.
+    pub step: usize,
+    /// Where, over (heads…, query, key).
+    pub access: Access,
+    /// What moves it along one axis more; an index outside 0..rows has no gradient.
+    pub at: Option<At>,
 }
 
 impl Heads {
     /// Whether position i sees only positions 0..=i.
-    pub fn causal(&self) -> bool {
-        *self.labels.f == ScoreFn::causal()
+    pub fn causal(&self, dag: &Dag) -> bool {
+        let own = |step: usize| match &dag.steps[step].0 {
+            Step::Index { offset: 0, strides } => {
+                let (key, others) = strides.split_last().expect("an attention has keys");
+                let (query, heads) = others.split_last().expect("an attention has queries");
+                (*key, *query) == (0, 1) && heads.iter().all(|s| *s == 0)
+            }
+            Step::Index { .. }
+            | Step::Load(_)
+            | Step::Const(_)
+            | Step::Product
+            | Step::Cotangent
+            | Step::Un(..)
+            | Step::Bin(..)
+            | Step::Select(..)
+            | Step::Cast(_)
+            | Step::Random(..)
+            | Step::Gather { .. }
+            | Step::Reduce(..) => false,
+        };
+        self.visible.from.is_empty() && self.visible.to.len() == 1 && own(self.visible.to[0])
+    }
+
+    /// Whether nothing becomes of the product but that only some keys are seen, and nothing else has a gradient.
+    pub fn is_plain(&self) -> bool {
+        self.score.is_none() && self.weight.is_none() && self.dlse.is_none() && self.dscore.is_none() && self.captured.is_empty()
+    }
+
+    /// Sizes of the axes that enumerate heads of k and v.
+    pub fn shared_heads(&self) -> Vec<usize> {
+        let mut out = self.heads.clone();
+        if let (Some(last), true) = (out.last_mut(), self.group > 1) {
+            *last /= self.group;
+        }
+        out
     }
 }
 
@@ -190,6 +265,7 @@ impl Spec {
                 Step::Index { strides, .. } => out.push(strides),
                 Step::Const(_)
                 | Step::Product
+                | Step::Cotangent
                 | Step::Un(..)
                 | Step::Bin(..)
                 | Step::Select(..)
@@ -293,6 +369,34 @@ impl Display for Access {
     }
 }
 
+impl Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, " + {}·t{} of {}", self.row, self.index, self.rows)
+    }
+}
+
+impl Display for Heads {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        writeln!(f, ", {} heads to a group, depth {}, {}", self.group, self.depth, self.value_depth)?;
+        write!(f, "  q {} k {} v {} o {} lse {}", self.q, self.k, self.v, self.o, self.lse)?;
+        for (name, access) in ["do", "dq", "dk", "dv"].iter().zip(&self.backward) {
+            write!(f, " {name} {access}")?;
+        }
+        self.dlse.iter().try_for_each(|a| write!(f, " dlse {a}"))?;
+        for (name, step) in [("score", self.score), ("weight", self.weight), ("dscore", self.dscore)] {
+            step.iter().try_for_each(|step| write!(f, " {name} t{step}"))?;
+        }
+        self.visible.from.iter().try_for_each(|step| write!(f, " from t{step}"))?;
+        self.visible.to.iter().try_for_each(|step| write!(f, " to t{step}"))?;
+        writeln!(f)?;
+        for c in &self.captured {
+            let at = c.at.map_or(String::new(), |at| at.to_string());
+            writeln!(f, "  {}{at} += t{}", c.access, c.step)?;
+        }
+        Ok(())
+    }
+}
+
 impl Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{} over [{}]", self.name(), list(&self.dims))?;
@@ -300,19 +404,7 @@ impl Display for Spec {
             Template::Rows { tail } => writeln!(f, ", rows of the last {tail}")?,
             Template::Cols { reduced } => writeln!(f, ", reduced {reduced:?}")?,
             Template::Contract { out, a, b } => writeln!(f, ", summed from dim {out}: {a} {b}")?,
-            Template::Attention(h) | Template::AttentionBwd(h) => {
-                writeln!(
-                    f,
-                    " [{}], heads [{}], {} queries, {} keys, depth {}, {}",
-                    h.labels,
-                    list(&h.heads),
-                    h.queries,
-                    h.keys,
-                    h.depth,
-                    h.value_depth
-                )?;
-                writeln!(f, "  q {} k {} v {} o {} lse {}", h.q, h.k, h.v, h.o, h.lse)?;
-            }
+            Template::Attention(h) | Template::AttentionBwd(h) => write!(f, "{h}")?,
             Template::ScatterAdd { tokens, rows, width } => writeln!(f, ": {tokens} updates of width {width} to {rows} rows")?,
         }
         for (i, (step, elem)) in self.dag.steps.iter().enumerate() {
@@ -322,6 +414,7 @@ impl Display for Spec {
                 Step::Const(x) => writeln!(f, "{x:?}")?,
                 Step::Index { offset, strides } => writeln!(f, "index {offset}+[{}]", list(strides))?,
                 Step::Product => writeln!(f, "product")?,
+                Step::Cotangent => writeln!(f, "cotangent")?,
                 Step::Un(u, x) => writeln!(f, "{} t{x}", ir::Op::Un(*u))?,
                 Step::Bin(b, x, y) => writeln!(f, "{} t{x}, t{y}", ir::Op::Bin(*b))?,
                 Step::Select(p, x, y) => writeln!(f, "select t{p}, t{x}, t{y}")?,
@@ -333,7 +426,7 @@ impl Display for Spec {
             }
         }
         for s in &self.stores {
-            let at = s.at.map_or(String::new(), |at| format!(" + {}·t{} of {}", at.row, at.index, at.rows));
+            let at = s.at.map_or(String::new(), |at| at.to_string());
             writeln!(f, "  {}{at} = t{}", s.access, s.step)?;
         }
         Ok(())

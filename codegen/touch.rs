@@ -129,6 +129,7 @@ impl Spec {
                 Step::Const(_)
                 | Step::Index { .. }
                 | Step::Product
+                | Step::Cotangent
                 | Step::Un(..)
                 | Step::Bin(..)
                 | Step::Select(..)
@@ -153,16 +154,23 @@ impl Spec {
 
 /// q, k, v, scale, then o and lse: written forward; backward read, as the output's cotangent is, while the gradients are written.
 fn attention(h: &Heads, backward: bool) -> Vec<Touch> {
-    let shared: Vec<usize> = h.heads.iter().enumerate().map(|(i, n)| if i + 1 == h.heads.len() { n / h.labels.group as usize } else { *n }).collect();
+    let shared = h.shared_heads();
     let with = |heads: &[usize], rest: &[usize]| -> Vec<usize> { heads.iter().chain(rest).copied().collect() };
     let (q, k) = (with(&h.heads, &[h.queries, h.depth]), with(&shared, &[h.keys, h.depth]));
     let (v, o) = (with(&shared, &[h.keys, h.value_depth]), with(&h.heads, &[h.queries, h.value_depth]));
+    let rows = with(&h.heads, &[h.queries]);
     let scale = Touch::dense(if backward { 6 } else { 3 }, false, 1);
     let mut out = vec![Touch::new(&h.q, false, &q), Touch::new(&h.k, false, &k), Touch::new(&h.v, false, &v), scale];
     out.push(Touch::new(&h.o, !backward, &o));
-    out.push(Touch::new(&h.lse, !backward, &with(&h.heads, &[h.queries])));
+    out.push(Touch::new(&h.lse, !backward, &rows));
     for (i, (access, sizes)) in h.backward.iter().zip([&o, &q, &k, &v]).enumerate() {
         out.push(Touch::new(access, i > 0, sizes));
+    }
+    out.extend(h.dlse.iter().map(|a| Touch::new(a, false, &rows)));
+    for c in &h.captured {
+        let mut touch = Touch::new(&c.access, true, &with(&h.heads, &[h.queries, h.keys]));
+        touch.dims.extend(c.at.map(|at| (at.rows as usize, at.row)));
+        out.push(touch);
     }
     out
 }

@@ -1,7 +1,7 @@
 //! What running a program takes at least: the arithmetic of its products and the bytes its kernels touch.
 
 use crate::routine::Program;
-use crate::spec::{Heads, Spec, Template};
+use crate::spec::{Dag, Heads, Spec, Step, Template};
 
 /// Of one run of a program.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -31,16 +31,39 @@ impl Spec {
         match &self.template {
             Template::Contract { .. } => 2.0 * count(&self.dims),
             // the scores and the output; or the scores again, the gradients of the weights, of q and of k, and those of v
-            Template::Attention(h) => 2.0 * pairs(h) * (h.depth + h.value_depth) as f64,
-            Template::AttentionBwd(h) => 2.0 * pairs(h) * (3 * h.depth + 2 * h.value_depth) as f64,
+            Template::Attention(h) => 2.0 * pairs(h, &self.dag) * (h.depth + h.value_depth) as f64,
+            Template::AttentionBwd(h) => 2.0 * pairs(h, &self.dag) * (3 * h.depth + 2 * h.value_depth) as f64,
             Template::Rows { .. } | Template::Cols { .. } | Template::ScatterAdd { .. } => 0.0,
         }
     }
 }
 
-/// Queries and keys that meet, over all heads: of causal ones half, as it is counted everywhere.
-fn pairs(h: &Heads) -> f64 {
-    count(&h.heads) * count(&[h.queries, h.keys]) * if h.causal() { 0.5 } else { 1.0 }
+/// Queries and keys that meet, over all heads: of causal ones half, as it is counted everywhere. What only shows as it runs counts as seen.
+fn pairs(h: &Heads, dag: &Dag) -> f64 {
+    if h.causal(dag) {
+        return count(&h.heads) * count(&[h.queries, h.keys]) * 0.5;
+    }
+    let bound = |step: &usize, query: usize| match &dag.steps[*step].0 {
+        Step::Index { offset, strides } if strides[..h.heads.len()].iter().all(|s| *s == 0) => Some(offset + strides[h.heads.len()] * query as i64),
+        Step::Const(x) => Some(*x as i64),
+        Step::Index { .. }
+        | Step::Load(_)
+        | Step::Product
+        | Step::Cotangent
+        | Step::Un(..)
+        | Step::Bin(..)
+        | Step::Select(..)
+        | Step::Cast(_)
+        | Step::Random(..)
+        | Step::Gather { .. }
+        | Step::Reduce(..) => None,
+    };
+    let row = |query: usize| {
+        let from = h.visible.from.iter().filter_map(|s| bound(s, query)).fold(0, i64::max);
+        let end = h.visible.to.iter().filter_map(|s| bound(s, query)).fold(h.keys as i64 - 1, i64::min) + 1;
+        (end - from).max(0) as f64
+    };
+    count(&h.heads) * (0..h.queries).map(row).sum::<f64>()
 }
 
 fn count(sizes: &[usize]) -> f64 {

@@ -31,7 +31,7 @@ pub(crate) fn per_row(dag: &Dag, row: usize) -> Vec<bool> {
             Step::Load(a) => still(&a.strides),
             Step::Index { strides, .. } => still(strides),
             Step::Const(_) | Step::Reduce(..) => true,
-            Step::Product => false,
+            Step::Product | Step::Cotangent => false,
             Step::Un(_, x) | Step::Cast(x) => out[*x],
             Step::Bin(_, x, y) | Step::Random(x, y) => out[*x] && out[*y],
             Step::Select(p, x, y) => out[*p] && out[*x] && out[*y],
@@ -53,6 +53,7 @@ pub(crate) fn vectorisable(spec: &Spec, row: usize) -> bool {
         Step::Index { .. }
         | Step::Const(_)
         | Step::Product
+        | Step::Cotangent
         | Step::Un(..)
         | Step::Bin(..)
         | Step::Select(..)
@@ -171,6 +172,7 @@ impl<'a> Values<'a> {
                 }
             }
             Step::Product => product.expect("only a contraction has a product"),
+            Step::Cotangent => panic!("a cotangent is known before what is computed from it"),
             Step::Un(u, x) => Expr::Un(*u, b(x)),
             Step::Bin(f, x, y) => Expr::Bin(*f, b(x), b(y)),
             Step::Select(c, x, y) => Expr::Select(b(c), b(x), b(y)),
@@ -256,7 +258,7 @@ fn row_index(w: &mut Writer, index: Expr, lanes: u32) -> Ix {
 
 pub(crate) fn operands(step: &Step) -> Vec<usize> {
     match step {
-        Step::Load(_) | Step::Const(_) | Step::Index { .. } | Step::Product => vec![],
+        Step::Load(_) | Step::Const(_) | Step::Index { .. } | Step::Product | Step::Cotangent => vec![],
         Step::Un(_, x) | Step::Cast(x) | Step::Reduce(_, x) => vec![*x],
         Step::Gather { index, .. } => vec![*index],
         Step::Bin(_, x, y) | Step::Random(x, y) => vec![*x, *y],

@@ -226,9 +226,16 @@ impl Emitter<'_> {
         let reads: Vec<Operand> = homes.iter().zip(types).map(|(h, t)| operand(k.push(h.buffer, Elem::of(t), false), h)).collect();
         let writes: Vec<Operand> = results.iter().zip(&node.ty.parts).map(|(h, t)| operand(k.result(h.buffer, Elem::of(t.dtype)), h)).collect();
         let matrices: Vec<Operand> = reads.into_iter().take(scale).chain(writes).collect();
-        let h = Box::new(heads(a, [0, 1, 2].map(|i| self.func.ty(node.args[i])), &matrices));
-        let template = if forward { Template::Attention(h) } else { Template::AttentionBwd(h) };
-        self.layout.step(Spec { template, dims: vec![], params: k.params, dag: Dag::default(), stores: vec![] }, k.buffers);
+        let mut h = heads(a, [0, 1, 2].map(|i| self.func.ty(node.args[i])), &matrices);
+        let dims: Vec<usize> = h.heads.iter().copied().chain([h.queries, h.keys]).collect();
+        let mut dag = Dag::default();
+        if *a.f == ScoreFn::causal() {
+            let strides = (0..dims.len()).map(|d| i64::from(d + 2 == dims.len())).collect();
+            dag.steps.push((spec::Step::Index { offset: 0, strides }, Elem::I32));
+            h.visible.to.push(0);
+        }
+        let template = if forward { Template::Attention(Box::new(h)) } else { Template::AttentionBwd(Box::new(h)) };
+        self.layout.step(Spec { template, dims, params: k.params, dag, stores: vec![] }, k.buffers);
     }
 
     /// An operand of attention whose depth steps by single elements, as its vectors are read: copied where it does not.

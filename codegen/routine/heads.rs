@@ -1,6 +1,6 @@
 //! An attention's labels as independent heads: what the kernels can do, and their strides.
 
-use crate::spec::{Access, Heads};
+use crate::spec::{Access, Heads, Visible};
 use ir::{Attn, Labels, Op, ScoreFn, Type, attention_sizes};
 
 /// The labels by what they are for: heads (the grouped one last), query, key, depth, value depth.
@@ -82,6 +82,12 @@ pub(crate) fn heads(a: &Attn, types: [&Type; 3], operands: &[Operand]) -> Heads 
         o: access(&operands[3], &a.o, &o_labels),
         lse: access(&operands[4], &a.rows(), &with(&[kinds.query])),
         backward: backward.iter().zip(shapes).map(|(o, (labels, wanted))| access(o, labels, wanted)).collect(),
-        labels: a.clone(),
+        group: a.group as usize,
+        score: None,
+        visible: Visible::default(),
+        weight: None,
+        dlse: None,
+        dscore: None,
+        captured: vec![],
     }
 }
