@@ -35,7 +35,11 @@ impl Session {
 
     /// As [`new`](Self::new), with kernels shaped for a target that may be smaller than the device: what a test of another one needs.
     pub fn for_target(graph: &Graph, device: impl Into<Device>, target: &Target) -> Result<Session, String> {
-        let program = lowered(graph, target)?;
+        Session::of(lowered(graph, target)?, device)
+    }
+
+    /// A program that is lowered already, for a device of the kind that it was lowered for.
+    pub fn of(program: Program, device: impl Into<Device>) -> Result<Session, String> {
         let none = vec![None; program.params.len()];
         Session::with(program, device.into(), &none)
     }

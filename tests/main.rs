@@ -5,6 +5,8 @@
 // a build without some backend uses less of what tests share
 #![cfg_attr(not(all(feature = "llvm", feature = "wgpu", feature = "cuda")), allow(dead_code, unused_imports))]
 
+/// The kernels of attention, whatever becomes of a score, against plain loops.
+mod attention_kernels;
 /// Attention of every kind, as people write it.
 mod attention_kinds;
 /// Text to batches: shift, split, coverage.

@@ -368,6 +368,12 @@ impl<'c> Printer<'c, '_> {
         self.builder.build_shuffle_vector(first, ty.get_undef(), zeros, "").expect(POSITIONED).into()
     }
 
+    fn side_by_side(&self, lanes: &[V<'c>]) -> V<'c> {
+        let (ty, i32) = (vector(lanes[0].get_type(), lanes.len() as u32).into_vector_type(), self.context.i32_type());
+        let insert = |to, (i, x): (usize, &V<'c>)| self.builder.build_insert_element(to, *x, i32.const_int(i as u64, false), "").expect(POSITIONED);
+        lanes.iter().enumerate().fold(ty.get_undef(), insert).into()
+    }
+
     #[allow(unsafe_code)]
     fn shuffle(&self, a: V<'c>, b: V<'c>, lanes: &[u32]) -> V<'c> {
         use inkwell::llvm_sys::core::LLVMBuildShuffleVector;
@@ -456,7 +462,10 @@ impl<'c> Printer<'c, '_> {
                 let zero = self.context.i32_type().const_zero();
                 self.builder.build_extract_element(x.into_vector_value(), zero, "").expect(POSITIONED)
             }
-            Expr::Vector(_) => unreachable!("a CPU's vectors are loaded or splat"),
+            Expr::Vector(lanes) => {
+                let lanes: Vec<V> = lanes.iter().map(|x| self.expr(x)).collect();
+                self.side_by_side(&lanes)
+            }
             Expr::Pair(x, i) => {
                 let x = self.expr(x);
                 self.shuffle(x, x, &[*i, i + 1])

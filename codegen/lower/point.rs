@@ -13,6 +13,18 @@ pub(crate) struct Point {
     pub valid: Option<Ix>,
 }
 
+impl Point {
+    /// The point of one lane; for one that does not exist that of the last that does.
+    pub(crate) fn lane(&self, i: u32) -> Point {
+        let (last, others) = self.index.split_last().expect("lanes are along a dim");
+        let step = match &self.valid {
+            Some(valid) => Ix::from(i64::from(i)).min(valid.clone() - 1i64),
+            None => Ix::from(i64::from(i)),
+        };
+        Point { index: others.iter().cloned().chain([last.clone() + step]).collect(), lanes: 1, valid: None }
+    }
+}
+
 /// offset + Σ stride · index
 pub(crate) fn address(offset: i64, strides: &[i64], index: &[Ix]) -> Ix {
     strides.iter().zip(index).fold(Ix::Const(offset), |sum, (s, i)| sum + i.clone() * *s)
@@ -66,6 +78,7 @@ pub(crate) fn vectorisable(spec: &Spec, row: usize) -> bool {
 }
 
 /// Values of a DAG's steps at the current point.
+#[derive(Clone)]
 pub(crate) struct Values<'a> {
     dag: &'a Dag,
     constant: &'a [bool],
@@ -104,12 +117,19 @@ impl<'a> Values<'a> {
         e
     }
 
+    /// Computes what has one value a row of all that some steps are computed from.
+    pub(crate) fn hoist(&mut self, w: &mut Writer, wanted: &[usize], index: &[Ix]) {
+        for step in self.needed(wanted).into_iter().filter(|i| self.constant[*i]) {
+            self.row(w, step, index);
+        }
+    }
+
     /// Remembers the scalar of a reduction.
     pub(crate) fn set_row(&mut self, step: usize, e: Expr) {
         self.rows[step] = Some(e);
     }
 
-    /// Remembers the vector of a reduction over rows.
+    /// Remembers the vector of what is computed elsewhere: a reduction over rows, a product.
     pub(crate) fn set_column(&mut self, step: usize, e: Expr) {
         self.columns[step] = Some(e);
     }
@@ -132,7 +152,7 @@ impl<'a> Values<'a> {
         wanted.iter().map(|i| done[*i].clone().expect("it was wanted")).collect()
     }
 
-    fn needed(&self, wanted: &[usize]) -> Vec<usize> {
+    pub(crate) fn needed(&self, wanted: &[usize]) -> Vec<usize> {
         let mut need = vec![false; self.dag.steps.len()];
         for i in wanted {
             need[*i] = true;
@@ -179,17 +199,29 @@ impl<'a> Values<'a> {
             Step::Cast(x) if self.dag.steps[*x].1 == *elem => get(*x),
             Step::Cast(x) => Expr::Cast(*elem, b(x)),
             Step::Random(k, c) => Expr::Random { key: b(k), counter: b(c) },
-            Step::Gather { access, row, rows, index } => self.gather(w, access, (*row, *rows), get(*index), (p, elem.value())),
+            Step::Gather { access, row, rows, index } if p.lanes == 1 || self.constant[*index] => {
+                self.gather(w, access, (*row, *rows), get(*index), (p, elem.value()))
+            }
+            Step::Gather { access, row, rows, index } => self.gather_lanes(w, access, (*row, *rows), get(*index), (p, elem.value())),
             Step::Reduce(..) => panic!("a reduction is known before what is computed from it"),
         }
     }
 
     fn load(&self, a: &Access, p: &Point) -> Expr {
-        let at = access_at(a, &p.index);
+        let one = |p: &Point| load(Buf::Arg(a.arg), access_at(a, &p.index), 1, None);
         match a.strides.last() {
-            Some(1) if p.lanes > 1 => load(Buf::Arg(a.arg), at, p.lanes, p.valid.clone()),
-            _ => load(Buf::Arg(a.arg), at, 1, None).splat(p.lanes),
+            Some(1) if p.lanes > 1 => load(Buf::Arg(a.arg), access_at(a, &p.index), p.lanes, p.valid.clone()),
+            Some(step) if p.lanes > 1 && *step != 0 => Expr::Vector((0..p.lanes).map(|i| one(&p.lane(i))).collect()),
+            _ => one(p).splat(p.lanes),
         }
+    }
+
+    /// A row of the table for each lane.
+    fn gather_lanes(&self, w: &mut Writer, a: &Access, table: (i64, i64), index: Expr, (p, elem): (&Point, Elem)) -> Expr {
+        let local = w.local("index", Elem::I32, p.lanes, 1);
+        w.set(local, 0, index);
+        let lane = |w: &mut Writer, i: u32| self.gather(w, a, table, Writer::get(local, 0).lane(i, p.lanes), (&p.lane(i), elem));
+        Expr::Vector((0..p.lanes).map(|i| lane(w, i)).collect())
     }
 
     fn gather(&self, w: &mut Writer, a: &Access, (row, rows): (i64, i64), index: Expr, (p, elem): (&Point, Elem)) -> Expr {
@@ -198,6 +230,10 @@ impl<'a> Values<'a> {
         let at = access_at(a, &p.index) + inside.clone() * row;
         let value = match a.strides.last() {
             Some(1) if p.lanes > 1 => load(Buf::Arg(a.arg), at, p.lanes, p.valid.clone()),
+            Some(step) if p.lanes > 1 && *step != 0 => {
+                let one = |i: u32| load(Buf::Arg(a.arg), access_at(a, &p.lane(i).index) + inside.clone() * row, 1, None);
+                Expr::Vector((0..p.lanes).map(one).collect())
+            }
             _ => load(Buf::Arg(a.arg), at, 1, None).splat(p.lanes),
         };
         let hit = Expr::bin(Bin::Eq, Expr::Index(v), Expr::Index(inside)).splat(p.lanes);
@@ -249,7 +285,7 @@ pub(crate) fn put(w: &mut Writer, store: &Store, value: Expr, index: Option<Expr
 }
 
 /// An index as a variable. It is one scalar: a splat of it is taken apart again.
-fn row_index(w: &mut Writer, index: Expr, lanes: u32) -> Ix {
+pub(crate) fn row_index(w: &mut Writer, index: Expr, lanes: u32) -> Ix {
     let scalar = if let Expr::Splat(x, _) = index { *x } else { index.lane(0, lanes) };
     let v = w.var("row");
     w.push(Stmt::LetValue(v, scalar));

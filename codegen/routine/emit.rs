@@ -14,9 +14,9 @@ use super::state::{NewState, write_back};
 use super::steps::{Buffer, BufferKind, Calling, LoopInput, LoopResult, LoopStep, Place, Routine, Step, Table};
 use super::update::{emit_update, updated};
 use crate::kernel::Elem;
-use crate::spec::{Access, Dag, Spec, Template};
+use crate::spec::{Access, Dag, Spec, Step as Pure, Template};
 use ir::names::new_value_of;
-use ir::{DType, Func, Loop, NodeId, Op, Type};
+use ir::{DType, Func, Loop, NodeId, Op, ScoreFn, Type};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -231,7 +231,7 @@ impl Emitter<'_> {
         let mut dag = Dag::default();
         if *a.f == ScoreFn::causal() {
             let strides = (0..dims.len()).map(|d| i64::from(d + 2 == dims.len())).collect();
-            dag.steps.push((spec::Step::Index { offset: 0, strides }, Elem::I32));
+            dag.steps.push((Pure::Index { offset: 0, strides }, Elem::I32));
             h.visible.to.push(0);
         }
         let template = if forward { Template::Attention(Box::new(h)) } else { Template::AttentionBwd(Box::new(h)) };

@@ -18,5 +18,5 @@ pub const OWN_TEXT: &str = concat!(
     include_str!("../../codegen/routine/group.rs"),
     include_str!("../../codegen/routine/steps.rs"),
     include_str!("../../codegen/lower/contract.rs"),
-    include_str!("../../codegen/lower/attention.rs"),
+    include_str!("../../codegen/lower/attention/mod.rs"),
 );

@@ -186,7 +186,7 @@ impl Seat {
 
 /// Keys that a query sees.
 pub(super) fn visible(h: &Heads, query: Ix) -> Ix {
-    if h.causal() { (query + 1i64).min(h.keys) } else { Ix::from(h.keys) }
+    if !h.visible.to.is_empty() { (query + 1i64).min(h.keys) } else { Ix::from(h.keys) }
 }
 
 /// One past the last key that any query of a cube sees.
@@ -194,20 +194,11 @@ fn seen(h: &Heads, seat: &Seat) -> Ix {
     visible(h, (seat.first.clone() + (ROWS - 1)).min(h.queries as i64 - 1))
 }
 
-/// Sizes of the axes that enumerate heads of k and v.
-pub(super) fn shared_heads(h: &Heads) -> Vec<usize> {
-    let mut out = h.heads.clone();
-    if let (Some(last), true) = (out.last_mut(), h.labels.group > 1) {
-        *last /= h.labels.group as usize;
-    }
-    out
-}
-
 /// The head of k and v that a query head reads.
 pub(super) fn shared_head(w: &mut Writer, h: &Heads, head: &[Ix]) -> Vec<Ix> {
     let mut out = head.to_vec();
-    if let (Some(last), true) = (out.last_mut(), h.labels.group > 1) {
-        *last = w.name("shared", last.clone().div(i64::from(h.labels.group)));
+    if let (Some(last), true) = (out.last_mut(), h.group > 1) {
+        *last = w.name("shared", last.clone().div(h.group));
     }
     out
 }
@@ -283,7 +274,7 @@ pub(super) fn forward(spec: &Spec, h: &Heads, name: &str) -> Kernel {
 
 /// Operands: q, k, v, o, lse, do, scale, dq, dk, dv.
 pub(super) fn backward(spec: &Spec, h: &Heads, name: &str) -> Kernel {
-    let shared_heads = shared_heads(h);
+    let shared_heads = h.shared_heads();
     let (of_keys, of_queries) = (Seat::cubes(&shared_heads, h.keys), Seat::cubes(&h.heads, h.queries));
     let mut writer = Writer::cubes(name, spec.params.clone(), of_keys + of_queries, ROWS);
     let w = &mut writer;
@@ -340,7 +331,7 @@ impl Backward<'_> {
         let [k, v, dk, dv] = self.of_key(w, &seat.head);
         let (key, value) = (k.line(w, "k", &seat.real), v.line(w, "v", &seat.real));
         let (dk_sum, dv_sum) = (dk.zeros(w, "dk"), dv.zeros(w, "dv"));
-        let group = h.labels.group as usize;
+        let group = h.group;
         w.each("g", 0i64, group, 1, |w, g| {
             let mut head = seat.head.clone();
             if let (Some(last), true) = (head.last_mut(), group > 1) {
@@ -348,7 +339,7 @@ impl Backward<'_> {
             }
             let [q, o, d_o, _] = self.of_query(w, &head);
             // queries before the cube's first key see none of its keys
-            let from = if h.causal() { seat.first.clone() } else { Ix::Const(0) };
+            let from = if !h.visible.to.is_empty() { seat.first.clone() } else { Ix::Const(0) };
             w.each("i0", from, h.queries, TILE as i64, |w, i0| {
                 q.stage(w, &i0, &self.shelves[0]);
                 d_o.stage(w, &i0, &self.shelves[1]);

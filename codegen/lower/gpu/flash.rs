@@ -5,12 +5,12 @@
 //! Every sum has one order, and no two threads add to one place.
 
 use super::super::point::access_at;
-use super::attention::{Cubes, lse_at, scalar, shared_head, shared_heads, visible};
+use super::attention::{Cubes, lse_at, scalar, shared_head, visible};
 use super::matrices::{CHUNK, Lanes, Side, chunk_at};
 use super::rows::guard;
 use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, LocalId, PLANE, Stmt, Writer, load};
 use crate::lower::Gpu;
-use crate::spec::{Access, Heads, Spec};
+use crate::spec::{Access, Heads, Spec, Visible};
 use ir::{Bin, Red, Un};
 
 /// Rows of a cube, and of a plane.
@@ -24,7 +24,7 @@ const DEEPEST: usize = 128;
 /// Where a row's maximum begins: below every score but −∞, which is a masked one's.
 const LOWEST: f64 = -3.0e38;
 
-/// Whether an attention's operands are of 16 bits and lie so that chunks of eight can be copied.
+/// Whether an attention is plain or causal, and its operands are of 16 bits and lie so that chunks of eight can be copied.
 pub(super) fn fits(spec: &Spec, h: &Heads, target: &Gpu, aligned: &[bool]) -> bool {
     let read = [&h.q, &h.k, &h.v].into_iter().chain((!h.backward.is_empty()).then_some(&h.o)).chain(h.backward.first());
     let copied = |a: &Access| {
@@ -34,6 +34,8 @@ pub(super) fn fits(spec: &Spec, h: &Heads, target: &Gpu, aligned: &[bool]) -> bo
     let written = |a: &Access| a.strides.last() == Some(&1);
     let depths = [h.depth, h.value_depth];
     target.tensor
+        && h.is_plain()
+        && (h.visible == Visible::default() || h.causal(&spec.dag))
         && depths.iter().all(|d| d.is_multiple_of(OWN) && *d <= DEEPEST)
         && shared_bytes(h) <= target.shared
         && read.into_iter().all(copied)
@@ -320,7 +322,7 @@ pub(super) fn forward(spec: &Spec, h: &Heads, name: &str) -> Kernel {
 
 /// Operands: q, k, v, o, lse, do, scale, dq, dk, dv.
 pub(super) fn backward(spec: &Spec, h: &Heads, name: &str) -> Kernel {
-    let shared_heads = shared_heads(h);
+    let shared_heads = h.shared_heads();
     let (of_keys, of_queries) = (Cubes::new(&shared_heads, h.keys, ROWS), Cubes::new(&h.heads, h.queries, ROWS));
     let mut writer = Writer::cubes(&format!("{name}_tensor"), spec.params.clone(), of_keys.count() + of_queries.count(), THREADS);
     let w = &mut writer;
@@ -419,8 +421,8 @@ impl Backward<'_> {
         let (dk_sum, dv_sum) = (p.sums(w, "dk", h.depth), p.sums(w, "dv", h.value_depth));
         let (s, dp) = (p.sums(w, "s", TILE), p.sums(w, "dp", TILE));
         let own = w.name("own", first.clone() + p.plane.clone() + p.lane.clone().div(4));
-        let from = if h.causal() { first.clone() } else { Ix::Const(0) };
-        let group = h.labels.group as usize;
+        let from = if !h.visible.to.is_empty() { first.clone() } else { Ix::Const(0) };
+        let group = h.group;
         w.each("g", 0i64, group, 1, |w, g| {
             let mut head = shared.clone();
             if let (Some(last), true) = (head.last_mut(), group > 1) {
@@ -460,7 +462,7 @@ impl Backward<'_> {
                         let query = w.name("query", i0.clone() + p.column(n));
                         let columns = by_column([0i64, 1].map(|i| Expr::Index(query.clone() + i)));
                         let keys = by_row([0i64, 8].map(|half| Expr::Index(own.clone() + half)));
-                        if h.causal() {
+                        if !h.visible.to.is_empty() {
                             w.set(s, n, only(Bin::Le, keys, columns.clone(), Writer::get(s, n), 0.0));
                         }
                         w.set(s, n, only(Bin::Lt, columns, Expr::Index(Ix::from(h.queries)).splat(4), Writer::get(s, n), 0.0));
@@ -469,7 +471,7 @@ impl Backward<'_> {
                 let sometimes = |w: &mut Writer| {
                     if !h.queries.is_multiple_of(TILE) {
                         mask(w);
-                    } else if h.causal() {
+                    } else if !h.visible.to.is_empty() {
                         w.branch(i0.clone(), first.clone() + (ROWS - 1), mask, |_| {});
                     }
                 };

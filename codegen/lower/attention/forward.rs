@@ -1,0 +1,143 @@
+//! The forward kernel: blocks of queries are independent, and those of one head that one thread has share the packed keys.
+
+use super::score::{Depth, Row, Score, Span};
+use super::{Matrix, Shape, grouped, of_row, reduce};
+use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, Writer, load};
+use crate::lower::Cpu;
+use crate::lower::rows::split_index;
+use crate::spec::{Heads, Spec, Step};
+use ir::{Bin, Red, Un};
+
+/// Tiles of rows of a unit.
+const TILES: usize = 8;
+/// Where a row's maximum begins: no score but −∞ is below, and the exponential of that is 0.
+const LOWEST: f64 = f32::MIN as f64;
+
+/// Operands: q, k, v, scale, o, lse.
+pub(in crate::lower) fn forward(spec: &Spec, h: &Heads, name: &str, target: &Cpu) -> Kernel {
+    let block = Shape::tile(h, target).0 * TILES;
+    let blocks = h.queries.div_ceil(block);
+    let mut w = Writer::new(name, spec.params.clone(), h.heads.iter().product::<usize>() * blocks);
+    let s = Shape::new(h, target, &mut w, 3);
+    let score = Score::new(h, &spec.dag, target.lanes);
+    let panels = w.scratch(s.pitch * h.depth);
+    let (scores, inverse) = (w.scratch(s.rows * s.pitch), w.scratch(s.rows));
+    let (lo, hi) = (w.lo(), w.hi());
+    w.each("u", lo.clone(), hi, 1, |w, u| {
+        let u = w.name("u", u);
+        let turn = w.name("turn", u.clone().rem(blocks.max(1)));
+        let head = split_index(w, u.clone().div(blocks.max(1)), &h.heads);
+        let shared = grouped(w, h, &head);
+        let [q, o] = [&h.q, &h.o].map(|a| Matrix::new(w, a, &head));
+        let [k, v] = [&h.k, &h.v].map(|a| Matrix::new(w, a, &shared));
+        let all = score.span(w, &head, (&Ix::Const(0), &Ix::from(h.queries)), Depth::Cheap);
+        // a thread's first unit of a head packs for those that follow
+        w.branch((u - lo).min(turn.clone()), 1i64, |w| s.pack(w, &k, h.depth, &all, panels), |_| {});
+        let first = w.name("first", in_turn(&turn, blocks) * block);
+        let last = w.name("last", (first.clone() + block).min(h.queries));
+        let f = Forward { s: &s, score: &score, head: &head, q, v, o, panels, scores, inverse };
+        s.row_blocks(w, (&first, &last), h.queries, &mut |w, i0, rows| f.rows(w, i0, rows));
+    });
+    w.finish()
+}
+
+/// The block whose turn it is: from both ends inwards, so that threads share evenly what grows along the queries.
+fn in_turn(turn: &Ix, blocks: usize) -> Ix {
+    let half = turn.clone().div(2);
+    half.clone() + turn.clone().rem(2) * (Ix::from(blocks) - 1i64 - half * 2i64)
+}
+
+/// One head's forward.
+struct Forward<'a> {
+    s: &'a Shape<'a>,
+    score: &'a Score<'a>,
+    head: &'a [Ix],
+    q: Matrix,
+    v: Matrix,
+    o: Matrix,
+    panels: Buf,
+    scores: Buf,
+    inverse: Buf,
+}
+
+impl Forward<'_> {
+    /// Rows of the output from `i0` on.
+    fn rows(&self, w: &mut Writer, i0: &Ix, rows: usize) {
+        let (s, h) = (self.s, self.s.h);
+        let seen = self.score.span(w, self.head, (i0, &Ix::from(rows)), Depth::Exact);
+        let columns = s.columns(w, &seen, 1);
+        s.scores(w, &self.q, i0, rows, h.depth, self.panels, &columns, self.scores, &Ix::Const(0));
+        w.each("i", 0i64, rows, 1, |w, i| self.row(w, i0, &i, &columns));
+        let p = |i: &Ix, j: &Ix| load(self.scores, i.clone() * s.pitch + j.clone(), 1, None);
+        let finish = |i: &Ix, x: Expr| x.times(load(self.inverse, i.clone(), 1, None).splat(s.target.lanes));
+        s.combine(w, rows, &seen, &p, &self.v, h.value_depth, (&self.o, i0), false, &finish);
+    }
+
+    /// Row i0 + i of the probabilities, but for its sum's inverse, and its log-sum-exp.
+    fn row(&self, w: &mut Writer, i0: &Ix, i: &Ix, columns: &Span) {
+        let (s, h) = (self.s, self.s.h);
+        let row = w.name("row", i0.clone() + i.clone());
+        let span = self.score.span(w, self.head, (&row, &Ix::Const(1)), Depth::Exact);
+        let base = w.name("base", i.clone() * s.pitch);
+        let wanted: Vec<usize> = h.score.into_iter().chain(h.weight).collect();
+        let line = self.score.row(w, self.head, &row, span, &wanted);
+        let top = self.maximum(w, &line, &base);
+        let sum = self.exponentials(w, &line, &base, &top, columns);
+        let total = Expr::un(Un::Log, sum.clone()).plus(top);
+        w.store(Buf::Arg(h.lse.arg), of_row(&h.lse, self.head, &row), total, None);
+        // a row that sees nothing
+        let none = Expr::bin(Bin::Eq, sum.clone(), Expr::f32(0.0));
+        let inverse = Expr::Select(Box::new(none), Box::new(Expr::f32(0.0)), Box::new(Expr::un(Un::Recip, sum)));
+        w.store(self.inverse, i.clone(), inverse, None);
+    }
+
+    fn scaled(&self, base: &Ix, c: &Ix) -> Expr {
+        let lanes = self.s.target.lanes;
+        load(self.scores, base.clone() + c.clone(), lanes, None).times(self.s.scale().splat(lanes))
+    }
+
+    /// The greatest score of a row. Where scores are more than products they take their place.
+    fn maximum(&self, w: &mut Writer, line: &Row, base: &Ix) -> Expr {
+        let (s, h) = (self.s, self.s.h);
+        let lanes = s.target.lanes;
+        let (max, top) = (w.local("max", Elem::F32, lanes, 1), w.local("top", Elem::F32, 1, 1));
+        w.set(max, 0, Expr::f32(LOWEST).splat(lanes));
+        w.each("c", line.span.from.clone().down_to(i64::from(lanes)), line.span.end.clone(), i64::from(lanes), |w, c| {
+            let mut x = line.local(w, "x", self.scaled(base, &c));
+            if let Some(score) = h.score {
+                let value = line.at(w, &[score], &line.leaf(&Step::Product, &x), &c).remove(0);
+                x = line.local(w, "x", value);
+                w.store(self.scores, base.clone() + c.clone(), x.clone(), None);
+            }
+            let have = Writer::get(max, 0);
+            // NaN reaches the row through its exponential
+            let more = Expr::larger(x, have.clone());
+            let new = line.where_seen(&c, more, have);
+            w.set(max, 0, new);
+        });
+        w.set(top, 0, reduce(Red::Max, Writer::get(max, 0), lanes));
+        Writer::get(top, 0)
+    }
+
+    /// Turns scores into exp(score − max), 0 where nothing is seen; gives their sum. What values are weighed by takes their place.
+    fn exponentials(&self, w: &mut Writer, line: &Row, base: &Ix, top: &Expr, columns: &Span) -> Expr {
+        let (s, h) = (self.s, self.s.h);
+        let lanes = s.target.lanes;
+        let (sum, total) = (w.local("sum", Elem::F32, lanes, 1), w.local("total", Elem::F32, 1, 1));
+        w.set(sum, 0, Expr::f32(0.0).splat(lanes));
+        w.each("c", columns.from.clone(), columns.end.clone(), i64::from(lanes), |w, c| {
+            let at = base.clone() + c.clone();
+            let score = if h.score.is_some() { load(self.scores, at.clone(), lanes, None) } else { self.scaled(base, &c) };
+            let e = Expr::un(Un::Exp, score.minus(top.clone().splat(lanes)));
+            let e = line.where_seen(&c, e, self.score.constant(0.0));
+            let mut x = line.local(w, "x", e);
+            w.set(sum, 0, Writer::get(sum, 0).plus(x.clone()));
+            if let Some(weight) = h.weight {
+                x = line.at(w, &[weight], &[], &c).remove(0).times(x);
+            }
+            w.store(self.scores, at, x, None);
+        });
+        w.set(total, 0, reduce(Red::Sum, Writer::get(sum, 0), lanes));
+        Writer::get(total, 0)
+    }
+}

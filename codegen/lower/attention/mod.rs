@@ -1,0 +1,184 @@
+//! Attention, forward and backward, without scores in memory: a block of rows of them lives in scratch.
+//!
+//! FlashAttention-2 (Dao 2023), with whole rows of a query block at a time, which a CPU's cache holds: the softmax needs no rescaling.
+//! Heads are independent; the backward of grouped heads goes through a group one head after the other.
+
+mod backward;
+mod captured;
+mod forward;
+mod score;
+
+pub(super) use backward::backward;
+pub(super) use forward::forward;
+
+use super::Cpu;
+use super::point::access_at;
+use super::tile::{Acc, Panel};
+use crate::kernel::{Buf, Elem, Expr, Ix, LocalId, Writer, load};
+use crate::spec::{Access, Heads};
+use ir::Red;
+use score::Span;
+
+/// What is the same for every head.
+struct Shape<'a> {
+    h: &'a Heads,
+    target: Cpu,
+    /// Rows and vectors of the register tile.
+    rows: usize,
+    vectors: usize,
+    /// Row length of the scores in scratch.
+    pitch: usize,
+    scale: LocalId,
+}
+
+/// A matrix of one head: where it begins and its strides.
+struct Matrix {
+    buf: Buf,
+    at: Ix,
+    /// Step from one position to the next.
+    row: i64,
+    /// Step along the depth.
+    col: i64,
+}
+
+impl Matrix {
+    fn new(w: &mut Writer, a: &Access, head: &[Ix]) -> Matrix {
+        let rank = a.strides.len();
+        let index: Vec<Ix> = head.iter().cloned().chain([Ix::Const(0), Ix::Const(0)]).collect();
+        let at = w.name("m", access_at(a, &index));
+        Matrix { buf: Buf::Arg(a.arg), at, row: a.strides[rank - 2], col: a.strides[rank - 1] }
+    }
+    fn cell(&self, row: Ix, col: Ix) -> Ix {
+        self.at.clone() + row * self.row + col * self.col
+    }
+    fn scalar(&self, row: Ix, col: Ix) -> Expr {
+        load(self.buf, self.cell(row, col), 1, None)
+    }
+}
+
+impl<'a> Shape<'a> {
+    fn new(h: &'a Heads, target: &Cpu, w: &mut Writer, scale: usize) -> Shape<'a> {
+        let (rows, vectors) = Shape::tile(h, target);
+        let width = vectors * target.lanes as usize;
+        let local = w.local("scale", Elem::F32, 1, 1);
+        w.set(local, 0, load(Buf::Arg(scale), Ix::Const(0), 1, None));
+        Shape { h, target: *target, rows, vectors, pitch: h.keys.next_multiple_of(width), scale: local }
+    }
+
+    /// Rows and vectors of the register tile.
+    fn tile(h: &Heads, target: &Cpu) -> (usize, usize) {
+        target.tile(h.keys.max(h.depth))
+    }
+
+    /// Columns of scores that are computed where some keys are seen: from a whole panel on, to a multiple of `unit` or the last.
+    fn columns(&self, w: &mut Writer, seen: &Span, unit: usize) -> Span {
+        let unit = unit as i64;
+        let from = w.name("begin", seen.from.clone().down_to(unit).down_to(self.width() as i64));
+        Span { from, end: w.name("stop", seen.end.clone().up_to(unit).min(self.h.keys)) }
+    }
+
+    fn lanes(&self) -> i64 {
+        i64::from(self.target.lanes)
+    }
+    fn width(&self) -> usize {
+        self.vectors * self.target.lanes as usize
+    }
+    fn scale(&self) -> Expr {
+        Writer::get(self.scale, 0)
+    }
+
+    /// The columns of x from some keys on, transposed: panels of keys, depth by depth.
+    fn pack(&self, w: &mut Writer, x: &Matrix, depth: usize, keys: &Span, dst: Buf) {
+        w.each("p", keys.from.clone().down_to(self.width() as i64), keys.end.clone(), self.width() as i64, |w, p| {
+            let at = w.name("at", x.cell(p.clone(), Ix::Const(0)));
+            let valid = (!self.h.keys.is_multiple_of(self.width())).then(|| Ix::from(self.h.keys) - p.clone());
+            let (depth_ix, to) = (Ix::from(depth), p * depth);
+            Panel { src: x.buf, at, along: x.col, across: x.row, depth: &depth_ix, width: self.width(), valid, dst, to, lanes: self.target.lanes }
+                .pack(w);
+        });
+    }
+
+    /// scores[i, columns] = Σ x(row + i, d) panel(d, :) for `rows` rows; row 0 goes to line `line` of the scores.
+    fn scores(&self, w: &mut Writer, x: &Matrix, row: &Ix, rows: usize, depth: usize, panels: Buf, columns: &Span, scores: Buf, line: &Ix) {
+        let lanes = self.lanes();
+        w.each("jp", columns.from.clone(), columns.end.clone(), self.width() as i64, |w, jp| {
+            let acc = Acc::new(w, rows, self.vectors, self.target.lanes);
+            acc.zero(w);
+            let a = |i: &Ix, k: &Ix| x.scalar(row.clone() + i.clone(), k.clone());
+            let b = |k: &Ix, j: &Ix| load(panels, jp.clone() * depth + k.clone() * self.width() + j.clone() * lanes, self.target.lanes, None);
+            acc.product(w, Ix::Const(0), Ix::from(depth), &a, &b);
+            acc.each(w, &mut |w, i, j| {
+                let at = (line.clone() + i.clone()) * self.pitch + jp.clone() + j.clone() * lanes;
+                w.store(scores, at, acc.get(i, j), None);
+            });
+        });
+    }
+
+    /// out(row + i, :) = f(i, Σ a(i, k) x(k, :)) for the keys k of a span.
+    fn combine(
+        &self,
+        w: &mut Writer,
+        rows: usize,
+        keys: &Span,
+        a: &dyn Fn(&Ix, &Ix) -> Expr,
+        x: &Matrix,
+        depth: usize,
+        out: (&Matrix, &Ix),
+        add: bool,
+        finish: &dyn Fn(&Ix, Expr) -> Expr,
+    ) {
+        let lanes = self.lanes();
+        let (_, vectors) = self.target.tile(depth);
+        let width = vectors * self.target.lanes as usize;
+        w.each("dp", 0i64, depth, width as i64, |w, dp| {
+            let acc = Acc::new(w, rows, vectors, self.target.lanes);
+            let column = |j: &Ix| dp.clone() + j.clone() * lanes;
+            let left = |j: &Ix| (!depth.is_multiple_of(acc.width())).then(|| Ix::from(depth) - column(j));
+            let cell = |i: &Ix, j: &Ix| out.0.cell(out.1.clone() + i.clone(), column(j));
+            if add {
+                acc.fill(w, &mut |_, i, j| load(out.0.buf, cell(i, j), self.target.lanes, left(j)));
+            } else {
+                acc.zero(w);
+            }
+            let b = |k: &Ix, j: &Ix| load(x.buf, x.cell(k.clone(), column(j)), self.target.lanes, left(j));
+            acc.product(w, keys.from.clone(), keys.end.clone(), a, &b);
+            acc.each(w, &mut |w, i, j| w.store(out.0.buf, cell(i, j), finish(i, acc.get(i, j)), left(j)));
+        });
+    }
+
+    /// Calls `body` for blocks of the rows `from..end` of `n`, the last with however many are left.
+    fn row_blocks(&self, w: &mut Writer, (from, end): (&Ix, &Ix), n: usize, body: &mut dyn FnMut(&mut Writer, &Ix, usize)) {
+        let tail = n % self.rows;
+        w.each("i0", from.clone(), end.clone().min(n - tail), self.rows as i64, |w, i| {
+            let i = w.name("i0", i);
+            body(w, &i, self.rows);
+        });
+        if tail > 0 {
+            w.branch(n - tail, end.clone(), |w| body(w, &Ix::from(n - tail), tail), |_| {});
+        }
+    }
+}
+
+/// A scalar of each row: an access over (heads…, position).
+fn of_row(a: &Access, head: &[Ix], row: &Ix) -> Ix {
+    access_at(a, &head.iter().cloned().chain([row.clone()]).collect::<Vec<_>>())
+}
+
+/// The head of k and v that a query head reads.
+fn grouped(w: &mut Writer, h: &Heads, head: &[Ix]) -> Vec<Ix> {
+    let mut out = head.to_vec();
+    if let (Some(last), true) = (out.last_mut(), h.group > 1) {
+        *last = w.name("shared", last.clone().div(h.group));
+    }
+    out
+}
+
+fn reduce(red: Red, x: Expr, lanes: u32) -> Expr {
+    if lanes == 1 { x } else { Expr::Lanes(red, Box::new(x)) }
+}
+
+fn zero(w: &mut Writer, m: &Matrix, rows: usize, cols: usize) {
+    w.each("r", 0i64, rows, 1, |w, r| {
+        w.each("c", 0i64, cols, 1, |w, c| w.store(m.buf, m.cell(r.clone(), c), Expr::f32(0.0), None));
+    });
+}
