@@ -1,6 +1,6 @@
 //! Which elements of its operands a kernel touches.
 
-use crate::spec::{Access, Heads, Spec, Step, Template};
+use crate::spec::{Access, Heads, Spec, Step, Template, Visible};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
@@ -146,9 +146,10 @@ impl Spec {
         out
     }
 
-    /// Whether a kernel has −∞ as a constant, as masks do.
+    /// Whether a kernel has −∞ as a constant, as masks do, or as a result for rows that see nothing.
     pub fn has_lowest(&self) -> bool {
-        self.dag.steps.iter().any(|(step, _)| matches!(step, Step::Const(x) if *x as f32 == f32::NEG_INFINITY))
+        matches!(&self.template, Template::Attention(h) if h.visible != Visible::default() && !h.causal(&self.dag))
+            || self.dag.steps.iter().any(|(step, _)| matches!(step, Step::Const(x) if *x as f32 == f32::NEG_INFINITY))
     }
 }
 

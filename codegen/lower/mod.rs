@@ -7,6 +7,7 @@ pub(crate) mod gpu;
 mod point;
 mod rows;
 mod scatter;
+mod score;
 mod tile;
 
 use crate::kernel::Kernel;

@@ -27,7 +27,16 @@ impl Point {
 
 /// offset + Σ stride · index
 pub(crate) fn address(offset: i64, strides: &[i64], index: &[Ix]) -> Ix {
-    strides.iter().zip(index).fold(Ix::Const(offset), |sum, (s, i)| sum + i.clone() * *s)
+    let (back, forth): (Vec<_>, Vec<_>) = strides.iter().zip(index).partition(|(s, _)| **s < 0);
+    let sum = forth.into_iter().fold(Ix::Const(offset), |sum, (s, i)| sum + i.clone() * *s);
+    back.into_iter().fold(sum, |sum, (s, i)| sum - i.clone() * -*s)
+}
+
+/// The same as an `i32`, which may be below 0 everywhere.
+pub(crate) fn signed_index(offset: i64, strides: &[i64], index: &[Ix]) -> Expr {
+    let whole = |n: i64| Expr::Const(n as f64, Elem::I32);
+    let moving = strides.iter().zip(index).filter(|(s, _)| **s != 0);
+    moving.fold(whole(offset), |sum, (s, i)| sum.plus(Expr::Index(i.clone()).times(whole(*s))))
 }
 
 pub(crate) fn access_at(a: &Access, index: &[Ix]) -> Ix {
@@ -183,6 +192,9 @@ impl<'a> Values<'a> {
         match node {
             Step::Const(x) => Expr::Const(*x, elem.value()).splat(p.lanes),
             Step::Load(a) => self.load(a, p),
+            Step::Index { offset, strides } if p.lanes == 1 && (*offset < 0 || strides.iter().any(|s| *s < 0)) => {
+                signed_index(*offset, strides, &p.index)
+            }
             Step::Index { offset, strides } => {
                 let base = address(*offset, strides, &p.index);
                 match (p.lanes, strides.last().copied().unwrap_or(0)) {

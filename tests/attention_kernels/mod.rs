@@ -91,6 +91,16 @@ fn interpreted_kernels_are_as_plain_loops() {
     }
 }
 
+/// On a graphics processor, with whatever two threads do to one place noticed.
+#[test]
+fn interpreted_cubes_are_as_plain_loops() {
+    for target in crate::gpu::TARGETS.into_iter().take(1) {
+        for case in cases(9, 40).into_iter().chain(cases(10, 90)) {
+            both(&case, "cubes", &mut |spec, memory| interpreted(spec, memory, &target));
+        }
+    }
+}
+
 /// A program of one kernel, whose operands are inputs and whose results are outputs.
 fn program(spec: &codegen::Spec, memory: &[Memory], target: &Target) -> Program {
     use codegen::{Buffer, BufferKind, Routine, Step};

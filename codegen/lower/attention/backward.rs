@@ -1,11 +1,11 @@
 //! The backward kernel. A unit is a head of k and v with all query heads that read it, one after the other.
 
 use super::captured::{Gradient, clear};
-use super::score::{Depth, Row, Score, Span};
 use super::{Matrix, Shape, of_row, reduce, zero};
 use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, Writer, load};
 use crate::lower::Cpu;
 use crate::lower::rows::split_index;
+use crate::lower::score::{Depth, Row, Score, Span};
 use crate::spec::{Heads, Spec, Step};
 use ir::{Bin, Red, Un};
 

@@ -1,9 +1,9 @@
 //! Gradients of operands that a score function captures: summed in order of queries, and of the keys of each.
 
 use super::reduce;
-use super::score::{Row, Span};
 use crate::kernel::{Buf, Elem, Expr, Ix, LocalId, Writer, load};
 use crate::lower::point::{Point, access_at, row_index};
+use crate::lower::score::{Row, Span};
 use crate::spec::{At, Captured, Heads};
 use ir::Red;
 

@@ -1,10 +1,10 @@
 //! The forward kernel: blocks of queries are independent, and those of one head that one thread has share the packed keys.
 
-use super::score::{Depth, Row, Score, Span};
 use super::{Matrix, Shape, grouped, of_row, reduce};
 use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, Writer, load};
 use crate::lower::Cpu;
 use crate::lower::rows::split_index;
+use crate::lower::score::{Depth, Row, Score, Span};
 use crate::spec::{Heads, Spec, Step};
 use ir::{Bin, Red, Un};
 

@@ -6,18 +6,17 @@
 mod backward;
 mod captured;
 mod forward;
-mod score;
 
 pub(super) use backward::backward;
 pub(super) use forward::forward;
 
 use super::Cpu;
 use super::point::access_at;
+use super::score::Span;
 use super::tile::{Acc, Panel};
 use crate::kernel::{Buf, Elem, Expr, Ix, LocalId, Writer, load};
 use crate::spec::{Access, Heads};
 use ir::Red;
-use score::Span;
 
 /// What is the same for every head.
 struct Shape<'a> {

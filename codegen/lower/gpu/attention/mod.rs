@@ -1,15 +1,22 @@
 //! Attention, forward and backward, a row of scores a thread, never a matrix of them in memory.
 //!
 //! FlashAttention-2 (Dao 2023): keys and values pass through shared memory a tile at a time; the softmax is rescaled as it goes. The
-//! backward is two kinds of cubes in one kernel: those with keys to their threads sum dk and dv over queries, those with queries sum dq
-//! over keys. Every sum has one order, and nothing is added to memory by two threads.
+//! backward is three kinds of cubes in one kernel: those with keys to their threads sum dk and dv over queries, those with queries sum dq
+//! over keys, and those with a head sum over both, where an operand that the score captures wants it. Every sum has one order, and
+//! nothing is added to memory by two threads.
 
-use super::super::point::access_at;
-use super::super::rows::split_index;
+mod backward;
+mod heads;
+
+pub(super) use backward::backward;
+
 use super::LANES;
 use super::rows::guard;
 use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, LocalId, Writer, load};
-use crate::spec::{Access, Heads, Spec};
+use crate::lower::point::access_at;
+use crate::lower::rows::split_index;
+use crate::lower::score::{Depth, Score, Span};
+use crate::spec::{Access, Heads, Spec, Step};
 use ir::{Bin, Un};
 
 /// Threads of a cube: rows of queries, or of keys.
@@ -17,7 +24,7 @@ const ROWS: usize = 64;
 /// Positions of a tile in shared memory.
 const TILE: usize = 16;
 /// Where a row's maximum begins: below every score but −∞, whose exponential it makes 0.
-const LOWEST: f64 = -3.0e38;
+const LOWEST: f64 = f32::MIN as f64;
 
 /// A matrix of one head: where it begins and its strides.
 struct Matrix {
@@ -178,20 +185,19 @@ impl Seat {
         let real = if rows.is_multiple_of(ROWS) { own.clone() } else { w.name("real", own.clone().min(rows as i64 - 1)) };
         Seat { head, first, own, real }
     }
+    /// Rows of the cube that there are.
+    fn count(&self, rows: usize) -> Ix {
+        (Ix::from(rows) - self.first.clone()).min(ROWS)
+    }
     /// How many cubes there are.
     fn cubes(heads: &[usize], rows: usize) -> usize {
         Cubes::new(heads, rows, ROWS).count()
     }
 }
 
-/// Keys that a query sees.
+/// Keys that a query of a plain or causal attention sees.
 pub(super) fn visible(h: &Heads, query: Ix) -> Ix {
     if !h.visible.to.is_empty() { (query + 1i64).min(h.keys) } else { Ix::from(h.keys) }
-}
-
-/// One past the last key that any query of a cube sees.
-fn seen(h: &Heads, seat: &Seat) -> Ix {
-    visible(h, (seat.first.clone() + (ROWS - 1)).min(h.queries as i64 - 1))
 }
 
 /// The head of k and v that a query head reads.
@@ -210,10 +216,25 @@ pub(super) fn scalar(w: &mut Writer, name: &str, value: Expr) -> Expr {
     Writer::get(local, 0)
 }
 
-/// `value` where key < end, else `other`.
-fn where_seen(key: &Ix, end: &Ix, value: Expr, other: f64) -> Expr {
-    let seen = Expr::bin(Bin::Lt, Expr::Index(key.clone()), Expr::Index(end.clone()));
-    Expr::Select(Box::new(seen), Box::new(value), Box::new(Expr::f32(other)))
+/// `value` where an index is below `end`, else `other`.
+fn where_below(at: &Ix, end: &Ix, value: Expr, other: f64) -> Expr {
+    let below = Expr::bin(Bin::Lt, Expr::Index(at.clone()), Expr::Index(end.clone()));
+    Expr::Select(Box::new(below), Box::new(value), Box::new(Expr::f32(other)))
+}
+
+/// `value` where a key is in a span, else `other`.
+fn where_seen(key: &Ix, span: &Span, value: Expr, other: f64) -> Expr {
+    let value = where_below(key, &span.end, value, other);
+    if span.from == Ix::Const(0) {
+        return value;
+    }
+    let before = Expr::bin(Bin::Lt, Expr::Index(key.clone()), Expr::Index(span.from.clone()));
+    Expr::Select(Box::new(before), Box::new(Expr::f32(other)), Box::new(value))
+}
+
+/// A position, or the last there is, where tiles may reach beyond.
+fn real(w: &mut Writer, at: &Ix, count: usize) -> Ix {
+    if count.is_multiple_of(TILE) { at.clone() } else { w.name("real", at.clone().min(count as i64 - 1)) }
 }
 
 /// Lanes in which rows are read: a vector, where every matrix is contiguous along its depth.
@@ -225,7 +246,12 @@ fn lanes_of(h: &Heads) -> usize {
 
 /// An element of the log of the sum of exponentials.
 pub(super) fn lse_at(h: &Heads, head: &[Ix], row: &Ix) -> Ix {
-    access_at(&h.lse, &head.iter().cloned().chain([row.clone()]).collect::<Vec<_>>())
+    of_row(&h.lse, head, row)
+}
+
+/// A scalar of a row.
+fn of_row(a: &Access, head: &[Ix], row: &Ix) -> Ix {
+    access_at(a, &head.iter().cloned().chain([row.clone()]).collect::<Vec<_>>())
 }
 
 /// Operands: q, k, v, scale, o, lse.
@@ -243,159 +269,47 @@ pub(super) fn forward(spec: &Spec, h: &Heads, name: &str) -> Kernel {
     w.set(top, 0, Expr::f32(LOWEST));
     w.set(total, 0, Expr::f32(0.0));
     let (keys, values) = (k.shelf(w), v.shelf(w));
-    let mine = w.name("visible", visible(h, seat.real.clone()));
-    w.each("j0", 0i64, seen(h, &seat), TILE as i64, |w, j0| {
+    let score = Score::new(h, &spec.dag, 1);
+    let seen = score.span(w, &seat.head, (&seat.first, &seat.count(h.queries)), Depth::Exact);
+    let mine = score.span(w, &seat.head, (&seat.real, &Ix::Const(1)), Depth::Exact);
+    let row = score.row(w, &seat.head, &seat.real, mine, &h.score.into_iter().chain(h.weight).collect::<Vec<_>>());
+    w.each("j0", seen.from.clone().down_to(TILE as i64), seen.end.clone(), TILE as i64, |w, j0| {
         k.stage(w, &j0, &keys);
         v.stage(w, &j0, &values);
         w.barrier();
         w.each("j", 0i64, TILE, 1, |w, j| {
             let key = w.name("key", j0.clone() + j.clone());
-            let s = query.dot(w, "s", &keys, &j).times(scale.clone());
-            let s = scalar(w, "s", where_seen(&key, &mine, s, LOWEST));
+            let real = real(w, &key, h.keys);
+            let mut s = query.dot(w, "s", &keys, &j).times(scale.clone());
+            if let Some(step) = h.score {
+                let product = scalar(w, "product", s);
+                s = row.at(w, &[step], &row.leaf(&Step::Product, &product), &real).remove(0);
+            }
+            let s = scalar(w, "s", where_seen(&key, &row.span, s, LOWEST));
             // NaN reaches the row through its exponential
             let new = scalar(w, "new", Expr::larger(s.clone(), Writer::get(top, 0)));
             let keep = scalar(w, "keep", Expr::un(Un::Exp, Writer::get(top, 0).minus(new.clone())));
-            let p = scalar(w, "p", where_seen(&key, &mine, Expr::un(Un::Exp, s.minus(new.clone())), 0.0));
+            let mut p = scalar(w, "p", where_seen(&key, &row.span, Expr::un(Un::Exp, s.minus(new.clone())), 0.0));
             w.set(top, 0, new);
             w.set(total, 0, Expr::fma(Writer::get(total, 0), keep.clone(), p.clone()));
+            if let Some(weight) = h.weight {
+                let weight = row.at(w, &[weight], &[], &real).remove(0);
+                p = scalar(w, "p", weight.times(p));
+            }
             sum.add(w, Some(&keep), &p, &values, &j);
         });
         w.barrier();
     });
     guard(w, seat.own.clone(), h.queries, h.queries.is_multiple_of(ROWS), |w| {
-        let inverse = scalar(w, "inverse", Expr::un(Un::Recip, Writer::get(total, 0)));
+        let total = Writer::get(total, 0);
+        // a row that sees nothing has the sum 0
+        let none = Expr::bin(Bin::Eq, total.clone(), Expr::f32(0.0));
+        let inverse = Expr::Select(Box::new(none), Box::new(Expr::f32(0.0)), Box::new(Expr::un(Un::Recip, total.clone())));
+        let inverse = scalar(w, "inverse", inverse);
         sum.scale(w, &inverse);
         o.put(w, &seat.real, &sum);
-        let lse = Expr::un(Un::Log, Writer::get(total, 0)).plus(Writer::get(top, 0));
+        let lse = Expr::un(Un::Log, total).plus(Writer::get(top, 0));
         w.store(Buf::Arg(h.lse.arg), lse_at(h, &seat.head, &seat.real), lse, None);
     });
     writer.finish()
-}
-
-/// Operands: q, k, v, o, lse, do, scale, dq, dk, dv.
-pub(super) fn backward(spec: &Spec, h: &Heads, name: &str) -> Kernel {
-    let shared_heads = h.shared_heads();
-    let (of_keys, of_queries) = (Seat::cubes(&shared_heads, h.keys), Seat::cubes(&h.heads, h.queries));
-    let mut writer = Writer::cubes(name, spec.params.clone(), of_keys + of_queries, ROWS);
-    let w = &mut writer;
-    let (lanes, scale) = (lanes_of(h), scalar(w, "scale", load(Buf::Arg(6), Ix::Const(0), 1, None)));
-    let shelf =
-        |w: &mut Writer, depth: usize| Shelf { buf: w.shared(Elem::F32, lanes as u32, TILE * depth), lanes: lanes as u32, vectors: depth / lanes };
-    let shelves = [shelf(w, h.depth), shelf(w, h.value_depth)];
-    let b = Backward { h, lanes, scale, shelves, lse: w.shared(Elem::F32, 1, TILE), d: w.shared(Elem::F32, 1, TILE) };
-    let cube = w.cube();
-    w.branch(cube.clone(), of_keys, |w| b.keys(w, cube.clone(), &shared_heads), |w| b.queries(w, cube.clone() - of_keys));
-    writer.finish()
-}
-
-/// The backward: D = Σ dO ∘ O, P = exp(scale · S − L), dS = P ∘ (dP − D) · scale.
-struct Backward<'a> {
-    h: &'a Heads,
-    lanes: usize,
-    scale: Expr,
-    /// Room for rows of q or k, and of do or v.
-    shelves: [Shelf; 2],
-    /// Room for L and D of a tile's queries.
-    lse: Buf,
-    d: Buf,
-}
-
-impl Backward<'_> {
-    /// q, o, do and dq of a head.
-    fn of_query(&self, w: &mut Writer, head: &[Ix]) -> [Matrix; 4] {
-        let h = self.h;
-        [(&h.q, h.depth), (&h.o, h.value_depth), (&h.backward[0], h.value_depth), (&h.backward[1], h.depth)]
-            .map(|(a, d)| Matrix::new(w, a, head, (h.queries, d), self.lanes))
-    }
-
-    /// k, v, dk and dv of a head.
-    fn of_key(&self, w: &mut Writer, head: &[Ix]) -> [Matrix; 4] {
-        let h = self.h;
-        [(&h.k, h.depth), (&h.v, h.value_depth), (&h.backward[2], h.depth), (&h.backward[3], h.value_depth)]
-            .map(|(a, d)| Matrix::new(w, a, head, (h.keys, d), self.lanes))
-    }
-
-    /// P and dS of a query and a key, from the sums of products S and dP.
-    fn weights(&self, w: &mut Writer, (query, key): (&Ix, &Ix), (s, dp): (Expr, Expr), (lse, d): (Expr, Expr)) -> (Expr, Expr) {
-        let e = Expr::un(Un::Exp, s.times(self.scale.clone()).minus(lse));
-        let seen = where_seen(key, &visible(self.h, query.clone()), e, 0.0);
-        let p = scalar(w, "p", where_seen(query, &Ix::from(self.h.queries), seen, 0.0));
-        let ds = scalar(w, "ds", dp.minus(d).times(p.clone()).times(self.scale.clone()));
-        (p, ds)
-    }
-
-    /// A cube with keys to its threads.
-    fn keys(&self, w: &mut Writer, cube: Ix, heads: &[usize]) {
-        let h = self.h;
-        let seat = Seat::new(w, cube, heads, h.keys);
-        let [k, v, dk, dv] = self.of_key(w, &seat.head);
-        let (key, value) = (k.line(w, "k", &seat.real), v.line(w, "v", &seat.real));
-        let (dk_sum, dv_sum) = (dk.zeros(w, "dk"), dv.zeros(w, "dv"));
-        let group = h.group;
-        w.each("g", 0i64, group, 1, |w, g| {
-            let mut head = seat.head.clone();
-            if let (Some(last), true) = (head.last_mut(), group > 1) {
-                *last = w.name("head", last.clone() * group + g);
-            }
-            let [q, o, d_o, _] = self.of_query(w, &head);
-            // queries before the cube's first key see none of its keys
-            let from = if !h.visible.to.is_empty() { seat.first.clone() } else { Ix::Const(0) };
-            w.each("i0", from, h.queries, TILE as i64, |w, i0| {
-                q.stage(w, &i0, &self.shelves[0]);
-                d_o.stage(w, &i0, &self.shelves[1]);
-                let t = w.thread();
-                w.branch(
-                    t.clone(),
-                    TILE,
-                    |w| {
-                        let row = w.name("row", (i0.clone() + t.clone()).min(h.queries as i64 - 1));
-                        w.store(self.lse, t.clone(), load(Buf::Arg(h.lse.arg), lse_at(h, &head, &row), 1, None), None);
-                        let d = o.dot(w, "d", &d_o, &row);
-                        w.store(self.d, t.clone(), d, None);
-                    },
-                    |_| {},
-                );
-                w.barrier();
-                w.each("i", 0i64, TILE, 1, |w, i| {
-                    let query = w.name("query", i0.clone() + i.clone());
-                    let sums = (key.dot(w, "s", &self.shelves[0], &i), value.dot(w, "dp", &self.shelves[1], &i));
-                    let of_row = (load(self.lse, i.clone(), 1, None), load(self.d, i.clone(), 1, None));
-                    let (p, ds) = self.weights(w, (&query, &seat.own), sums, of_row);
-                    dv_sum.add(w, None, &p, &self.shelves[1], &i);
-                    dk_sum.add(w, None, &ds, &self.shelves[0], &i);
-                });
-                w.barrier();
-            });
-        });
-        guard(w, seat.own.clone(), h.keys, h.keys.is_multiple_of(ROWS), |w| {
-            dk.put(w, &seat.real, &dk_sum);
-            dv.put(w, &seat.real, &dv_sum);
-        });
-    }
-
-    /// A cube with queries to its threads.
-    fn queries(&self, w: &mut Writer, cube: Ix) {
-        let h = self.h;
-        let cube = w.name("cube", cube);
-        let seat = Seat::new(w, cube, &h.heads, h.queries);
-        let shared = shared_head(w, h, &seat.head);
-        let [q, o, d_o, dq] = self.of_query(w, &seat.head);
-        let [k, v, _, _] = self.of_key(w, &shared);
-        let (query, d_out, sum) = (q.line(w, "q", &seat.real), d_o.line(w, "do", &seat.real), dq.zeros(w, "dq"));
-        let d = o.dot(w, "d", &d_o, &seat.real);
-        let lse = scalar(w, "l", load(Buf::Arg(h.lse.arg), lse_at(h, &seat.head, &seat.real), 1, None));
-        w.each("j0", 0i64, seen(h, &seat), TILE as i64, |w, j0| {
-            k.stage(w, &j0, &self.shelves[0]);
-            v.stage(w, &j0, &self.shelves[1]);
-            w.barrier();
-            w.each("j", 0i64, TILE, 1, |w, j| {
-                let key = w.name("key", j0.clone() + j.clone());
-                let sums = (query.dot(w, "s", &self.shelves[0], &j), d_out.dot(w, "dp", &self.shelves[1], &j));
-                let (_, ds) = self.weights(w, (&seat.own, &key), sums, (lse.clone(), d.clone()));
-                sum.add(w, None, &ds, &self.shelves[0], &j);
-            });
-            w.barrier();
-        });
-        guard(w, seat.own.clone(), h.queries, h.queries.is_multiple_of(ROWS), |w| dq.put(w, &seat.real, &sum));
-    }
 }
