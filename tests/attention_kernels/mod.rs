@@ -101,6 +101,31 @@ fn interpreted_cubes_are_as_plain_loops() {
     }
 }
 
+/// Tensor cores take what is plain or causal, and leave the rest to threads that can.
+#[test]
+fn tensor_cores_take_what_they_can() {
+    let target = crate::gpu::TENSOR[0];
+    for terms in [vec![], vec![Term::Causal], vec![Term::Window], vec![Term::Offset], vec![Term::Causal, Term::Slope], vec![Term::Dropout]] {
+        let can = matches!(terms[..], [] | [Term::Causal]);
+        let case = Case { batch: 1, shared: 1, group: 2, queries: 70, keys: 70, depths: [16, 16], terms, dlse: false, seed: 5 };
+        both(&case, "in 16 bits", &mut |spec, memory| {
+            let (mut spec, mut memory) = (spec.clone(), memory.to_vec());
+            let read = if spec.name() == "attention" { vec![0, 1, 2] } else { vec![0, 1, 2, 3, 5] };
+            for i in read {
+                spec.params[i].elem = codegen::kernel::Elem::BF16;
+            }
+            let kernel = lower(&spec, "attention", &target, &vec![true; spec.params.len()]);
+            assert_eq!(kernel.name.ends_with("_tensor"), can, "{case:?}");
+            if can {
+                // what tensor cores round is checked elsewhere
+                return interpreted(&spec, &memory, &crate::gpu::TARGETS[0]);
+            }
+            interpret(&kernel, &mut memory, 0, kernel.units as i64);
+            memory.into_iter().zip(&spec.params).filter(|(_, p)| p.written).map(|(m, _)| m).collect()
+        });
+    }
+}
+
 /// A program of one kernel, whose operands are inputs and whose results are outputs.
 fn program(spec: &codegen::Spec, memory: &[Memory], target: &Target) -> Program {
     use codegen::{Buffer, BufferKind, Routine, Step};

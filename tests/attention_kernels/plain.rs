@@ -9,11 +9,14 @@ pub struct Number {
     pub error: f64,
 }
 
+/// What is so small beside numbers near 1 may count as nothing.
+const LEAST: f64 = 1e-24;
+
 impl Number {
     /// Adds a term; what it is made of is at most so large, where it cancels.
     fn add(&mut self, term: f64, size: f64, precision: f64) {
         self.value += term;
-        self.error += size * precision;
+        self.error += (size + LEAST) * precision;
     }
 }
 

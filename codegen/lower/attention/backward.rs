@@ -1,7 +1,7 @@
 //! The backward kernel. A unit is a head of k and v with all query heads that read it, one after the other.
 
 use super::captured::{Gradient, clear};
-use super::{Matrix, Shape, of_row, reduce, zero};
+use super::{Matrix, Shape, exponential, of_row, reduce, zero};
 use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, Writer, load};
 use crate::lower::Cpu;
 use crate::lower::rows::split_index;
@@ -181,7 +181,10 @@ impl Backward<'_> {
             let x = none.iter().fold(x, |x, none| Expr::Select(Box::new(none.clone()), Box::new(zero.clone()), Box::new(x)));
             row.where_seen(c, x, zero)
         };
-        let p = Expr::un(Un::Exp, score.unwrap_or(product).minus(splat(l)));
+        let p = match score {
+            Some(score) => exponential(w, score.minus(splat(l)), lanes),
+            None => Expr::un(Un::Exp, product.minus(splat(l))),
+        };
         let p = row.local(w, "p", row.where_seen(c, p, self.score.constant(0.0)));
         let weighed = |x: Expr| weight.iter().fold(x, |x, weight| x.times(weight.clone()));
         let t = weighed(load(self.ds, at.clone(), lanes, None)).minus(splat(d)).times(p.clone());

@@ -1,6 +1,6 @@
 //! The forward kernel: blocks of queries are independent, and those of one head that one thread has share the packed keys.
 
-use super::{Matrix, Shape, grouped, of_row, reduce};
+use super::{Matrix, Shape, exponential, grouped, of_row, reduce};
 use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, Writer, load};
 use crate::lower::Cpu;
 use crate::lower::rows::split_index;
@@ -128,7 +128,8 @@ impl Forward<'_> {
         w.each("c", columns.from.clone(), columns.end.clone(), i64::from(lanes), |w, c| {
             let at = base.clone() + c.clone();
             let score = if h.score.is_some() { load(self.scores, at.clone(), lanes, None) } else { self.scaled(base, &c) };
-            let e = Expr::un(Un::Exp, score.minus(top.clone().splat(lanes)));
+            let below = score.minus(top.clone().splat(lanes));
+            let e = if h.score.is_some() { exponential(w, below, lanes) } else { Expr::un(Un::Exp, below) };
             let e = line.where_seen(&c, e, self.score.constant(0.0));
             let mut x = line.local(w, "x", e);
             w.set(sum, 0, Writer::get(sum, 0).plus(x.clone()));

@@ -16,7 +16,7 @@ use super::score::Span;
 use super::tile::{Acc, Panel};
 use crate::kernel::{Buf, Elem, Expr, Ix, LocalId, Writer, load};
 use crate::spec::{Access, Heads};
-use ir::Red;
+use ir::{Bin, Red, Un};
 
 /// What is the same for every head.
 struct Shape<'a> {
@@ -180,4 +180,18 @@ fn zero(w: &mut Writer, m: &Matrix, rows: usize, cols: usize) {
     w.each("r", 0i64, rows, 1, |w, r| {
         w.each("c", 0i64, cols, 1, |w, c| w.store(m.buf, m.cell(r.clone(), c), Expr::f32(0.0), None));
     });
+}
+
+/// Below its exponential a probability counts as 0: it adds nothing to a sum that has 1 in it, and what is smaller still would be
+/// subnormal, which processors are slow with.
+const LEAST: f64 = -80.0;
+
+/// The exponential of scores that may be anything, −∞ among it.
+fn exponential(w: &mut Writer, x: Expr, lanes: u32) -> Expr {
+    let (local, least) = (w.local("x", Elem::F32, lanes, 1), Expr::f32(LEAST).splat(lanes));
+    w.set(local, 0, x);
+    let x = Writer::get(local, 0);
+    let below = Expr::bin(Bin::Lt, x.clone(), least.clone());
+    let held = Expr::Select(Box::new(below.clone()), Box::new(least), Box::new(x));
+    Expr::Select(Box::new(below), Box::new(Expr::f32(0.0).splat(lanes)), Box::new(Expr::un(Un::Exp, held)))
 }
