@@ -58,7 +58,7 @@ fn all(dialect: Dialect) -> Vec<(String, Source)> {
 }
 
 #[cfg(feature = "wgpu")]
-fn naga(text: &str) -> Result<(), String> {
+pub fn naga(text: &str) -> Result<(), String> {
     use naga::valid::{Capabilities, ValidationFlags, Validator};
     let module = naga::front::wgsl::parse_str(text).map_err(|e| e.emit_to_string(text))?;
     Validator::new(ValidationFlags::all(), Capabilities::default() | Capabilities::SHADER_FLOAT16)

@@ -101,6 +101,25 @@ fn interpreted_cubes_are_as_plain_loops() {
     }
 }
 
+/// Every kernel for threads has a text that WebGPU's validator accepts.
+#[cfg(feature = "wgpu")]
+#[test]
+fn naga_accepts_every_kernel() {
+    use codegen::gpu::{Dialect, Source};
+    let target = crate::gpu::TARGETS[0];
+    for case in cases(9, 40) {
+        let f = build(&case, None);
+        let results: Vec<&Memory> = f.memory.iter().zip(&f.spec.params).filter(|(_, p)| p.written).map(|(m, _)| m).collect();
+        let b = build(&case, Some([results[0], results[1]]));
+        for spec in [&f.spec, &b.spec] {
+            let none = vec![false; spec.params.len()];
+            let source = Source::new(&lower(spec, "attention", &target, &none), &none, Dialect::Wgsl);
+            let text = source.text().unwrap_or_else(|e| panic!("{e}\n{spec}"));
+            crate::toolchains::naga(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        }
+    }
+}
+
 /// Tensor cores take what is plain or causal, and leave the rest to threads that can.
 #[test]
 fn tensor_cores_take_what_they_can() {
