@@ -117,13 +117,12 @@ impl Masks {
     /// The bounds of a condition, or of its negation. Conditions nest; where they do too deep, nothing is known.
     fn bounds(&mut self, condition: Arg, holds: bool, depth: usize) -> Bounds {
         let Some((op, [a, b, c])) = self.op(condition).filter(|_| depth < 32) else { return NOTHING_KNOWN };
-        let truth = |f: &Masks, x: Arg| f.op(x).and_then(|(op, _)| if let Op::Const(x, DType::Bool) = op { Some(x != 0) } else { None });
         match op {
             Op::Bin(Bin::Le) if holds => self.compare(a, b, false),
             Op::Bin(Bin::Lt) if holds => self.compare(a, b, true),
             Op::Bin(Bin::Le) => self.compare(b, a, true),
             Op::Bin(Bin::Lt) => self.compare(b, a, false),
-            Op::Bin(Bin::Eq) => match (truth(self, a), truth(self, b)) {
+            Op::Bin(Bin::Eq) => match (self.truth(a), self.truth(b)) {
                 (Some(x), None) => self.bounds(b, holds == x, depth + 1),
                 (None, Some(x)) => self.bounds(a, holds == x, depth + 1),
                 _ if holds => {
@@ -134,7 +133,7 @@ impl Masks {
             },
             Op::Select => {
                 // (p and b) or (not p and c), of which one part is known
-                let (p, x, joined) = match (truth(self, b), truth(self, c)) {
+                let (p, x, joined) = match (self.truth(b), self.truth(c)) {
                     (None, Some(false)) => ((a, true), b, true),
                     (Some(true), None) => ((a, true), c, false),
                     (Some(false), None) => ((a, false), c, true),
@@ -145,6 +144,23 @@ impl Masks {
                 if joined == holds { self.and(p, x) } else { self.or(p, x) }
             }
             _ => NOTHING_KNOWN,
+        }
+    }
+
+    /// A truth that is known: a constant, or what a comparison of whole constants says.
+    fn truth(&self, arg: Arg) -> Option<bool> {
+        let (op, [a, b, _]) = self.op(arg)?;
+        if let Op::Const(x, DType::Bool) = op {
+            return Some(x != 0);
+        }
+        let Op::Bin(bin) = op else { return None };
+        let whole = |x: Arg| self.op(x).and_then(|(op, _)| if let Op::Const(_, DType::I32) = op { op.number() } else { None });
+        let (a, b) = (whole(a)?, whole(b)?);
+        match bin {
+            Bin::Lt => Some(a < b),
+            Bin::Le => Some(a <= b),
+            Bin::Eq => Some(a == b),
+            Bin::Add | Bin::Sub | Bin::Mul | Bin::Div | Bin::Maximum | Bin::Minimum | Bin::Pow => None,
         }
     }
 
