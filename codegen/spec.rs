@@ -154,6 +154,8 @@ pub struct Heads {
     pub score: Option<usize>,
     /// Which keys a query sees. Elsewhere the score counts as −∞.
     pub visible: Visible,
+    /// A further score in every row's softmax, one a row, whose probability meets no value.
+    pub sink: Option<usize>,
     /// What a probability is multiplied by before it meets the values. It does not depend on the score, and the log-sum-exp not on it.
     pub weight: Option<usize>,
     /// The log-sum-exp's cotangent, over (heads…, position).
@@ -211,7 +213,12 @@ impl Heads {
 
     /// Whether nothing becomes of the product but that only some keys are seen, and nothing else has a gradient.
     pub fn is_plain(&self) -> bool {
-        self.score.is_none() && self.weight.is_none() && self.dlse.is_none() && self.dscore.is_none() && self.captured.is_empty()
+        self.score.is_none()
+            && self.sink.is_none()
+            && self.weight.is_none()
+            && self.dlse.is_none()
+            && self.dscore.is_none()
+            && self.captured.is_empty()
     }
 
     /// Sizes of the axes that enumerate heads of k and v.
@@ -383,7 +390,7 @@ impl Display for Heads {
             write!(f, " {name} {access}")?;
         }
         self.dlse.iter().try_for_each(|a| write!(f, " dlse {a}"))?;
-        for (name, step) in [("score", self.score), ("weight", self.weight), ("dscore", self.dscore)] {
+        for (name, step) in [("score", self.score), ("sink", self.sink), ("weight", self.weight), ("dscore", self.dscore)] {
             step.iter().try_for_each(|step| write!(f, " {name} t{step}"))?;
         }
         self.visible.from.iter().try_for_each(|step| write!(f, " from t{step}"))?;

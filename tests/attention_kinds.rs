@@ -258,6 +258,19 @@ pub fn values(graph: &Graph, seed: u32) -> Env {
         .collect()
 }
 
+/// The same values, but that every row sees a key: what was written has no gradient where one does not.
+pub fn all_seen(mut env: Env) -> Env {
+    for (name, value) in &mut env {
+        match name.as_str() {
+            "lengths" => value.data.fill(4.0),
+            "flags" | "mask" | "document" | "documents" | "chunk" | "chunks" => value.data.fill(1.0),
+            "position" => value.data.fill(0.0),
+            _ => {}
+        }
+    }
+    env
+}
+
 fn count(func: &Func, name: &str) -> usize {
     func.nodes.iter().filter(|n| n.op.name() == name).count()
 }
@@ -297,7 +310,7 @@ fn every_kind_is_found_in_every_spelling() {
 }
 
 /// A written row that sees no key is 0/0; attention gives 0 there, and no gradient.
-fn stated(written: &Value) -> Value {
+pub fn stated(written: &Value) -> Value {
     Value { data: written.data.iter().map(|x| if x.is_nan() { 0.0 } else { *x }).collect(), ..written.clone() }
 }
 
@@ -330,16 +343,7 @@ fn every_kind_has_its_gradients() {
             let graph = program(kind, n, Spelling::nth(i * 5 + 1));
             let found = optimize(&graph, Some("loss"), Opt::Egg).unwrap();
             let written = optimize(&graph, Some("loss"), Opt::Off).unwrap();
-            // every row sees a key, for what was written has no gradient where one does not
-            let mut env = values(&graph, i as u32);
-            for (name, value) in &mut env {
-                match name.as_str() {
-                    "lengths" => value.data.fill(4.0),
-                    "flags" | "mask" | "document" | "documents" | "chunk" | "chunks" => value.data.fill(1.0),
-                    "position" => value.data.fill(0.0),
-                    _ => {}
-                }
-            }
+            let env = all_seen(values(&graph, i as u32));
             let (have, want) = (eval(found.last(), &env).unwrap(), eval(written.last(), &env).unwrap());
             let mut names: Vec<&String> = want.keys().collect();
             names.sort();

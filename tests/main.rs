@@ -5,6 +5,9 @@
 // a build without some backend uses less of what tests share
 #![cfg_attr(not(all(feature = "llvm", feature = "wgpu", feature = "cuda")), allow(dead_code, unused_imports))]
 
+/// Attention of every kind, compiled: against what was written, with as many threads, and in no more memory.
+#[cfg(feature = "llvm")]
+mod attention;
 /// The kernels of attention, whatever becomes of a score, against plain loops.
 mod attention_kernels;
 /// Attention of every kind, as people write it.

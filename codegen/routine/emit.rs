@@ -3,20 +3,21 @@
 use super::dag::DagBuilder;
 use super::expand::expand;
 use super::group::{Group, Kind, group};
-use super::heads::{Operand, heads};
+use super::heads::{Operand, heads, score_order};
 use super::homes::{Home, axis_of};
 use super::layout::{KernelArgs, Layout};
 use super::needed::Needed;
 use super::placement::place_buffers;
 use super::prepare::{prepare, reshape_base};
 use super::role::{Role, role};
+use super::score::{Place as ScorePlace, ScoreSteps};
 use super::state::{NewState, write_back};
 use super::steps::{Buffer, BufferKind, Calling, LoopInput, LoopResult, LoopStep, Place, Routine, Step, Table};
 use super::update::{emit_update, updated};
 use crate::kernel::Elem;
-use crate::spec::{Access, Dag, Spec, Step as Pure, Template};
+use crate::spec::{Access, Dag, Spec, Template};
 use ir::names::new_value_of;
-use ir::{DType, Func, Loop, NodeId, Op, ScoreFn, Type};
+use ir::{DType, Func, Loop, NodeId, Op, Type};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -208,9 +209,9 @@ impl Emitter<'_> {
         let node = self.func.node(id).clone();
         let (Op::Attention(a) | Op::AttentionBwd(a)) = &node.op else { unreachable!("only attention is emitted here") };
         let forward = matches!(node.op, Op::Attention(_));
-        // forward q, k, v, scale; backward q, k, v, o, lse, do, scale
+        // forward q, k, v, scale; backward q, k, v, o, lse, do, scale; then what the score's function captures
         let mut homes: Vec<Home> = node.args.iter().map(|x| self.layout.home(*x)).collect();
-        let scale = homes.len() - 1;
+        let scale = node.op.fixed_operands() - 1;
         for (i, labels) in [&a.q, &a.k, &a.v, &a.o, &a.rows(), &a.o].into_iter().enumerate().take(scale) {
             let dtype = self.func.ty(node.args[i]).dtype;
             homes[i] = self.with_unit_depth(&homes[i], dtype, labels, a.scores);
@@ -218,22 +219,28 @@ impl Emitter<'_> {
         if homes[scale].offset != 0 {
             homes[scale] = self.layout.dense(&homes[scale].clone(), self.func.ty(node.args[scale]).dtype);
         }
-        let results: Vec<Home> = (0..node.ty.parts.len() as u32).map(|i| self.member_home(id, i)).collect();
+        // a gradient of what is captured that nobody reads is not computed
+        let fixed = if forward { 2 } else { 3 };
+        let read = |i: &usize| *i < fixed || self.members.contains_key(&(id, *i as u32));
+        let results: Vec<usize> = (0..node.ty.parts.len()).filter(read).collect();
+        let result_homes: Vec<Home> = results.iter().map(|i| self.member_home(id, *i as u32)).collect();
         let mut k = KernelArgs::default();
         let operand = |arg: usize, h: &Home| Operand { arg, offset: h.offset, strides: h.strides.clone() };
-        let types: Vec<DType> = node.args.iter().map(|x| self.func.ty(*x).dtype).collect();
+        let types: Vec<&Type> = node.args.iter().map(|x| self.func.ty(*x)).collect();
         // what is read has its operand by number; results that share a buffer are one operand
-        let reads: Vec<Operand> = homes.iter().zip(types).map(|(h, t)| operand(k.push(h.buffer, Elem::of(t), false), h)).collect();
-        let writes: Vec<Operand> = results.iter().zip(&node.ty.parts).map(|(h, t)| operand(k.result(h.buffer, Elem::of(t.dtype)), h)).collect();
+        let reads: Vec<Operand> = homes.iter().zip(&types).map(|(h, t)| operand(k.push(h.buffer, Elem::of(t.dtype), false), h)).collect();
+        let writes = results.iter().zip(&result_homes).map(|(i, h)| operand(k.result(h.buffer, Elem::of(node.ty.parts[*i].dtype)), h));
+        let writes: Vec<Operand> = writes.collect();
+        let place = |o: &Operand, home| ScorePlace { arg: o.arg, elem: k.params[o.arg].elem, home };
+        let captured: Vec<ScorePlace> = reads.iter().zip(&homes).skip(scale + 1).map(|(o, h)| place(o, h)).collect();
+        let gradients: Vec<(usize, ScorePlace)> =
+            results.iter().zip(writes.iter().zip(&result_homes)).skip(fixed).map(|(i, (o, h))| (i - fixed, place(o, h))).collect();
         let matrices: Vec<Operand> = reads.into_iter().take(scale).chain(writes).collect();
         let mut h = heads(a, [0, 1, 2].map(|i| self.func.ty(node.args[i])), &matrices);
         let dims: Vec<usize> = h.heads.iter().copied().chain([h.queries, h.keys]).collect();
-        let mut dag = Dag::default();
-        if *a.f == ScoreFn::causal() {
-            let strides = (0..dims.len()).map(|d| i64::from(d + 2 == dims.len())).collect();
-            dag.steps.push((Pure::Index { offset: 0, strides }, Elem::I32));
-            h.visible.to.push(0);
-        }
+        let mut score = ScoreSteps::describe(a, &score_order(a), &types[scale + 1..], &captured, &mut h);
+        h.captured = gradients.iter().map(|(n, place)| score.gradient(*n, place)).collect();
+        let dag = score.finish();
         let template = if forward { Template::Attention(Box::new(h)) } else { Template::AttentionBwd(Box::new(h)) };
         self.layout.step(Spec { template, dims, params: k.params, dag, stores: vec![] }, k.buffers);
     }

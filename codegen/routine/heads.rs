@@ -1,7 +1,7 @@
 //! An attention's labels as independent heads: what the kernels can do, and their strides.
 
 use crate::spec::{Access, Heads, Visible};
-use ir::{Attn, Labels, Op, ScoreFn, Type, attention_sizes};
+use ir::{Attn, Labels, Op, Type, attention_sizes};
 
 /// The labels by what they are for: heads (the grouped one last), query, key, depth, value depth.
 struct Kinds {
@@ -45,8 +45,13 @@ pub(crate) fn supported(op: &Op, types: &[&Type]) -> bool {
     let (Op::Attention(a) | Op::AttentionBwd(a)) = op else { return false };
     let written = if matches!(op, Op::Attention(_)) { &[&a.o][..] } else { &[&a.q, &a.k, &a.v][..] };
     let depth_last = |labels: &&Labels| labels.last().is_some_and(|l| *l >= a.scores);
-    let known = [ScoreFn::default(), ScoreFn::causal()].contains(&*a.f);
-    known && kinds(a).is_some() && written.iter().all(depth_last) && types.iter().take(3).all(|t| !t.sizes().contains(&0))
+    kinds(a).is_some() && written.iter().all(depth_last) && types.iter().take(3).all(|t| !t.sizes().contains(&0))
+}
+
+/// The labels of an attention's heads in their order, its queries and its keys.
+pub(crate) fn score_order(a: &Attn) -> Labels {
+    let kinds = kinds(a).expect("unsupported attention was expanded");
+    kinds.heads.iter().copied().chain([kinds.query, kinds.key]).collect()
 }
 
 /// An operand's offset and strides by axis.
@@ -85,6 +90,7 @@ pub(crate) fn heads(a: &Attn, types: [&Type; 3], operands: &[Operand]) -> Heads 
         group: a.group as usize,
         score: None,
         visible: Visible::default(),
+        sink: None,
         weight: None,
         dlse: None,
         dscore: None,

@@ -13,6 +13,7 @@ mod prepare;
 mod program;
 mod reach;
 mod role;
+mod score;
 mod sharing;
 mod state;
 mod steps;

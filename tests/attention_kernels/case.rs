@@ -240,6 +240,7 @@ pub fn build(case: &Case, of_forward: Option<[&Memory; 2]>) -> Built {
         backward,
         score,
         visible,
+        sink: None,
         weight,
         dlse,
         dscore,

@@ -79,10 +79,11 @@ impl Forward<'_> {
         let row = w.name("row", i0.clone() + i.clone());
         let span = self.score.span(w, self.head, (&row, &Ix::Const(1)), Depth::Exact);
         let base = w.name("base", i.clone() * s.pitch);
-        let wanted: Vec<usize> = h.score.into_iter().chain(h.weight).collect();
-        let line = self.score.row(w, self.head, &row, span, &wanted);
-        let top = self.maximum(w, &line, &base);
-        let sum = self.exponentials(w, &line, &base, &top, columns);
+        let wanted: Vec<usize> = [h.score, h.sink, h.weight].into_iter().flatten().collect();
+        let mut line = self.score.row(w, self.head, &row, span, &wanted);
+        let sink = h.sink.map(|step| line.scalar(w, step));
+        let top = self.maximum(w, &line, &base, sink.as_ref());
+        let sum = self.exponentials(w, &line, &base, (&top, sink), columns);
         let total = Expr::un(Un::Log, sum.clone()).plus(top);
         w.store(Buf::Arg(h.lse.arg), of_row(&h.lse, self.head, &row), total, None);
         // a row that sees nothing
@@ -97,7 +98,7 @@ impl Forward<'_> {
     }
 
     /// The greatest score of a row. Where scores are more than products they take their place.
-    fn maximum(&self, w: &mut Writer, line: &Row, base: &Ix) -> Expr {
+    fn maximum(&self, w: &mut Writer, line: &Row, base: &Ix, sink: Option<&Expr>) -> Expr {
         let (s, h) = (self.s, self.s.h);
         let lanes = s.target.lanes;
         let (max, top) = (w.local("max", Elem::F32, lanes, 1), w.local("top", Elem::F32, 1, 1));
@@ -116,11 +117,14 @@ impl Forward<'_> {
             w.set(max, 0, new);
         });
         w.set(top, 0, reduce(Red::Max, Writer::get(max, 0), lanes));
+        if let Some(sink) = sink {
+            w.set(top, 0, Expr::larger(sink.clone(), Writer::get(top, 0)));
+        }
         Writer::get(top, 0)
     }
 
     /// Turns scores into exp(score − max), 0 where nothing is seen; gives their sum. What values are weighed by takes their place.
-    fn exponentials(&self, w: &mut Writer, line: &Row, base: &Ix, top: &Expr, columns: &Span) -> Expr {
+    fn exponentials(&self, w: &mut Writer, line: &Row, base: &Ix, (top, sink): (&Expr, Option<Expr>), columns: &Span) -> Expr {
         let (s, h) = (self.s, self.s.h);
         let lanes = s.target.lanes;
         let (sum, total) = (w.local("sum", Elem::F32, lanes, 1), w.local("total", Elem::F32, 1, 1));
@@ -139,6 +143,9 @@ impl Forward<'_> {
             w.store(self.scores, at, x, None);
         });
         w.set(total, 0, reduce(Red::Sum, Writer::get(sum, 0), lanes));
+        if let Some(sink) = sink {
+            w.set(total, 0, Writer::get(total, 0).plus(Expr::un(Un::Exp, sink.minus(top.clone()))));
+        }
         Writer::get(total, 0)
     }
 }

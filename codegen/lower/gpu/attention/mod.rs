@@ -266,13 +266,14 @@ pub(super) fn forward(spec: &Spec, h: &Heads, name: &str) -> Kernel {
     let scale = scalar(w, "scale", load(Buf::Arg(3), Ix::Const(0), 1, None));
     let (query, sum) = (q.line(w, "q", &seat.real), o.zeros(w, "sum"));
     let (top, total) = (w.local("top", Elem::F32, 1, 1), w.local("total", Elem::F32, 1, 1));
-    w.set(top, 0, Expr::f32(LOWEST));
-    w.set(total, 0, Expr::f32(0.0));
     let (keys, values) = (k.shelf(w), v.shelf(w));
     let score = Score::new(h, &spec.dag, 1);
     let seen = score.span(w, &seat.head, (&seat.first, &seat.count(h.queries)), Depth::Exact);
     let mine = score.span(w, &seat.head, (&seat.real, &Ix::Const(1)), Depth::Exact);
-    let row = score.row(w, &seat.head, &seat.real, mine, &h.score.into_iter().chain(h.weight).collect::<Vec<_>>());
+    let mut row = score.row(w, &seat.head, &seat.real, mine, &[h.score, h.sink, h.weight].into_iter().flatten().collect::<Vec<_>>());
+    let sink = h.sink.map(|step| row.scalar(w, step));
+    w.set(top, 0, sink.clone().map_or(Expr::f32(LOWEST), |x| Expr::larger(x, Expr::f32(LOWEST))));
+    w.set(total, 0, sink.map_or(Expr::f32(0.0), |x| Expr::un(Un::Exp, x.minus(Writer::get(top, 0)))));
     w.each("j0", seen.from.clone().down_to(TILE as i64), seen.end.clone(), TILE as i64, |w, j0| {
         k.stage(w, &j0, &keys);
         v.stage(w, &j0, &values);
