@@ -1,7 +1,7 @@
 //! Random well-typed programs: every op, awkward sizes, values that stay in a range where `f32` means something.
 
 use crate::common::{Random, score};
-use ir::{Attn, Axes, Bin, DType, Dims, Ein, Func, Graph, Loop, NodeId, Op, Red, Row, Type, Un, num};
+use ir::{Arg, Attn, Axes, Bin, DType, Dims, Ein, Func, Graph, Loop, NodeId, Op, Red, Row, ScoreFn, Type, Un, num};
 
 const SIZES: [usize; 8] = [1, 2, 3, 4, 5, 7, 17, 33];
 
@@ -398,14 +398,13 @@ impl Maker<'_> {
         Some(self.f.add(Op::Get(2), &[all]))
     }
 
-    /// Attention over values made for it, in a random layout, grouped or not, causal or not.
+    /// Attention over values made for it, in a random layout, grouped or not, with a random function of its scores.
     fn attention(&mut self) -> Option<NodeId> {
         let x = self.any();
         let small = [1, 2, 3, 5, 9, 20];
         let mut size = || small[self.r.below(small.len())];
         let (t, s, d, e) = (size(), size(), size(), size());
         let (b, kv, group) = (1 + self.r.below(2), 1 + self.r.below(2), 1 + self.r.below(3));
-        let f = score(self.r.below(2) == 0);
         let h = kv * group;
         // labels: b = 0, h = 1, t = 2, s = 3, d = 4, e = 5
         let sizes = |l: u8, own: bool| match l {
@@ -426,26 +425,147 @@ impl Maker<'_> {
         let labels = |position: u8, depth: u8| if layout == 0 { [0, 1, position, depth] } else { [0, position, 1, depth] };
         let make = |m: &mut Self, labels: [u8; 4], own: bool, rate: f64| {
             let dims: Vec<usize> = labels.iter().map(|l| sizes(*l, own)).collect();
-            let n: usize = dims.iter().product();
-            let i = m.f.add(Op::Iota(-1, ir::Dim::from(n)), &[]);
-            let f = m.f.add(Op::Cast(DType::F32), &[i]);
-            let rate = m.f.add(num(rate), &[]);
-            let f = m.f.add(Op::Bin(Bin::Mul), &[f, rate]);
-            let f = m.f.add(Op::Un(Un::Sin), &[f]);
-            // what is differentiated for reaches every operand
-            let axes: Axes = (1..=m.ty(x).rank() as i8).map(|a| -a).collect();
-            let total = if axes.is_empty() { x } else { m.f.add(Op::Reduce(Red::Sum, axes), &[x]) };
-            let total = m.f.add(Op::Reshape(Dims::new()), &[total]);
-            let total = m.tame(total);
-            let f = m.f.add(Op::Bin(Bin::Mul), &[f, total]);
-            m.f.add(Op::Reshape(dims.into_iter().map(ir::Dim::from).collect()), &[f])
+            m.waves(x, &dims, rate)
         };
         let (ql, kl, vl, ol) = (labels(2, 4), labels(3, 4), labels(3, 5), labels(2, 5));
         let (q, k, v) = (make(self, ql, true, 0.3), make(self, kl, false, 0.7), make(self, vl, false, 1.1));
         let of = |l: [u8; 4]| l.into_iter().collect::<ir::Labels>();
+        let (f, captured) = self.score_fn(x, [b, h, t, s]);
+        let f = f.canonical().into();
         let attn = Attn { q: of(ql), k: of(kl), v: of(vl), o: of(ol), scores: 4, f, group: group as u32, head: u8::from(group > 1) };
         let scale = self.f.add(num(0.6), &[]);
-        let a = self.try_add(Op::Attention(attn), &[q, k, v, scale])?;
+        let args: Vec<NodeId> = [q, k, v, scale].into_iter().chain(captured).collect();
+        let a = self.f.add(Op::Attention(attn), &args);
         self.try_add(Op::Get(0), &[a])
+    }
+
+    /// A value of these dims that differs from element to element, and that depends on all of x: what is differentiated for reaches it.
+    fn waves(&mut self, x: NodeId, dims: &[usize], rate: f64) -> NodeId {
+        let i = self.f.add(Op::Iota(-1, ir::Dim::from(dims.iter().product::<usize>())), &[]);
+        let f = self.f.add(Op::Cast(DType::F32), &[i]);
+        let rate = self.f.add(num(rate), &[]);
+        let f = self.f.add(Op::Bin(Bin::Mul), &[f, rate]);
+        let f = self.f.add(Op::Un(Un::Sin), &[f]);
+        let axes: Axes = (1..=self.ty(x).rank() as i8).map(|a| -a).collect();
+        let total = if axes.is_empty() { x } else { self.f.add(Op::Reduce(Red::Sum, axes), &[x]) };
+        let total = self.f.add(Op::Reshape(Dims::new()), &[total]);
+        let total = self.tame(total);
+        let f = self.f.add(Op::Bin(Bin::Mul), &[f, total]);
+        self.f.add(Op::Reshape(dims.iter().copied().map(ir::Dim::from).collect()), &[f])
+    }
+
+    /// What becomes of a score of a batch, a head, a query and a key: half are plain or causal, the others a few terms, and then masks.
+    fn score_fn(&mut self, x: NodeId, [b, h, t, s]: [usize; 4]) -> (ScoreFn, Vec<NodeId>) {
+        if self.r.below(2) == 0 {
+            return (score(self.r.below(2) == 0).as_ref().clone(), vec![]);
+        }
+        let mut c = Score { f: ScoreFn::default(), captured: vec![] };
+        for _ in 0..1 + self.r.below(3) {
+            let shapes = [vec![], vec![s], vec![t, 1], vec![t, s], vec![h, 1, 1], vec![b, 1, 1, s], vec![b, h, t, s], vec![1, h, 1, s]];
+            let (shape, rate) = (self.r.below(shapes.len()), 0.3 + self.r.below(9) as f64 / 10.0);
+            match self.r.below(4) {
+                0 => c.cap(),
+                1 => {
+                    let own = self.waves(x, &shapes[shape], rate);
+                    c.with(Bin::Mul, own);
+                }
+                2 => c.slope(self.waves(x, &[h, 1, 1], rate)),
+                _ => {
+                    let own = self.waves(x, &shapes[shape], rate);
+                    c.with(Bin::Add, own);
+                }
+            }
+        }
+        for _ in 0..self.r.below(3) {
+            let n = self.r.below(s + 2) as f64 - 1.0;
+            match self.r.below(4) {
+                0 => c.hide(Bin::Le, |c| (Arg::Key, c.sum(Arg::Query, n))),
+                1 => c.hide(Bin::Lt, |c| (Arg::Query, c.sum(Arg::Key, n))),
+                2 => {
+                    // documents: positions in threes belong together
+                    let [queries, keys] = [(t, true), (s, false)].map(|(n, of_queries)| self.threes(n, of_queries));
+                    let (i, j) = (c.capture(queries), c.capture(keys));
+                    c.hide(Bin::Eq, |_| (i, j));
+                }
+                _ => c.hide(Bin::Lt, |c| (Arg::Key, c.int(n))),
+            }
+        }
+        if self.r.below(3) == 0 {
+            c.drop([b, h, t, s]);
+        }
+        if self.r.below(4) == 0 {
+            let sink = self.waves(x, &[h, 1, 1], 0.9);
+            let Arg::Captured(i) = c.capture(sink) else { unreachable!("an operand is captured") };
+            c.f.sink = Some(i);
+        }
+        (c.f, c.captured)
+    }
+
+    /// A third of each position, as a column where it is of queries.
+    fn threes(&mut self, n: usize, of_queries: bool) -> NodeId {
+        let i = self.f.add(Op::Iota(-1, ir::Dim::from(n)), &[]);
+        let x = self.f.add(Op::Cast(DType::F32), &[i]);
+        let third = self.f.add(num(1.0 / 3.0), &[]);
+        let x = self.f.add(Op::Bin(Bin::Mul), &[x, third]);
+        let x = self.f.add(Op::Cast(DType::I32), &[x]);
+        let dims: Dims = if of_queries { vec![n, 1] } else { vec![n] }.into_iter().map(ir::Dim::from).collect();
+        self.f.add(Op::Reshape(dims), &[x])
+    }
+}
+
+/// A function of scores while it is made.
+struct Score {
+    f: ScoreFn,
+    captured: Vec<NodeId>,
+}
+
+impl Score {
+    fn capture(&mut self, id: NodeId) -> Arg {
+        self.captured.push(id);
+        Arg::Captured(self.captured.len() as u8 - 1)
+    }
+    fn int(&mut self, x: f64) -> Arg {
+        self.f.step(Op::Const(x.to_bits(), DType::I32), &[])
+    }
+    fn sum(&mut self, a: Arg, n: f64) -> Arg {
+        let n = self.int(n);
+        self.f.step(Op::Bin(Bin::Add), &[a, n])
+    }
+    fn bin(&mut self, bin: Bin, a: Arg, b: Arg) -> Arg {
+        self.f.step(Op::Bin(bin), &[a, b])
+    }
+    /// The score beside an operand.
+    fn with(&mut self, bin: Bin, id: NodeId) {
+        let own = self.capture(id);
+        self.f.score = self.bin(bin, self.f.score, own);
+    }
+    fn cap(&mut self) {
+        let two = self.f.step(num(2.0), &[]);
+        let half = self.f.step(num(0.5), &[]);
+        let x = self.bin(Bin::Mul, self.f.score, half);
+        let x = self.f.step(Op::Un(Un::Tanh), &[x]);
+        self.f.score = self.bin(Bin::Mul, x, two);
+    }
+    fn slope(&mut self, id: NodeId) {
+        let own = self.capture(id);
+        let far = self.bin(Bin::Sub, Arg::Key, Arg::Query);
+        let far = self.f.step(Op::Cast(DType::F32), &[far]);
+        let slope = self.bin(Bin::Mul, far, own);
+        self.f.score = self.bin(Bin::Add, self.f.score, slope);
+    }
+    /// Hides what a comparison does not hold of.
+    fn hide(&mut self, bin: Bin, of: impl FnOnce(&mut Self) -> (Arg, Arg)) {
+        let (a, b) = of(self);
+        let (seen, lowest) = (self.bin(bin, a, b), self.f.step(num(f64::NEG_INFINITY), &[]));
+        self.f.score = self.f.step(Op::Select, &[seen, self.f.score, lowest]);
+    }
+    /// Drops a quarter of the probabilities.
+    fn drop(&mut self, scores: [usize; 4]) {
+        let key = self.f.step(Op::Const(5f64.to_bits(), DType::U32), &[]);
+        let bits = self.f.step(Op::RandomBits(scores.into_iter().map(ir::Dim::from).collect()), &[key]);
+        let least = self.f.step(Op::Const(f64::from(1u32 << 30).to_bits(), DType::U32), &[]);
+        let (kept, zero) = (self.f.step(num(4.0 / 3.0), &[]), self.f.step(num(0.0), &[]));
+        let keep = self.bin(Bin::Le, least, bits);
+        self.f.weight = Some(self.f.step(Op::Select, &[keep, kept, zero]));
     }
 }
