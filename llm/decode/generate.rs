@@ -48,6 +48,11 @@ impl Generator {
         Ok(Generator { reader: Reader::new(model, device.into(), options, 1, &open)? })
     }
 
+    /// The session that has the weights.
+    pub fn session(&self) -> &Session {
+        self.reader.session()
+    }
+
     /// The session, to fill its weights.
     pub fn session_mut(&mut self) -> &mut Session {
         self.reader.session_mut()

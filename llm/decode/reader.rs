@@ -72,7 +72,12 @@ impl Reader {
         Ok(Reader { model: model.clone(), device, options, one, more: vec![], order: None, chunks: CHUNKS.to_vec(), rows, logits })
     }
 
-    /// The session with the weights. Programs that have them from it are made again, for it may get others.
+    /// The session with the weights.
+    pub(crate) fn session(&self) -> &Session {
+        &self.one
+    }
+
+    /// The same, to change. Programs that have them from it are made again, for it may get others.
     pub(crate) fn session_mut(&mut self) -> &mut Session {
         self.more.clear();
         self.order = None;
@@ -158,7 +163,7 @@ impl Reader {
         let position: Vec<i32> = self.rows.iter().map(|r| r.kept as i32).collect();
         let last: Vec<i32> = take.iter().map(|n| n.saturating_sub(1) as i32).collect();
         let vocabulary = self.model.vocab_size();
-        let session = self.session(size);
+        let session = self.reading(size);
         session.set_i32("input_ids", &ids)?;
         session.set_i32("position", &position)?;
         session.set_i32("last", &last)?;
@@ -182,7 +187,7 @@ impl Reader {
     }
 
     /// The session that reads so many tokens a row.
-    fn session(&mut self, size: usize) -> &mut Session {
+    fn reading(&mut self, size: usize) -> &mut Session {
         self.more.iter_mut().find(|p| p.tokens == size).map_or(&mut self.one, |p| &mut p.session)
     }
 }
