@@ -64,6 +64,12 @@ impl Generator {
         self.reader.set_chunks(sizes)
     }
 
+    /// The sizes of the chunks in which so many tokens are read: the largest that they fill, one after the other, where a rest of more than
+    /// one fills up the smallest.
+    pub fn chunks(&self, tokens: usize) -> Vec<usize> {
+        self.reader.chunks(tokens)
+    }
+
     /// The most tokens that are seen at once.
     pub fn context(&self) -> usize {
         self.reader.context()

@@ -94,6 +94,23 @@ impl Reader {
         Ok(())
     }
 
+    /// The sizes of the chunks in which so many tokens are read.
+    pub(crate) fn chunks(&self, tokens: usize) -> Vec<usize> {
+        let (mut out, mut rest) = (vec![], tokens);
+        while let Some(size) = self.chunk(rest) {
+            out.push(size);
+            rest = rest.saturating_sub(size);
+        }
+        out
+    }
+
+    /// The size of the next chunk of so many tokens: the largest that they fill, but for a few, which fill up the smallest above 1.
+    fn chunk(&self, tokens: usize) -> Option<usize> {
+        let fits = self.chunks.iter().copied().filter(|s| *s <= tokens).max()?;
+        let few = fits == 1 && tokens > 1;
+        Some(self.chunks.iter().copied().find(|s| few && *s > 1).unwrap_or(fits))
+    }
+
     pub(crate) fn rows(&self) -> usize {
         self.rows.len()
     }
@@ -140,7 +157,7 @@ impl Reader {
         assert_eq!(tokens.len(), self.rows.len(), "each row has its tokens");
         let context = self.context();
         self.rows.iter_mut().zip(tokens).for_each(|(row, tokens)| row.push(tokens, context));
-        while let Some(size) = chunk(self.rows.iter().map(|r| r.waiting().len()).max().unwrap_or(0), &self.chunks) {
+        while let Some(size) = self.chunk(self.rows.iter().map(|r| r.waiting().len()).max().unwrap_or(0)) {
             match self.compile(size) {
                 Ok(()) => self.run(size)?,
                 // what has no room for large chunks reads small ones
@@ -190,13 +207,6 @@ impl Reader {
     fn reading(&mut self, size: usize) -> &mut Session {
         self.more.iter_mut().find(|p| p.tokens == size).map_or(&mut self.one, |p| &mut p.session)
     }
-}
-
-/// The size of the next chunk of so many tokens: the largest that they fill, but for a few, which fill up the smallest above 1.
-fn chunk(tokens: usize, sizes: &[usize]) -> Option<usize> {
-    let fits = sizes.iter().copied().filter(|s| *s <= tokens).max()?;
-    let few = fits == 1 && tokens > 1;
-    Some(sizes.iter().copied().find(|s| few && *s > 1).unwrap_or(fits))
 }
 
 /// The optimised program that reads so many tokens of each of so many rows.
