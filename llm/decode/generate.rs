@@ -64,8 +64,7 @@ impl Generator {
         self.reader.set_chunks(sizes)
     }
 
-    /// The sizes of the chunks in which so many tokens are read: the largest that they fill, one after the other, where a rest of more than
-    /// one fills up the smallest.
+    /// The sizes of the chunks in which so many tokens are read, by what each costs a token; the last may be larger than what is left.
     pub fn chunks(&self, tokens: usize) -> Vec<usize> {
         self.reader.chunks(tokens)
     }

@@ -8,6 +8,9 @@ use runtime::{Device, Session};
 /// Tokens of a row that one run reads, unless said: programs for these are compiled when a text first has as many.
 const CHUNKS: [usize; 3] = [1, 16, 256];
 
+/// What a run costs beside its tokens, in tokens: it reads all weights, whether for one token or for many.
+const RUN: usize = 16;
+
 /// What opens a program's session.
 type Open<'a> = &'a dyn Fn(&ir::Graph, &Device, &Options) -> std::result::Result<Session, String>;
 
@@ -104,11 +107,10 @@ impl Reader {
         out
     }
 
-    /// The size of the next chunk of so many tokens: the largest that they fill, but for a few, which fill up the smallest above 1.
+    /// The size of the next chunk of so many tokens, that which costs the least a token: it may be larger than what is left to read.
     fn chunk(&self, tokens: usize) -> Option<usize> {
-        let fits = self.chunks.iter().copied().filter(|s| *s <= tokens).max()?;
-        let few = fits == 1 && tokens > 1;
-        Some(self.chunks.iter().copied().find(|s| few && *s > 1).unwrap_or(fits))
+        let cost = |size: &usize| (RUN + size) as f64 / tokens.min(*size) as f64;
+        self.chunks.iter().copied().filter(|_| tokens > 0).min_by(|a, b| cost(a).total_cmp(&cost(b)))
     }
 
     pub(crate) fn rows(&self) -> usize {
