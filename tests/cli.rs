@@ -105,6 +105,8 @@ fn choices(run: &str, say: &dyn Fn(&str) -> String) {
     let first = likeliest["the ".len()..].chars().next().unwrap();
     assert!(!write(&["--temperature", "0", "--logit-bias", &format!("{first}=-inf")])["the ".len()..].contains(first));
     assert_eq!(write(&["--temperature", "0", "--stop", &likeliest["the ".len() + 3..likeliest.len() - 1]]), format!("{}\n", &likeliest[..7]));
+    let end: String = likeliest.trim_end().chars().rev().take(1).collect();
+    assert_eq!(write(&["--temperature", "0", "--stop", &format!("{end}##")]), likeliest, "what was held back is text");
     let lines = write(&["--temperature", "0", "--logprobs", "2"]);
     assert_eq!(lines.lines().filter(|l| l.contains("  of ")).count(), 20, "{lines}");
     for (more, words) in [
