@@ -15,7 +15,7 @@ use std::time::Instant;
 /// Measure speed and memory.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off\n  eggcorn bench train gpt2 --steps 1 --evaluate\n  eggcorn bench generate gpt2 --steps 50\n  eggcorn bench run program.ir --dim S=128 --steps 20\n  eggcorn bench train gpt2 --device cuda --precision bf16 --batch 16 --seq 1024\n  eggcorn bench ops --device cuda --steps 20"
+    after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off\n  eggcorn bench train gpt2 --steps 1 --evaluate\n  eggcorn bench generate gpt2 --steps 50\n  eggcorn bench generate gpt2 --depth 512\n  eggcorn bench run program.ir --dim S=128 --steps 20\n  eggcorn bench train gpt2 --device cuda --precision bf16 --batch 16 --seq 1024\n  eggcorn bench ops --device cuda --steps 20"
 )]
 pub struct Args {
     /// What to measure.
@@ -35,6 +35,9 @@ pub struct Args {
     /// Steps, tokens or runs measured, after those that are not.
     #[arg(long, default_value_t = 5)]
     pub steps: usize,
+    /// Generate after a prompt of so many tokens, which is read in chunks.
+    #[arg(long, default_value_t = 0)]
+    depth: usize,
     /// After the training steps also evaluate a batch with the same weights, and count its memory.
     #[arg(long)]
     evaluate: bool,
@@ -118,23 +121,35 @@ fn generate(args: &Args, model: Model) -> Result<()> {
     let mut generator = Generator::compiled(&model, device, &options)?;
     initialise(generator.session_mut(), &model, 1)?;
     let bytes = generator.session_mut().program().param_bytes();
+    let token = |i: usize| (random(7, i as u64) % model.vocab_size() as u64) as i32;
+    let prompt: Vec<i32> = (0..args.depth).map(token).collect();
+    // once to compile what the prompt needs, once to measure
+    generator.read_all(&prompt)?;
+    generator.forget();
+    let start = Instant::now();
+    generator.read_all(&prompt)?;
+    let read = start.elapsed().as_secs_f64();
     generator.read(0)?;
     let mut seconds = vec![];
     for step in 0..args.steps.max(1) {
         let start = Instant::now();
-        generator.read((step % model.vocab_size()) as i32)?;
+        generator.read(token(step))?;
         seconds.push(start.elapsed().as_secs_f64());
     }
     let (median, fastest, slowest) = spread(&mut seconds);
     if args.json {
         let line = serde_json::json!({
             "model": model.name(), "device": on, "tokens_per_second": 1.0 / median, "bytes": bytes, "bytes_per_second": bytes as f64 / median,
+            "depth": args.depth, "prompt_seconds": read,
             "seconds": {"median": median, "min": fastest, "max": slowest, "steps": args.steps},
         });
         say!("{line}");
         return Ok(());
     }
-    say!("{} a token at a time, {on}", model.name());
+    say!("{} a token at a time after {}, {on}", model.name(), args.depth);
+    if args.depth > 0 {
+        say!("  prompt     {read:.3} s, {:.0} tokens/s", args.depth as f64 / read);
+    }
     say!("  token      {:.2} ms median of {}, {:.2} to {:.2}", 1e3 * median, args.steps, 1e3 * fastest, 1e3 * slowest);
     say!("  speed      {:.0} tokens/s; {} of weights, keys and values, {:.0} GB/s", 1.0 / median, mebibytes(bytes), bytes as f64 / median / 1e9);
     Ok(())

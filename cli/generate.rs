@@ -55,35 +55,41 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
         (Some(0), _) | (None, 0) => return Err(Error("--beams and --num-samples are at least 1: one text is written".into())),
         (beams, samples) => beams.unwrap_or(samples),
     };
-    let mut generator = open(&args.run, device, &options, models, rows)?;
-    if args.beams.is_some() {
-        let best = generator.beams(&ids, args.max_tokens)?.swap_remove(0);
-        let mut stop = stop;
-        let text = stop.push(&tokenizer.decode(&best.tokens)) + &stop.finish();
-        say!("{prompt}{text}");
-        return Ok(());
-    }
-    let seed = |i: u64| Sampling { seed: sampling.seed.wrapping_add(i), ..sampling.clone() };
-    let rows: Vec<(&[i32], Sampling)> = (0..args.num_samples).map(|i| (&ids[..], seed(i as u64))).collect();
-    // one text is shown as it comes, several one after the other
-    let alone = rows.len() == 1;
-    let mut texts: Vec<Text> = rows.iter().map(|_| Text::new(&tokenizer, stop.clone(), args.logprobs)).collect();
-    if alone {
-        print(format_args!("{prompt}"));
-    }
+    let generator = open(&args.run, device, &options, models, rows)?;
+    let text = Text::new(&tokenizer, stop, args.logprobs);
+    if args.beams.is_some() { search(args, generator, &prompt, &ids, text) } else { samples(args, generator, &prompt, &ids, &sampling, &text) }
+}
+
+/// The likeliest text that is found.
+fn search(args: &Args, mut generator: Generator, prompt: &str, ids: &[i32], text: Text) -> Result<()> {
+    let best = generator.beams(ids, args.max_tokens)?.swap_remove(0);
+    let Text { tokenizer, mut stop, .. } = text;
+    say!("{prompt}{}{}", stop.push(&tokenizer.decode(&best.tokens)), stop.finish());
+    Ok(())
+}
+
+/// Texts whose tokens are drawn: one is shown as it comes, several one after the other.
+fn samples(args: &Args, mut generator: Generator, prompt: &str, ids: &[i32], sampling: &Sampling, text: &Text) -> Result<()> {
+    let seed = |i: usize| Sampling { seed: sampling.seed.wrapping_add(i as u64), ..sampling.clone() };
+    let rows: Vec<(&[i32], Sampling)> = (0..args.num_samples).map(|i| (ids, seed(i))).collect();
+    let mut texts: Vec<Text> = rows.iter().map(|_| text.clone()).collect();
+    let show = |piece: &str| {
+        if args.num_samples == 1 {
+            print(format_args!("{piece}"))
+        }
+    };
+    show(prompt);
     generator.generate_rows(&rows, args.max_tokens, &mut |choice| {
         let (piece, flow) = texts[choice.row].push(&choice)?;
-        if alone {
-            print(format_args!("{piece}"));
-        }
+        show(&piece);
         Ok(flow)
     })?;
     for text in texts {
-        let (text, rest, logprobs) = text.finish();
-        if alone {
-            say!("{rest}")
+        let (shown, rest, logprobs) = text.finish();
+        if args.num_samples == 1 {
+            say!("{rest}");
         } else {
-            say!("{prompt}{text}{rest}\n---")
+            say!("{prompt}{shown}{rest}\n---");
         }
         logprobs.iter().for_each(|line| say!("{line}"));
     }
@@ -102,6 +108,7 @@ fn encoded(prompt: &str, tokenizer: &Tokenizer, context: usize) -> Result<Vec<i3
 }
 
 /// A text as it is written.
+#[derive(Clone)]
 struct Text<'t> {
     tokenizer: &'t Tokenizer,
     decoder: Decoder<'t>,

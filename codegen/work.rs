@@ -23,7 +23,9 @@ impl Program {
 
 impl Spec {
     fn work(&self) -> Work {
-        let touched = self.touches().into_iter().map(|t| t.distinct() * self.params[t.arg].elem.bytes() as f64);
+        // what goes by index touches any row, and one a point
+        let points = if let Template::Rows { .. } = self.template { count(&self.dims) } else { f64::INFINITY };
+        let touched = self.touches().into_iter().map(|t| t.distinct().min(points) * self.params[t.arg].elem.bytes() as f64);
         Work { flops: self.product_flops(), bytes: touched.sum() }
     }
 

@@ -85,7 +85,7 @@ fn chunks_read_as_the_whole() {
         let text = tokens(&model, 40, 1);
         for chunks in [&[1][..], &[1, 4], &[1, 3, 8], &[1, 16], &[1, 50], &[1, 16, 256]] {
             let mut g = rows(&model, 1, chunks);
-            let (want, have) = (whole(&model, g.session_mut(), &text), uncached(&model, g.session_mut(), &text));
+            let (want, have) = (whole(&model, g.session(), &text), uncached(&model, g.session(), &text));
             for n in 1..=40 {
                 g.forget();
                 let logits = g.read_all(&text[..n]).unwrap();
@@ -102,7 +102,7 @@ fn chunks_go_on_where_the_last_ended() {
     for model in [gpt(), llama()] {
         let text = tokens(&model, 40, 2);
         let mut g = rows(&model, 1, &[1, 3, 8]);
-        let want = whole(&model, g.session_mut(), &text);
+        let want = whole(&model, g.session(), &text);
         for pieces in [&[1, 8, 1, 3, 9][..], &[2, 2, 2, 20], &[5, 1, 1, 1, 7, 11], &[0, 1, 0, 39]] {
             g.forget();
             let mut at = 0;
@@ -134,8 +134,8 @@ fn a_full_context_is_read_again_in_chunks() {
                     window.push(*t);
                 }
                 let last = g.read_all(part).unwrap().to_vec();
-                if piece > 7 || window.len() % 9 == 0 {
-                    let want = whole(&model, g.session_mut(), &window);
+                if piece > 7 || window.len().is_multiple_of(9) {
+                    let want = whole(&model, g.session(), &window);
                     near(&last, want.last().unwrap(), &format!("{} in pieces of {piece}, {} seen", model.name(), window.len()));
                 }
             }
@@ -158,9 +158,8 @@ fn rows_are_as_alone() {
             all.iter_mut().zip(&next).for_each(|(a, n)| a.extend(n));
             read(&mut g, &next);
             for (row, text) in all.iter().enumerate().filter(|(_, t)| t.len() <= CONTEXT) {
-                let have = g.logits(row).to_vec();
-                let want = whole(&model, g.session_mut(), text);
-                near(&have, want.last().unwrap(), &format!("{} row {row} of {further:?}", model.name()));
+                let want = whole(&model, g.session(), text);
+                near(g.logits(row), want.last().unwrap(), &format!("{} row {row} of {further:?}", model.name()));
             }
         }
         let logits = |g: &mut Generator, other: &[i32]| {
@@ -222,7 +221,7 @@ fn beams_are_those_of_plain_search() {
         for (width, n) in [(1, 6), (2, 7), (5, 6), (model.vocab_size(), 2), (200, 2)] {
             let mut g = rows(&model, width, &[1, 8]);
             let have = g.beams(&prompt, n).unwrap();
-            let want = plain_beams(&model, g.session_mut(), &prompt, n, width);
+            let want = plain_beams(&model, g.session(), &prompt, n, width);
             assert_eq!(have.len(), want.len().min(width));
             for (h, w) in have.iter().zip(&want) {
                 assert!((h.log_probability - w.1).abs() < 1e-3, "{} {width} beams: {h:?} and {w:?}", model.name());
@@ -250,13 +249,13 @@ fn rows_change_places() {
         g.reorder(&from).unwrap();
         texts = from.iter().map(|r| texts[*r].clone()).collect();
         for row in 0..3 {
-            near(&g.logits(row).to_vec(), whole(&model, g.session_mut(), &texts[row]).last().unwrap(), &format!("{from:?}, row {row}"));
+            near(g.logits(row), whole(&model, g.session(), &texts[row]).last().unwrap(), &format!("{from:?}, row {row}"));
         }
         let next = tokens(&model, 3, 55);
         texts.iter_mut().enumerate().for_each(|(row, t)| t.push(next[row]));
         g.read_rows(&[&next[..1], &next[1..2], &next[2..]]).unwrap();
         for row in 0..3 {
-            near(&g.logits(row).to_vec(), whole(&model, g.session_mut(), &texts[row]).last().unwrap(), &format!("after {from:?}, row {row}"));
+            near(g.logits(row), whole(&model, g.session(), &texts[row]).last().unwrap(), &format!("after {from:?}, row {row}"));
         }
     }
     for bad in [&[0, 1][..], &[0, 1, 3], &[0; 4]] {
@@ -275,7 +274,7 @@ fn weights_may_change_between_texts() {
     g.forget();
     let changed = g.read_all(&text).unwrap().to_vec();
     assert_ne!(before, changed);
-    let want = whole(&model, g.session_mut(), &text);
+    let want = whole(&model, g.session(), &text);
     near(&changed, want.last().unwrap(), "weights that were set");
     let other = rows(&model, 1, &[1]).session_mut().program().param_bytes();
     assert_eq!(other, g.session_mut().program().param_bytes());
@@ -283,6 +282,19 @@ fn weights_may_change_between_texts() {
     g.session_mut().adopt_params(from.session_mut()).unwrap();
     g.forget();
     assert_eq!(g.read_all(&text).unwrap(), before, "weights of another session");
+}
+
+/// Large chunks first; one that is mostly full instead of many small ones, and a single token alone.
+#[test]
+fn chunks_cost_little() {
+    let mut g = Generator::new(&gpt(), Arc::new(Pool::new(1))).unwrap();
+    assert_eq!([0, 1, 2, 15, 16].map(|n| g.chunks(n)), [vec![], vec![1], vec![16], vec![16], vec![16]]);
+    assert_eq!([17, 18, 100, 255].map(|n| g.chunks(n)), [vec![16, 1], vec![16, 16], vec![16; 7], vec![256]]);
+    assert_eq!([256, 257, 512 + 31].map(|n| g.chunks(n)), [vec![256], vec![256, 1], vec![256, 256, 16, 16]]);
+    g.set_chunks(&[1]).unwrap();
+    assert_eq!(g.chunks(3), [1, 1, 1]);
+    g.set_chunks(&[1, 3, 8]).unwrap();
+    assert_eq!([3, 4, 22].map(|n| g.chunks(n)), [vec![3], vec![8], vec![8, 8, 8]]);
 }
 
 /// What is refused is refused before anything is read.
@@ -318,7 +330,7 @@ fn a_budget_takes_small_chunks() {
     fill(g.session_mut(), &model, 8.0);
     g.set_chunks(&[1, 40]).unwrap();
     let logits = g.read_all(&text).unwrap().to_vec();
-    near(&logits, whole(&model, g.session_mut(), &text).last().unwrap(), "within the budget");
+    near(&logits, whole(&model, g.session(), &text).last().unwrap(), "within the budget");
     let options = Options { budget: Some(need - 1), ..Options::default() };
     assert!(Generator::compiled(&model, Arc::new(Pool::new(1)), &options).err().unwrap().to_string().contains("--max-memory"));
 }

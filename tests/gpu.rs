@@ -93,6 +93,21 @@ pub fn programs() -> Vec<(String, String)> {
             ),
         );
     }
+    // rows of vectors and of single elements, at a start for all or for each, along the last axis, too
+    for (state, values, start, axis) in [
+        ("f32[2,9,8]", "f32[2,3,8]", "i32[]", -2),
+        ("f32[2,9,7]", "f32[2,4,7]", "i32[2,1,1]", -2),
+        ("f32[300,12]", "f32[70,12]", "i32[1]", -2),
+        ("f32[6,40]", "f32[6,3]", "i32[6,1]", -1),
+        ("f32[5,4]", "f32[1,4]", "i32[4]", -2),
+        ("i32[9]", "i32[12]", "i32[]", -1),
+        ("bool[3,8]", "bool[2,8]", "i32[]", -2),
+    ] {
+        add(
+            "update",
+            format!("main(%0 s: {state}, %1 v: {values}, %2 p: {start}) {{\n  %3 = update[{axis}] %0, %1, %2 : {state}\n  return y=%3\n}}\n"),
+        );
+    }
     // a row's value and one of the whole row's beside the row: each is written once
     for c in [3, 8] {
         add(

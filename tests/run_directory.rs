@@ -376,6 +376,9 @@ fn prompts() {
     assert!(out.status.success());
     let written = String::from_utf8(out.stdout).expect("what is written is text");
     assert!(written.starts_with('é') && written.chars().count() > 20, "{written}");
+    // a byte that begins a character which does not come is shown at the end
+    let several = works(&["generate", &bytes, "--max-tokens", "1", "--temperature", "1e6", "--prompt", "é", "--num-samples", "24"]);
+    assert_eq!(several.chars().count(), 24 * "éx\n---\n".chars().count(), "{several:?}");
     // a text whose ids are the same, of other characters
     let other = d.write("other.txt", text().chars().map(|c| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c }).collect::<String>());
     fails(&["train", "--resume", "--out", &run, "--data", &other], &["another text", "--data"]);

@@ -237,7 +237,7 @@ fn keys_and_values_cost_what_a_token_writes() {
             let program = Program::new(stages.last(), &host());
             let main = program.routines.last().unwrap();
             let state = |b: &usize| matches!(&main.buffers[*b].kind, BufferKind::Param(n) if n.starts_with("past."));
-            let kernels = main.steps.iter().filter(|s| matches!(s, Step::Kernel { args, .. } if args.iter().any(|b| state(b)))).count();
+            let kernels = main.steps.iter().filter(|s| matches!(s, Step::Kernel { args, .. } if args.iter().any(&state))).count();
             assert_eq!(kernels, 0, "no kernel outside of the layers touches what is kept");
             let past = |a: &codegen::Address| matches!(a.region, Region::Param(i) if program.params[i].0.starts_with("past."));
             let calls = program.calls();

@@ -18,7 +18,7 @@ use crate::kernel::Elem;
 use crate::spec::{Access, Dag, Spec, Template};
 use ir::names::new_value_of;
 use ir::{DType, Func, Loop, NodeId, Op, Type};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Lowers a function. `routines` are those of the functions before it; `outputs` are the names of main's results.
@@ -61,13 +61,12 @@ impl Emitter<'_> {
 
     /// Stacked operands of which updates make a stacked result: an iteration has its own piece of both, so they may be one buffer.
     fn updated_operands(&self, stacked: &Range<usize>) -> Vec<NewState> {
-        let mut taken = BTreeSet::new();
-        let mut one = |(i, value): (usize, &NodeId)| {
-            let operand = updated(self.func, *value, self.routines).filter(|o| stacked.contains(o) && taken.insert(*o))?;
+        let one = |(i, value): (usize, &NodeId)| {
+            let operand = updated(self.func, *value, self.routines).filter(|o| stacked.contains(o))?;
             let old = self.layout.routine.buffers.iter().position(|b| b.kind == BufferKind::Input(operand))?;
             Some(NewState { old, new: self.layout.routine.results[i].ok()?, ty: self.func.ty(*value).clone() })
         };
-        self.func.results.iter().enumerate().skip(stacked.start).filter_map(&mut one).collect()
+        self.func.results.iter().enumerate().skip(stacked.start).filter_map(one).collect()
     }
 
     /// Gives every result its place: new values of state stand aside, and what is read of them is the state.

@@ -48,6 +48,11 @@ impl Generator {
         Ok(Generator { reader: Reader::new(model, device.into(), options, 1, &open)? })
     }
 
+    /// The session that has the weights.
+    pub fn session(&self) -> &Session {
+        self.reader.session()
+    }
+
     /// The session, to fill its weights.
     pub fn session_mut(&mut self) -> &mut Session {
         self.reader.session_mut()
@@ -57,6 +62,11 @@ impl Generator {
     /// when a prompt first has as many tokens.
     pub fn set_chunks(&mut self, sizes: &[usize]) -> Result<()> {
         self.reader.set_chunks(sizes)
+    }
+
+    /// The sizes of the chunks in which so many tokens are read, by what each costs a token; the last may be larger than what is left.
+    pub fn chunks(&self, tokens: usize) -> Vec<usize> {
+        self.reader.chunks(tokens)
     }
 
     /// The most tokens that are seen at once.

@@ -8,6 +8,9 @@ use runtime::{Device, Session};
 /// Tokens of a row that one run reads, unless said: programs for these are compiled when a text first has as many.
 const CHUNKS: [usize; 3] = [1, 16, 256];
 
+/// What a run costs beside its tokens, in tokens: it reads all weights, whether for one token or for many.
+const RUN: usize = 16;
+
 /// What opens a program's session.
 type Open<'a> = &'a dyn Fn(&ir::Graph, &Device, &Options) -> std::result::Result<Session, String>;
 
@@ -72,7 +75,12 @@ impl Reader {
         Ok(Reader { model: model.clone(), device, options, one, more: vec![], order: None, chunks: CHUNKS.to_vec(), rows, logits })
     }
 
-    /// The session with the weights. Programs that have them from it are made again, for it may get others.
+    /// The session with the weights.
+    pub(crate) fn session(&self) -> &Session {
+        &self.one
+    }
+
+    /// The same, to change. Programs that have them from it are made again, for it may get others.
     pub(crate) fn session_mut(&mut self) -> &mut Session {
         self.more.clear();
         self.order = None;
@@ -87,6 +95,22 @@ impl Reader {
         }
         self.chunks = sizes.to_vec();
         Ok(())
+    }
+
+    /// The sizes of the chunks in which so many tokens are read.
+    pub(crate) fn chunks(&self, tokens: usize) -> Vec<usize> {
+        let (mut out, mut rest) = (vec![], tokens);
+        while let Some(size) = self.chunk(rest) {
+            out.push(size);
+            rest = rest.saturating_sub(size);
+        }
+        out
+    }
+
+    /// The size of the next chunk of so many tokens, that which costs the least a token: it may be larger than what is left to read.
+    fn chunk(&self, tokens: usize) -> Option<usize> {
+        let cost = |size: &usize| (RUN + size) as f64 / tokens.min(*size) as f64;
+        self.chunks.iter().copied().filter(|_| tokens > 0).min_by(|a, b| cost(a).total_cmp(&cost(b)))
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -135,7 +159,7 @@ impl Reader {
         assert_eq!(tokens.len(), self.rows.len(), "each row has its tokens");
         let context = self.context();
         self.rows.iter_mut().zip(tokens).for_each(|(row, tokens)| row.push(tokens, context));
-        while let Some(size) = chunk(self.rows.iter().map(|r| r.waiting().len()).max().unwrap_or(0), &self.chunks) {
+        while let Some(size) = self.chunk(self.rows.iter().map(|r| r.waiting().len()).max().unwrap_or(0)) {
             match self.compile(size) {
                 Ok(()) => self.run(size)?,
                 // what has no room for large chunks reads small ones
@@ -158,7 +182,7 @@ impl Reader {
         let position: Vec<i32> = self.rows.iter().map(|r| r.kept as i32).collect();
         let last: Vec<i32> = take.iter().map(|n| n.saturating_sub(1) as i32).collect();
         let vocabulary = self.model.vocab_size();
-        let session = self.session(size);
+        let session = self.reading(size);
         session.set_i32("input_ids", &ids)?;
         session.set_i32("position", &position)?;
         session.set_i32("last", &last)?;
@@ -182,16 +206,9 @@ impl Reader {
     }
 
     /// The session that reads so many tokens a row.
-    fn session(&mut self, size: usize) -> &mut Session {
+    fn reading(&mut self, size: usize) -> &mut Session {
         self.more.iter_mut().find(|p| p.tokens == size).map_or(&mut self.one, |p| &mut p.session)
     }
-}
-
-/// The size of the next chunk of so many tokens: the largest that they fill, but for a few, which fill up the smallest above 1.
-fn chunk(tokens: usize, sizes: &[usize]) -> Option<usize> {
-    let fits = sizes.iter().copied().filter(|s| *s <= tokens).max()?;
-    let few = fits == 1 && tokens > 1;
-    Some(sizes.iter().copied().find(|s| few && *s > 1).unwrap_or(fits))
 }
 
 /// The optimised program that reads so many tokens of each of so many rows.

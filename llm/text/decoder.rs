@@ -4,6 +4,7 @@ use super::Tokenizer;
 
 /// Decodes ids as they come. A character whose bytes are not all there yet is held back, so what is given is text, and all that is given
 /// is what [`Tokenizer::decode`] makes of all ids at once. The work is linear in the text.
+#[derive(Clone)]
 pub struct Decoder<'t> {
     tokenizer: &'t Tokenizer,
     /// Bytes of a character that is not whole: three at most.
