@@ -376,6 +376,15 @@ fn prompts() {
     assert!(out.status.success());
     let written = String::from_utf8(out.stdout).expect("what is written is text");
     assert!(written.starts_with('é') && written.chars().count() > 20, "{written}");
+    // so does one that ends within a character: each byte is seen, as what it is or as what stands for what is none
+    let mut broken = 0;
+    for seed in 0..16 {
+        let out = works(&["generate", &bytes, "--max-tokens", "1", "--temperature", "1000", "--prompt", "é", "--seed", &seed.to_string()]);
+        let last = out.strip_prefix('é').and_then(|t| t.strip_suffix('\n')).unwrap_or_else(|| panic!("{out:?}"));
+        assert_eq!(last.chars().count(), 1, "{out:?}");
+        broken += usize::from(last == "\u{FFFD}");
+    }
+    assert!((1..16).contains(&broken), "{broken} of 16 end within a character");
     // a text whose ids are the same, of other characters
     let other = d.write("other.txt", text().chars().map(|c| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c }).collect::<String>());
     fails(&["train", "--resume", "--out", &run, "--data", &other], &["another text", "--data"]);
