@@ -122,7 +122,7 @@ impl<'g> Reading<'g> {
         Reading { tokens, key: None, past: None }
     }
 
-    /// The tokens' positions: [T], or in generation, where each row has its own, [B, T].
+    /// The tokens' positions: `[T]`, or in generation, where each row has its own, `[B, T]`.
     #[track_caller]
     pub fn positions(&self, s: &Scope<'g>) -> Tensor<'g> {
         self.places(s, -1, 1)

@@ -119,7 +119,7 @@ impl Model {
     }
 
     /// The program that reads T more tokens of each row: inputs `input_ids` `i32[B,T]`, `position` `i32[B]`, which is where each row's first
-    /// stands, and `last` `i32[B]`, the number of the one whose `logits` [B,1,V] are wanted; state `past.<name>` for all that is kept;
+    /// stands, and `last` `i32[B]`, the number of the one whose `logits` `[B,1,V]` are wanted; state `past.<name>` for all that is kept;
     /// outputs `logits` and the new state.
     pub fn step_graph(&self) -> Result<Graph, ModelErrors> {
         let b = Builder::default();

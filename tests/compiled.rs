@@ -1,5 +1,5 @@
 use crate::common::{bound, difference, environment, gpt, llama};
-use crate::running::run_on;
+use crate::running::{interpreted, run_on};
 use codegen::{Cpu, Target};
 use ir::{Env, Graph, Value, eval};
 use passes::{Opt, optimize};
@@ -93,6 +93,55 @@ fn every_template_compiled_is_as_evaluated() {
             let d = if output == "z" && name == "contract" { 0.0 } else { crate::gpu::error(&have[output], &want[output]) };
             assert!(d < crate::gpu::tolerance(&text), "{name}: {output} differs by {d}\n{text}");
         }
+    }
+}
+
+/// Attention whose every score is far below zero, or far above, where an exponential alone would be 0 or ∞: q · k is ± 1024 and a little,
+/// exactly. A row's maximum must begin below all of them.
+#[test]
+fn scores_far_from_zero() {
+    for (half, causal, sign) in [("f32", true, -1.0), ("f32", false, 1.0), ("bf16", true, -1.0), ("bf16", false, -1.0), ("bf16", true, 1.0)] {
+        let text = crate::gpu::attention(1, 37, 4, 2, 16, causal, half);
+        let graph = crate::gpu::read(&text);
+        let mut env = environment(&graph, 1, 3);
+        for (name, to) in [("q", 8.0), ("k", 8.0 * sign)] {
+            let rows = env.get_mut(name).unwrap();
+            // one element in sixteen differs from row to row
+            rows.data.iter_mut().enumerate().for_each(|(i, x)| *x = to + if i % 16 == 0 { (*x * 8.0).round() / 16.0 } else { 0.0 });
+        }
+        let (want, have) = (eval(&graph, &env).unwrap(), run(&graph, &env, 2));
+        let lowest = want["l"].data.iter().copied().fold(f64::INFINITY, |a, b| a.min(b.abs()));
+        assert!(lowest > 400.0, "an exponential of {lowest} is beyond every float");
+        let mut targets = crate::gpu::TARGETS.to_vec();
+        targets.extend((half == "bf16").then_some(crate::gpu::TENSOR[0]));
+        let there = |t: &Target| graph.outputs.iter().cloned().zip(interpreted(&graph, &env, t, &mut |_| {})).collect::<HashMap<_, _>>();
+        for (where_, have) in std::iter::once(("compiled".into(), have)).chain(targets.iter().map(|t| (format!("{t:?}"), there(t)))) {
+            for (name, w) in &want {
+                let d = crate::gpu::error(&have[name], w);
+                assert!(d < FAR * crate::gpu::tolerance(&text), "{where_}, causal {causal}, {half}: {name} differs by {d}");
+            }
+        }
+    }
+}
+
+/// Scores of 512 have as many ulps of error as sums of that size, and weights are exponentials of their differences.
+const FAR: f64 = 64.0;
+
+/// What is read as if it were dense, and is a view: copied first.
+#[test]
+fn what_must_be_dense_is_copied() {
+    let body = "f0 step(%0: f32[3], %1: f32[3,2], %2: f32[2,3]) {\n  %3 = sum[-1] %1 : f32[3,1]\n  %4 = reshape[3] %3 : f32[3]\n  %5 = sum[-2] %2 : f32[1,3]\n  %6 = reshape[3] %5 : f32[3]\n  %7 = mul %4, %6 : f32[3]\n  %8 = add %0, %7 : f32[3]\n  return %8\n}\n\n";
+    for text in [
+        // updates and numbers of rows
+        "main(%0 x: f32[5,3], %1 u: f32[3,4], %2 i: i32[4]) {\n  %3 = transpose[1,0] %1 : f32[4,3]\n  %4 = scatter_add %0, %2, %3 : f32[5,3]\n  return y=%4\n}\n".to_string(),
+        "main(%0 x: f32[5,3], %1 u: f32[2,4,3], %2 i: i32[4,2]) {\n  %3 = transpose[1,0] %2 : i32[2,4]\n  %4 = scatter_add %0, %3, %1 : f32[5,3]\n  return y=%4\n}\n".to_string(),
+        "main(%0 x: f32[5,3], %1 u: f32[4,5], %2 i: i32[4]) {\n  %3 = slice[-1,1,4] %1 : f32[4,3]\n  %4 = scatter_add %0, %2, %3 : f32[5,3]\n  return y=%4\n}\n".to_string(),
+        // of a loop, what each iteration has of its own and what all have
+        format!("{body}main(%0 x: f32[3], %1 s: f32[3,4,2], %2 w: f32[3,2]) {{\n  %3 = transpose[1,0,2] %1 : f32[4,3,2]\n  %4 = transpose[1,0] %2 : f32[2,3]\n  %5 = repeat[f0,4,1,1] %0, %3, %4 : (f32[3])\n  %6 = get[0] %5 : f32[3]\n  return y=%6\n}}\n"),
+        format!("{body}main(%0 x: f32[3], %1 s: f32[4,3,2], %2 w: f32[2,5]) {{\n  %3 = slice[-1,1,4] %2 : f32[2,3]\n  %4 = repeat[f0,4,1,1] %0, %1, %3 : (f32[3])\n  %5 = get[0] %4 : f32[3]\n  return y=%5\n}}\n"),
+    ] {
+        let graph = crate::gpu::read(&text);
+        check(&graph, &environment(&graph, 1, 5), 1e-6, &text);
     }
 }
 

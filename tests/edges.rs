@@ -393,3 +393,21 @@ fn compiled_at_the_edge() {
         check(c, "compiled", &|g, env| crate::compiled::run(g, env, 1).remove("y").unwrap());
     }
 }
+
+/// NaN of any bits is NaN in 16 bits as well: rounding up carries into the sign of one whose bits are all set.
+#[test]
+fn nan_of_any_bits_stays_nan_in_16() {
+    let nans: Vec<f32> = [0x7FC0_0000, 0x7F80_0001, 0x7FFF_FFFF, 0xFFFF_FFFF, 0xFF80_0001, 0x7FFF_8000].map(f32::from_bits).repeat(7);
+    for (ty, infinity) in [("bf16", 0x7F80), ("f16", 0x7C00)] {
+        let n = nans.len();
+        let text = format!("main(%0 x: f32[{n}]) {{\n  %1 = cast[{ty}] %0 : {ty}[{n}]\n  return y=%1\n}}\n");
+        let graph: Graph = text.parse().unwrap();
+        let mut session = runtime::Session::new(&graph, std::sync::Arc::new(runtime::Pool::new(1))).unwrap();
+        session.set_f32("x", &nans).unwrap();
+        session.run().unwrap();
+        let bytes = &session.output("y").unwrap().bytes()[..2 * n];
+        for (x, h) in nans.iter().zip(bytes.chunks_exact(2).map(|h| u16::from_le_bytes([h[0], h[1]]))) {
+            assert!(h & 0x7FFF > infinity, "{ty} of {:#x} is {h:#x}", x.to_bits());
+        }
+    }
+}

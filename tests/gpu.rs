@@ -63,6 +63,30 @@ pub fn programs() -> Vec<(String, String)> {
             format!("main(%0 x: f32[{r},{c}]) {{\n  %1 = softmax %0 : f32[{r},{c}]\n  %2 = sum[-1] %0 : f32[{r},1]\n  return y=%1, s=%2\n}}\n"),
         );
         add("cols", format!("main(%0 x: f32[{r},{c}]) {{\n  %1 = sum[-2] %0 : f32[1,{c}]\n  return y=%1\n}}\n"));
+        // the largest of numbers below zero
+        if r > 0 {
+            add(
+                "rows",
+                format!(
+                    "main(%0 x: f32[{r},{c}]) {{\n  %1 = sub %0, 2.0 : f32[{r},{c}]\n  %2 = max[-1] %1 : f32[{r},1]\n  %3 = max[-2] %1 : f32[1,{c}]\n  return y=%2, s=%3\n}}\n"
+                ),
+            );
+        }
+    }
+    // whole vectors of rows that begin anywhere
+    for (lo, width) in [(1, 12), (0, 10), (4, 13)] {
+        add(
+            "map",
+            format!("main(%0 x: f32[5,{width}]) {{\n  %1 = slice[-1,{lo},{}] %0 : f32[5,8]\n  %2 = exp %1 : f32[5,8]\n  return y=%2\n}}\n", lo + 8),
+        );
+    }
+    add(
+        "contract",
+        "main(%0 a: f32[40,16], %1 b: f32[16,3,9]) {\n  %2 = slice[-1,0,8] %1 : f32[16,3,8]\n  %3 = contract[mk,kcd->mcd] %0, %2 : f32[40,3,8]\n  return y=%3\n}\n".into(),
+    );
+    // one processor takes the largest tile for it
+    for (a, b, o) in [("mk", "kn", "mn"), ("km", "nk", "nm")] {
+        add("contract", product(a, b, o, [250, 252, 9], "f32"));
     }
     add("middle", "main(%0 x: f32[3,37,9,20]) {\n  %1 = sum[-3] %0 : f32[3,1,9,20]\n  return y=%1\n}\n".into());
     add(
@@ -118,6 +142,25 @@ pub fn programs() -> Vec<(String, String)> {
         );
     }
     out
+}
+
+/// Updates of every row there is, among them the last, and of rows that there are not: the number before the first and the one behind the last.
+#[test]
+fn updates_outside_are_ignored() {
+    for (rows, width) in [(5, 8), (5, 3), (600, 4)] {
+        let tokens = rows + 2;
+        let text = format!(
+            "main(%0 x: f32[{rows},{width}], %1 i: i32[{tokens}], %2 u: f32[{tokens},{width}]) {{\n  %3 = scatter_add %0, %1, %2 : f32[{rows},{width}]\n  return y=%3\n}}\n"
+        );
+        let graph = read(&text);
+        let mut env = environment(&graph, 1, 3);
+        env.insert("i".into(), Value::new(vec![tokens], (0..tokens).map(|i| i as f64 - 1.0).rev().collect()));
+        let want = &eval(&graph, &env).unwrap()["y"];
+        for target in TARGETS {
+            let d = error(&interpreted(&graph, &env, &target, &mut |_| {})[0], want);
+            assert!(d < TOLERANCE, "{rows} rows of {width} for {target:?}: {d}");
+        }
+    }
 }
 
 /// Products in 16 bits whose operands can be copied in chunks, in every layout, with tiles that they fill and that they do not.

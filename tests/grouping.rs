@@ -6,17 +6,26 @@ use crate::compiled::run;
 use codegen::{Program, Target};
 use ir::{Graph, eval};
 
-/// Checks a program of inputs x, y: f32[4,3], u: f32[3], w: f32[3,4] and i: i32[4], and counts its kernels.
-fn kernels(body: &str) -> usize {
+/// A program of inputs x, y: f32[4,3], u: f32[3], w: f32[3,4] and i: i32[4].
+fn read(body: &str) -> Graph {
     let text = format!("main(%0 x: f32[4,3], %1 y: f32[4,3], %2 u: f32[3], %3 w: f32[3,4], %4 i: i32[4]) {{\n{body}\n}}\n");
-    let graph: Graph = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));
+    text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"))
+}
+
+fn program(body: &str) -> Program {
+    Program::new(&read(body), &Target::Cpu(codegen::llvm::host().target))
+}
+
+/// Checks such a program, and counts its kernels.
+fn kernels(body: &str) -> usize {
+    let graph = read(body);
     let env = environment(&graph, 5, 4);
     let (want, have) = (eval(&graph, &env).unwrap(), run(&graph, &env, 2));
     for name in &graph.outputs {
         let d = difference(&have[name], &want[name]);
-        assert!(d < 1e-5, "{name} differs by {d}\n{text}");
+        assert!(d < 1e-5, "{name} differs by {d}\n{graph}");
     }
-    Program::new(&graph, &Target::Cpu(codegen::llvm::host().target)).calls().len()
+    program(body).calls().len()
 }
 
 #[test]
@@ -76,6 +85,8 @@ fn sums_of_columns_share_a_kernel() {
     assert_eq!(kernels("  %5 = tanh %0 : f32[4,3]\n  %6 = sum[-2] %5 : f32[1,3]\n  return a=%6"), 1);
     assert_eq!(kernels("  %5 = tanh %0 : f32[4,3]\n  %6 = sum[-2] %5 : f32[1,3]\n  return a=%6, b=%5"), 2);
     assert_eq!(kernels("  %5 = gather %0, %4 : f32[4,3]\n  %6 = sum[-2] %5 : f32[1,3]\n  return a=%6"), 2);
+    let once = "  %5 = tanh %0 : f32[4,3]\n  %6 = sum[-2] %5 : f32[1,3]\n  return a=%6, b=%5";
+    assert_eq!(program(once).specs.iter().filter(|s| s.to_string().contains("tanh")).count(), 1, "and not computed again");
 }
 
 #[test]

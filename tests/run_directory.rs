@@ -379,6 +379,15 @@ fn prompts() {
     // a byte that begins a character which does not come is shown at the end
     let several = works(&["generate", &bytes, "--max-tokens", "1", "--temperature", "1e6", "--prompt", "é", "--num-samples", "24"]);
     assert_eq!(several.chars().count(), 24 * "éx\n---\n".chars().count(), "{several:?}");
+    // so does one that ends within a character: each byte is seen, as what it is or as what stands for what is none
+    let mut broken = 0;
+    for seed in 0..16 {
+        let out = works(&["generate", &bytes, "--max-tokens", "1", "--temperature", "1000", "--prompt", "é", "--seed", &seed.to_string()]);
+        let last = out.strip_prefix('é').and_then(|t| t.strip_suffix('\n')).unwrap_or_else(|| panic!("{out:?}"));
+        assert_eq!(last.chars().count(), 1, "{out:?}");
+        broken += usize::from(last == "\u{FFFD}");
+    }
+    assert!((1..16).contains(&broken), "{broken} of 16 end within a character");
     // a text whose ids are the same, of other characters
     let other = d.write("other.txt", text().chars().map(|c| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c }).collect::<String>());
     fails(&["train", "--resume", "--out", &run, "--data", &other], &["another text", "--data"]);

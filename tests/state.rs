@@ -2,10 +2,10 @@
 //! what the plan says.
 
 use crate::common::{bound, environment, gpt, llama};
-use crate::running::{run_steps, state_mismatch};
+use crate::running::{TOLERANCE, interpreted_calls, mismatch, run_steps, state_mismatch};
 use codegen::{BufferKind, Program, Step, Target};
-use ir::Graph;
 use ir::names::{LOSS, LOSS_SUM};
+use ir::{Graph, eval};
 use passes::{Opt, Update, optimize, train_step};
 use runtime::Pool;
 use std::sync::Arc;
@@ -18,10 +18,12 @@ fn host() -> Target {
     Target::Cpu(codegen::llvm::host().target)
 }
 
-/// Three steps are as evaluated, and the same bits on one, two and three threads.
+/// Three steps are as evaluated, and the same bits on one, two and three threads. Interpreted, each operand has but one type.
 fn check(text: &str) -> Graph {
     let graph = read(text);
     let env = environment(&graph, 7, 3);
+    let wrong = mismatch(&eval(&graph, &env).unwrap(), &interpreted_calls(&Program::new(&graph, &host()), &env), TOLERANCE);
+    assert_eq!(wrong, None, "interpreted\n{text}");
     let wrong = state_mismatch(&graph, &env, Arc::new(Pool::new(2)), &host());
     assert_eq!(wrong, None, "{text}");
     let have = run_steps(&graph, &env, 3, Arc::new(Pool::new(2)), &host());
@@ -222,6 +224,8 @@ fn what_may_not_share_memory_does_not() {
         "main() {\n  @w : f32[3,4]\n  %0 = mul @w, 9.0 : f32[3,4]\n  %1 = cast[i32] %0 : i32[3,4]\n  %2 = reshape[12] %1 : i32[12]\n  %3 = cast[f32] %2 : f32[12]\n  %4 = reshape[3,4] %3 : f32[3,4]\n  %5 = transpose[1,0] %4 : f32[4,3]\n  %6 = tanh %5 : f32[4,3]\n  return y=%6, @w=%0\n}\n",
         // the state is read after its new value, by what only it keeps waiting
         "main() {\n  @w : f32[5,4]\n  %0 = mul @w, 0.5 : f32[5,4]\n  %1 = sum[-2] %0 : f32[1,4]\n  %2 = mul @w, %1 : f32[5,4]\n  return @w=%0, y=%2\n}\n",
+        // all but one element move by one place, and that one is written last
+        "main(%0 x: f32[1]) {\n  @w : f32[101]\n  %1 = slice[-1,0,100] @w : f32[100]\n  %2 = mul %1, 0.5 : f32[100]\n  %3 = tanh %0 : f32[1]\n  %4 = concat[-1] %3, %2 : f32[101]\n  return @w=%4\n}\n",
         // updates that begin inside a buffer, and a scale that does
         "main(%0 i: i32[2]) {\n  @w : f32[5,3]\n  %1 = slice[-2,1,3] @w : f32[2,3]\n  %2 = scatter_add @w, %0, %1 : f32[5,3]\n  return @w=%2\n}\n",
         "main() {\n  @s : f32[3]\n  @w : f32[1,6,2,4]\n  %0 = slice[-1,2,3] @s : f32[1]\n  %1 = reshape[] %0 : f32[]\n  %2 = attention[acbe,adbe,adbf->acbf|4] @w, @w, @w, %1 : (f32[1,6,2,4],f32[1,2,6])\n  %3 = get[0] %2 : f32[1,6,2,4]\n  %4 = mul @s, 0.5 : f32[3]\n  return @w=%3, @s=%4\n}\n",
@@ -235,6 +239,10 @@ fn what_may_not_share_memory_does_not() {
 fn empty_rows_are_written() {
     check(
         "main(%0 x: f32[4,0]) {\n  @s : f32[4,1]\n  @f : bool[4,1]\n  %1 = mul %0, @s : f32[4,0]\n  %2 = sum[-1] %1 : f32[4,1]\n  %3 = add @s, 1.0 : f32[4,1]\n  %4 = add %3, %2 : f32[4,1]\n  %5 = select @f, %4, @s : f32[4,1]\n  %6 = lt 1.0, %5 : bool[4,1]\n  return @s=%5, @f=%6\n}\n",
+    );
+    // though the row has no points, its kernel reads the state elsewhere than it writes it
+    check(
+        "main(%0 x: f32[3,3,0]) {\n  @s : f32[3,3,1]\n  %1 = transpose[1,0,2] @s : f32[3,3,1]\n  %2 = sum[-1] %0 : f32[3,3,1]\n  %3 = add %2, %1 : f32[3,3,1]\n  %4 = mul %3, 0.5 : f32[3,3,1]\n  return @s=%4\n}\n",
     );
     check("main(%0 x: f32[0,4]) {\n  @s : f32[1,4]\n  %1 = mul %0, @s : f32[0,4]\n  %2 = sum[-2] %1 : f32[1,4]\n  return @s=%2\n}\n");
 }

@@ -211,7 +211,7 @@ impl<'a> Machine<'a> {
     fn copy(&mut self, src: usize, from: &Ix, dst: Buf, to: &Ix, valid: &Ix) {
         let (from, to, valid) = (self.ix(from), self.ix(to), self.ix(valid));
         let Buf::Shared(region) = dst else { panic!("{}: copies go to shared memory", self.kernel.name) };
-        self.aligned(Buf::Arg(src), from, 8);
+        assert!(from % 8 == 0, "{}: sixteen bytes are copied from element {from}", self.kernel.name);
         self.aligned(dst, to, 8);
         assert!((0..=8).contains(&valid), "{}: {valid} of eight elements", self.kernel.name);
         let values = (0..8).map(|i| if i < valid { *self.cell(Buf::Arg(src), from + i, false) } else { 0.0 }).collect();

@@ -222,102 +222,170 @@ fn only(bin: Bin, a: Expr, b: Expr, x: Expr, other: f64) -> Expr {
 
 /// Operands: q, k, v, scale, o, lse.
 pub(super) fn forward(spec: &Spec, h: &Heads, name: &str) -> Kernel {
-    let keys_at_once = if h.depth.max(h.value_depth) <= 64 { 64 } else { 32 };
     let cubes = Cubes::new(&h.heads, h.queries, ROWS);
     let mut writer = Writer::cubes(&format!("{name}_tensor"), spec.params.clone(), cubes.count(), THREADS);
     let w = &mut writer;
-    let (head, first) = cubes.place(w, w.cube());
-    let shared = shared_head(w, h, &head);
-    let [q, o] = [(&h.q, h.depth), (&h.o, h.value_depth)].map(|(a, d)| Matrix::new(w, a, &head, (h.queries, d)));
-    let [k, v] = [(&h.k, h.depth), (&h.v, h.value_depth)].map(|(a, d)| Matrix::new(w, a, &shared, (h.keys, d)));
-    let p = Place::new(w, spec.params[h.q.arg].elem, 3);
-    let own = Tile::new(w, p.elem, (ROWS, h.depth), 1);
-    let [keys, values] = [h.depth, h.value_depth].map(|d| Tile::new(w, p.elem, (keys_at_once, d), 2));
-    let exact = h.keys.is_multiple_of(keys_at_once);
-    let stage = |w: &mut Writer, j0: &Ix| {
-        let turn = w.name("turn", j0.clone().div(keys_at_once).rem(2));
-        k.stage(w, (&keys, &(turn.clone() * keys.size())), j0, exact);
-        v.stage(w, (&values, &(turn * values.size())), j0, exact);
-    };
-    q.stage(w, (&own, &Ix::Const(0)), &first, h.queries.is_multiple_of(ROWS));
-    stage(w, &Ix::Const(0));
-    w.push(Stmt::Commit);
-    w.push(Stmt::Wait(0));
-    w.barrier();
-    let query = p.left(w, "q", &own);
-    let zero = Ix::Const(0);
-    let (rows_of_keys, values_down) =
-        (Lanes::new(w, (keys.chunks, true), Side::Right, &p.lane, &zero), Lanes::new(w, (values.chunks, false), Side::Right, &p.lane, &zero));
-    let sum = p.sums(w, "sum", h.value_depth);
-    let total = w.local("total", Elem::F32, 4, 1);
-    w.set(total, 0, Expr::f32(0.0).splat(4));
-    let top = [0, 1].map(|_| w.local("top", Elem::F32, 1, 1));
-    top.iter().for_each(|t| w.set(*t, 0, Expr::f32(LOWEST)));
-    let row = w.name("row", first.clone() + p.plane.clone() + p.lane.clone().div(4));
-    let rows = [0i64, 8].map(|half| (row.clone() + half).min(h.queries as i64 - 1));
-    let ends = rows.clone().map(|r| w.name("end", visible(h, r)));
-    let s = p.sums(w, "s", keys_at_once);
-    let seen = visible(h, (first.clone() + (ROWS - 1)).min(h.queries as i64 - 1));
-    w.each("j0", 0i64, seen.clone(), keys_at_once as i64, |w, j0| {
-        let next = w.name("next", j0.clone() + keys_at_once);
-        w.branch(next.clone(), seen, |w| stage(w, &next), |_| {});
+    let f = Forward::new(w, spec, h, &cubes);
+    let r = f.begin(w);
+    let seen = visible(h, (f.first.clone() + (ROWS - 1)).min(h.queries as i64 - 1));
+    w.each("j0", 0i64, seen.clone(), f.keys.rows as i64, |w, j0| {
+        let next = w.name("next", j0.clone() + f.keys.rows);
+        w.branch(next.clone(), seen, |w| f.stage(w, &next), |_| {});
         w.push(Stmt::Commit);
-        let turn = w.name("turn", j0.clone().div(keys_at_once).rem(2));
-        p.zero(w, s, keys_at_once);
-        p.times_rows(w, s, query, (&keys, &rows_of_keys), &(turn.clone() * keys.size()));
-        (0..keys_at_once / 8).for_each(|n| w.set(s, n, Writer::get(s, n).times(p.scale.clone().splat(4))));
-        let mask = |w: &mut Writer| {
-            for n in 0..keys_at_once / 8 {
-                let key = w.name("key", j0.clone() + p.column(n));
-                let columns = by_column([0i64, 1].map(|i| Expr::Index(key.clone() + i)));
-                w.set(s, n, only(Bin::Lt, columns, by_row(ends.clone().map(Expr::Index)), Writer::get(s, n), f64::NEG_INFINITY));
-            }
-        };
+        let turn = w.name("turn", f.turn(&j0));
+        f.scores(w, &r, &turn);
         // the cube's first row sees the least
-        w.branch(visible(h, first.clone()), next, mask, |_| {});
-        let most = w.local("most", Elem::F32, 4, 1);
-        w.set(most, 0, Writer::get(s, 0));
-        // NaN reaches the row through its exponential
-        (1..keys_at_once / 8).for_each(|n| w.set(most, 0, Expr::larger(Writer::get(s, n), Writer::get(most, 0))));
-        let most = p.halves(w, "most", &Writer::get(most, 0), Expr::larger);
-        let new = [0, 1].map(|i| scalar(w, "new", Expr::larger(Writer::get(most[i], 0), Writer::get(top[i], 0))));
-        let keep = [0, 1].map(|i| scalar(w, "keep", Expr::un(Un::Exp, Writer::get(top[i], 0).minus(new[i].clone()))));
-        for i in 0..2 {
-            w.set(top[i], 0, new[i].clone());
-        }
-        let kept = w.local("kept", Elem::F32, 4, 1);
-        w.set(kept, 0, by_row(keep));
-        w.set(total, 0, Writer::get(total, 0).times(Writer::get(kept, 0)));
-        for n in 0..keys_at_once / 8 {
-            w.set(s, n, Expr::un(Un::Exp, Writer::get(s, n).minus(by_row(new.clone()))));
-            w.set(total, 0, Writer::get(total, 0).plus(Writer::get(s, n)));
-        }
-        (0..h.value_depth / 8).for_each(|n| w.set(sum, n, Writer::get(sum, n).times(Writer::get(kept, 0))));
-        let weights = p.pack(w, "p", s, keys_at_once);
-        p.times(w, sum, weights, (&values, &values_down), &(turn * values.size()));
+        w.branch(visible(h, f.first.clone()), next, |w| f.mask(w, &r, &j0), |_| {});
+        f.weigh(w, &r);
+        let weights = f.p.pack(w, "p", r.s, f.keys.rows);
+        f.p.times(w, r.sum, weights, (&f.values, &r.values_down), &(turn * f.values.size()));
         // the next tile has landed, and this one may be overwritten
         w.push(Stmt::Wait(0));
         w.barrier();
     });
-    let total = p.halves(w, "total", &Writer::get(total, 0), Expr::plus);
-    let inverse = get(total).map(|t| scalar(w, "inverse", Expr::un(Un::Recip, t)));
-    (0..h.value_depth / 8).for_each(|n| w.set(sum, n, Writer::get(sum, n).times(by_row(inverse.clone()))));
-    let plane = w.name("plane", first + p.plane.clone());
-    o.put(w, sum, &plane, &p.lane);
-    w.branch(
-        p.lane.clone().rem(4),
-        1,
-        |w| {
-            for half in 0..2usize {
-                guard(w, row.clone() + 8 * half as i64, h.queries, false, |w| {
-                    let lse = Expr::un(Un::Log, Writer::get(total[half], 0)).plus(Writer::get(top[half], 0));
-                    w.store(Buf::Arg(h.lse.arg), lse_at(h, &head, &rows[half]), lse, None);
-                });
-            }
-        },
-        |_| {},
-    );
+    f.finish(w, &r);
     writer.finish()
+}
+
+/// The forward of a cube, whose planes own queries: its head's matrices, and its tiles of them.
+struct Forward<'a> {
+    h: &'a Heads,
+    p: Place,
+    head: Vec<Ix>,
+    /// The cube's first query.
+    first: Ix,
+    /// q, o, k, v.
+    matrices: [Matrix; 4],
+    own: Tile,
+    /// The keys and values that pass by.
+    keys: Tile,
+    values: Tile,
+}
+
+/// What a plane keeps from one tile of keys to the next.
+struct Running {
+    query: LocalId,
+    /// Where the thread's rows of keys begin, and of values.
+    rows_of_keys: Lanes,
+    values_down: Lanes,
+    /// Σ p v and Σ p, each scaled by the exponential of the maximum so far.
+    sum: LocalId,
+    total: LocalId,
+    top: [LocalId; 2],
+    /// The scores of a tile, then their exponentials.
+    s: LocalId,
+    /// The thread's first row; its two, or the last there is; and one past the last key that each sees.
+    row: Ix,
+    rows: [Ix; 2],
+    ends: [Ix; 2],
+}
+
+impl<'a> Forward<'a> {
+    fn new(w: &mut Writer, spec: &Spec, h: &'a Heads, cubes: &Cubes) -> Forward<'a> {
+        let (head, first) = cubes.place(w, w.cube());
+        let shared = shared_head(w, h, &head);
+        let [q, o] = [(&h.q, h.depth), (&h.o, h.value_depth)].map(|(a, d)| Matrix::new(w, a, &head, (h.queries, d)));
+        let [k, v] = [(&h.k, h.depth), (&h.v, h.value_depth)].map(|(a, d)| Matrix::new(w, a, &shared, (h.keys, d)));
+        let p = Place::new(w, spec.params[h.q.arg].elem, 3);
+        let own = Tile::new(w, p.elem, (ROWS, h.depth), 1);
+        let keys_at_once = if h.depth.max(h.value_depth) <= 64 { 64 } else { 32 };
+        let [keys, values] = [h.depth, h.value_depth].map(|d| Tile::new(w, p.elem, (keys_at_once, d), 2));
+        Forward { h, p, head, first, matrices: [q, o, k, v], own, keys, values }
+    }
+
+    /// Which of its two places a tile of keys has.
+    fn turn(&self, j0: &Ix) -> Ix {
+        j0.clone().div(self.keys.rows).rem(2)
+    }
+
+    /// Starts copying the keys and values from `j0` on.
+    fn stage(&self, w: &mut Writer, j0: &Ix) {
+        let turn = w.name("turn", self.turn(j0));
+        let exact = self.h.keys.is_multiple_of(self.keys.rows);
+        let [_, _, k, v] = &self.matrices;
+        k.stage(w, (&self.keys, &(turn.clone() * self.keys.size())), j0, exact);
+        v.stage(w, (&self.values, &(turn * self.values.size())), j0, exact);
+    }
+
+    /// The queries in registers, the first keys in shared memory, and sums of nothing.
+    fn begin(&self, w: &mut Writer) -> Running {
+        let (h, p, zero) = (self.h, &self.p, Ix::Const(0));
+        self.matrices[0].stage(w, (&self.own, &zero), &self.first, h.queries.is_multiple_of(ROWS));
+        self.stage(w, &zero);
+        w.push(Stmt::Commit);
+        w.push(Stmt::Wait(0));
+        w.barrier();
+        let query = p.left(w, "q", &self.own);
+        let rows_of_keys = Lanes::new(w, (self.keys.chunks, true), Side::Right, &p.lane, &zero);
+        let values_down = Lanes::new(w, (self.values.chunks, false), Side::Right, &p.lane, &zero);
+        let sum = p.sums(w, "sum", h.value_depth);
+        let total = w.local("total", Elem::F32, 4, 1);
+        w.set(total, 0, Expr::f32(0.0).splat(4));
+        let top = [0, 1].map(|_| w.local("top", Elem::F32, 1, 1));
+        top.iter().for_each(|t| w.set(*t, 0, Expr::f32(LOWEST)));
+        let row = w.name("row", self.first.clone() + p.plane.clone() + p.lane.clone().div(4));
+        let rows = [0i64, 8].map(|half| (row.clone() + half).min(h.queries as i64 - 1));
+        let ends = rows.clone().map(|r| w.name("end", visible(h, r)));
+        let s = p.sums(w, "s", self.keys.rows);
+        Running { query, rows_of_keys, values_down, sum, total, top, s, row, rows, ends }
+    }
+
+    /// The scores of the tile that has this turn.
+    fn scores(&self, w: &mut Writer, r: &Running, turn: &Ix) {
+        let p = &self.p;
+        p.zero(w, r.s, self.keys.rows);
+        p.times_rows(w, r.s, r.query, (&self.keys, &r.rows_of_keys), &(turn.clone() * self.keys.size()));
+        (0..self.keys.rows / 8).for_each(|n| w.set(r.s, n, Writer::get(r.s, n).times(p.scale.clone().splat(4))));
+    }
+
+    /// −∞ where a row sees none of the keys from `j0` on.
+    fn mask(&self, w: &mut Writer, r: &Running, j0: &Ix) {
+        for n in 0..self.keys.rows / 8 {
+            let key = w.name("key", j0.clone() + self.p.column(n));
+            let columns = by_column([0i64, 1].map(|i| Expr::Index(key.clone() + i)));
+            w.set(r.s, n, only(Bin::Lt, columns, by_row(r.ends.clone().map(Expr::Index)), Writer::get(r.s, n), f64::NEG_INFINITY));
+        }
+    }
+
+    /// The scores become weights by the largest so far, and what was summed before is scaled to that.
+    fn weigh(&self, w: &mut Writer, r: &Running) {
+        let (p, tiles) = (&self.p, self.keys.rows / 8);
+        let most = w.local("most", Elem::F32, 4, 1);
+        w.set(most, 0, Writer::get(r.s, 0));
+        // NaN reaches the row through its exponential
+        (1..tiles).for_each(|n| w.set(most, 0, Expr::larger(Writer::get(r.s, n), Writer::get(most, 0))));
+        let most = p.halves(w, "most", &Writer::get(most, 0), Expr::larger);
+        let new = [0, 1].map(|i| scalar(w, "new", Expr::larger(Writer::get(most[i], 0), Writer::get(r.top[i], 0))));
+        let keep = [0, 1].map(|i| scalar(w, "keep", Expr::un(Un::Exp, Writer::get(r.top[i], 0).minus(new[i].clone()))));
+        for i in 0..2 {
+            w.set(r.top[i], 0, new[i].clone());
+        }
+        let kept = w.local("kept", Elem::F32, 4, 1);
+        w.set(kept, 0, by_row(keep));
+        w.set(r.total, 0, Writer::get(r.total, 0).times(Writer::get(kept, 0)));
+        for n in 0..tiles {
+            w.set(r.s, n, Expr::un(Un::Exp, Writer::get(r.s, n).minus(by_row(new.clone()))));
+            w.set(r.total, 0, Writer::get(r.total, 0).plus(Writer::get(r.s, n)));
+        }
+        (0..self.h.value_depth / 8).for_each(|n| w.set(r.sum, n, Writer::get(r.sum, n).times(Writer::get(kept, 0))));
+    }
+
+    /// Writes the output and the log of the sum of exponentials.
+    fn finish(&self, w: &mut Writer, r: &Running) {
+        let (h, p) = (self.h, &self.p);
+        let total = p.halves(w, "total", &Writer::get(r.total, 0), Expr::plus);
+        let inverse = get(total).map(|t| scalar(w, "inverse", Expr::un(Un::Recip, t)));
+        (0..h.value_depth / 8).for_each(|n| w.set(r.sum, n, Writer::get(r.sum, n).times(by_row(inverse.clone()))));
+        let plane = w.name("plane", self.first.clone() + p.plane.clone());
+        self.matrices[1].put(w, r.sum, &plane, &p.lane);
+        let lse = |w: &mut Writer, half: usize| {
+            let lse = Expr::un(Un::Log, Writer::get(total[half], 0)).plus(Writer::get(r.top[half], 0));
+            w.store(Buf::Arg(h.lse.arg), lse_at(h, &self.head, &r.rows[half]), lse, None);
+        };
+        // one of the four threads that share rows
+        let both = |w: &mut Writer| (0..2).for_each(|half| guard(w, r.row.clone() + 8 * half as i64, h.queries, false, |w| lse(w, half)));
+        w.branch(p.lane.clone().rem(4), 1, both, |_| {});
+    }
 }
 
 /// Operands: q, k, v, o, lse, do, scale, dq, dk, dv.
@@ -336,6 +404,35 @@ pub(super) fn backward(spec: &Spec, h: &Heads, name: &str) -> Kernel {
     let keys = of_keys.count();
     w.branch(cube.clone(), keys, |w| b.keys(w, cube.clone(), &of_keys), |w| b.queries(w, cube.clone() - keys, &of_queries));
     writer.finish()
+}
+
+/// What a plane that owns keys has: its rows of k and v, where it finds those of q and do, and its sums.
+struct OwnKeys {
+    key: LocalId,
+    value: LocalId,
+    rows: [Lanes; 2],
+    down: [Lanes; 2],
+    dk: LocalId,
+    dv: LocalId,
+    /// Scores of a tile, then their weights; and their gradients.
+    s: LocalId,
+    dp: LocalId,
+    /// The cube's first key, and the thread's.
+    first: Ix,
+    own: Ix,
+}
+
+impl OwnKeys {
+    /// Of keys and values that are in shared memory.
+    fn new(w: &mut Writer, b: &Backward, first: Ix) -> OwnKeys {
+        let p = &b.p;
+        let (key, value) = (p.left(w, "k", &b.own[0]), p.left(w, "v", &b.own[1]));
+        let (rows, down) = b.lanes(w);
+        let (dk, dv) = (p.sums(w, "dk", b.h.depth), p.sums(w, "dv", b.h.value_depth));
+        let (s, dp) = (p.sums(w, "s", TILE), p.sums(w, "dp", TILE));
+        let own = w.name("own", first.clone() + p.plane.clone() + p.lane.clone().div(4));
+        OwnKeys { key, value, rows, down, dk, dv, s, dp, first, own }
+    }
 }
 
 /// D = Σ dO ∘ O, P = exp(scale · S − L), dS = P ∘ (dP − D) · scale.
@@ -416,76 +513,88 @@ impl Backward<'_> {
         w.push(Stmt::Commit);
         w.push(Stmt::Wait(0));
         w.barrier();
-        let (key, value) = (p.left(w, "k", &self.own[0]), p.left(w, "v", &self.own[1]));
-        let (rows, down) = self.lanes(w);
-        let (dk_sum, dv_sum) = (p.sums(w, "dk", h.depth), p.sums(w, "dv", h.value_depth));
-        let (s, dp) = (p.sums(w, "s", TILE), p.sums(w, "dp", TILE));
-        let own = w.name("own", first.clone() + p.plane.clone() + p.lane.clone().div(4));
-        let from = if !h.visible.to.is_empty() { first.clone() } else { Ix::Const(0) };
+        let keys = OwnKeys::new(w, self, first);
         let group = h.group;
         w.each("g", 0i64, group, 1, |w, g| {
             let mut head = shared.clone();
             if let (Some(last), true) = (head.last_mut(), group > 1) {
                 *last = w.name("head", last.clone() * group + g);
             }
-            let [q, o, d_o, _] = self.of_query(w, &head);
-            let stage = |w: &mut Writer, i0: &Ix| {
-                let turn = w.name("turn", i0.clone().div(TILE).rem(2));
-                for (m, tile) in [&q, &d_o].into_iter().zip(&self.turns) {
-                    m.stage(w, (tile, &(turn.clone() * tile.size())), i0, h.queries.is_multiple_of(TILE));
-                }
-                let t = w.thread();
-                w.branch(t.clone(), TILE, |w| self.row(w, [&o, &d_o], &head, i0.clone() + t.clone(), turn * TILE + t.clone()), |_| {});
-            };
-            w.branch(from.clone(), h.queries, |w| stage(w, &from), |_| {});
+            self.keys_of_head(w, &keys, &head);
+        });
+        let plane = w.name("plane", keys.first.clone() + p.plane.clone());
+        dk.put(w, keys.dk, &plane, &p.lane);
+        dv.put(w, keys.dv, &plane, &p.lane);
+    }
+
+    /// What the queries of a head add to dk and dv of a cube's keys.
+    fn keys_of_head(&self, w: &mut Writer, keys: &OwnKeys, head: &[Ix]) {
+        let h = self.h;
+        let [q, o, d_o, _] = self.of_query(w, head);
+        let stage = |w: &mut Writer, i0: &Ix| {
+            let turn = w.name("turn", i0.clone().div(TILE).rem(2));
+            for (m, tile) in [&q, &d_o].into_iter().zip(&self.turns) {
+                m.stage(w, (tile, &(turn.clone() * tile.size())), i0, h.queries.is_multiple_of(TILE));
+            }
+            let t = w.thread();
+            w.branch(t.clone(), TILE, |w| self.row(w, [&o, &d_o], head, i0.clone() + t.clone(), turn * TILE + t.clone()), |_| {});
+        };
+        let from = if !h.visible.to.is_empty() { keys.first.clone() } else { Ix::Const(0) };
+        w.branch(from.clone(), h.queries, |w| stage(w, &from), |_| {});
+        w.push(Stmt::Commit);
+        w.push(Stmt::Wait(0));
+        w.barrier();
+        w.each("i0", from.clone(), h.queries, TILE as i64, |w, i0| {
+            let next = w.name("next", i0.clone() + TILE);
+            w.branch(next.clone(), h.queries, |w| stage(w, &next), |_| {});
             w.push(Stmt::Commit);
+            self.keys_of_tile(w, keys, &i0);
             w.push(Stmt::Wait(0));
             w.barrier();
-            w.each("i0", from.clone(), h.queries, TILE as i64, |w, i0| {
-                let next = w.name("next", i0.clone() + TILE);
-                w.branch(next.clone(), h.queries, |w| stage(w, &next), |_| {});
-                w.push(Stmt::Commit);
-                let turn = w.name("turn", i0.clone().div(TILE).rem(2));
-                let slots = self.turns.each_ref().map(|t| turn.clone() * t.size());
-                p.zero(w, s, TILE);
-                p.zero(w, dp, TILE);
-                p.times_rows(w, s, key, (&self.turns[0], &rows[0]), &slots[0]);
-                p.times_rows(w, dp, value, (&self.turns[1], &rows[1]), &slots[1]);
-                let mut of = |w: &mut Writer, n: usize| {
-                    let at = w.name("at", turn.clone() * TILE + p.column(n));
-                    let two =
-                        |w: &mut Writer, name: &str, buf: Buf| by_column([0i64, 1].map(|i| scalar(w, name, load(buf, at.clone() + i, 1, None))));
-                    (two(w, "l", self.lse), two(w, "d", self.d))
-                };
-                let mask = |w: &mut Writer| {
-                    for n in 0..TILE / 8 {
-                        let query = w.name("query", i0.clone() + p.column(n));
-                        let columns = by_column([0i64, 1].map(|i| Expr::Index(query.clone() + i)));
-                        let keys = by_row([0i64, 8].map(|half| Expr::Index(own.clone() + half)));
-                        if !h.visible.to.is_empty() {
-                            w.set(s, n, only(Bin::Le, keys, columns.clone(), Writer::get(s, n), 0.0));
-                        }
-                        w.set(s, n, only(Bin::Lt, columns, Expr::Index(Ix::from(h.queries)).splat(4), Writer::get(s, n), 0.0));
-                    }
-                };
-                let sometimes = |w: &mut Writer| {
-                    if !h.queries.is_multiple_of(TILE) {
-                        mask(w);
-                    } else if !h.visible.to.is_empty() {
-                        w.branch(i0.clone(), first.clone() + (ROWS - 1), mask, |_| {});
-                    }
-                };
-                self.weights(w, (s, dp), &mut of, &sometimes);
-                let (weights, ds) = (p.pack(w, "p", s, TILE), p.pack(w, "ds", dp, TILE));
-                p.times(w, dv_sum, weights, (&self.turns[1], &down[1]), &slots[1]);
-                p.times(w, dk_sum, ds, (&self.turns[0], &down[0]), &slots[0]);
-                w.push(Stmt::Wait(0));
-                w.barrier();
-            });
         });
-        let plane = w.name("plane", first + p.plane.clone());
-        dk.put(w, dk_sum, &plane, &p.lane);
-        dv.put(w, dv_sum, &plane, &p.lane);
+    }
+
+    /// What the queries from `i0` on, which are in shared memory, add to dk and dv.
+    fn keys_of_tile(&self, w: &mut Writer, keys: &OwnKeys, i0: &Ix) {
+        let p = &self.p;
+        let (s, dp, [q, d_o]) = (keys.s, keys.dp, &self.turns);
+        let turn = w.name("turn", i0.clone().div(TILE).rem(2));
+        let slots = self.turns.each_ref().map(|t| turn.clone() * t.size());
+        p.zero(w, s, TILE);
+        p.zero(w, dp, TILE);
+        p.times_rows(w, s, keys.key, (q, &keys.rows[0]), &slots[0]);
+        p.times_rows(w, dp, keys.value, (d_o, &keys.rows[1]), &slots[1]);
+        let mut of = |w: &mut Writer, n: usize| {
+            let at = w.name("at", turn.clone() * TILE + p.column(n));
+            let two = |w: &mut Writer, name: &str, buf: Buf| by_column([0i64, 1].map(|i| scalar(w, name, load(buf, at.clone() + i, 1, None))));
+            (two(w, "l", self.lse), two(w, "d", self.d))
+        };
+        self.weights(w, (s, dp), &mut of, &|w: &mut Writer| self.mask_where_needed(w, keys, i0));
+        let (weights, ds) = (p.pack(w, "p", s, TILE), p.pack(w, "ds", dp, TILE));
+        p.times(w, keys.dv, weights, (d_o, &keys.down[1]), &slots[1]);
+        p.times(w, keys.dk, ds, (q, &keys.down[0]), &slots[0]);
+    }
+
+    /// The weights of keys that a query from `i0` on does not see, and of queries that there are not, become 0.
+    fn mask_where_needed(&self, w: &mut Writer, keys: &OwnKeys, i0: &Ix) {
+        if !self.h.queries.is_multiple_of(TILE) {
+            self.mask(w, keys, i0);
+        } else if !self.h.visible.to.is_empty() {
+            w.branch(i0.clone(), keys.first.clone() + (ROWS - 1), |w| self.mask(w, keys, i0), |_| {});
+        }
+    }
+
+    fn mask(&self, w: &mut Writer, keys: &OwnKeys, i0: &Ix) {
+        let (h, s) = (self.h, keys.s);
+        for n in 0..TILE / 8 {
+            let query = w.name("query", i0.clone() + self.p.column(n));
+            let columns = by_column([0i64, 1].map(|i| Expr::Index(query.clone() + i)));
+            let own = by_row([0i64, 8].map(|half| Expr::Index(keys.own.clone() + half)));
+            if !h.visible.to.is_empty() {
+                w.set(s, n, only(Bin::Le, own, columns.clone(), Writer::get(s, n), 0.0));
+            }
+            w.set(s, n, only(Bin::Lt, columns, Expr::Index(Ix::from(h.queries)).splat(4), Writer::get(s, n), 0.0));
+        }
     }
 
     /// A cube whose planes own queries.
