@@ -1,12 +1,12 @@
 //! `eggcorn bench`: speed and memory, with the ceiling measured beside.
 
-use super::bench_run;
 use super::options::{CompileArgs, DeviceArgs, ModelArgs, Sizes, mebibytes};
 use super::source::{DimArgs, Source};
+use super::{bench_generate, bench_run};
 use super::{note, say};
 use eggcorn::ir::Graph;
 use eggcorn::llm::{
-    Batch, Config, Error, Evaluation, Generator, Mode, Models, Objective, Precision, Result, TrainConfig, Values, initialise, random, step_program,
+    Batch, Config, Error, Evaluation, Mode, Models, Objective, Precision, Result, TrainConfig, Values, initialise, random, step_program,
 };
 use eggcorn::models::Model;
 use eggcorn::runtime::{Device, Fault, Session};
@@ -15,7 +15,7 @@ use std::time::Instant;
 /// Measure speed and memory.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off\n  eggcorn bench train gpt2 --steps 1 --evaluate\n  eggcorn bench generate gpt2 --steps 50\n  eggcorn bench generate gpt2 --depth 512\n  eggcorn bench run program.ir --dim S=128 --steps 20\n  eggcorn bench train gpt2 --device cuda --precision bf16 --batch 16 --seq 1024\n  eggcorn bench ops --device cuda --steps 20"
+    after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off\n  eggcorn bench train gpt2 --steps 1 --evaluate\n  eggcorn bench generate gpt2 --steps 50\n  eggcorn bench generate gpt2 --depth 512 --batch 8\n  eggcorn bench run program.ir --dim S=128 --steps 20\n  eggcorn bench train gpt2 --device cuda --precision bf16 --batch 16 --seq 1024\n  eggcorn bench ops --device cuda --steps 20"
 )]
 pub struct Args {
     /// What to measure.
@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     #[command(flatten)]
-    sizes: Sizes,
+    pub sizes: Sizes,
     #[command(flatten)]
     dims: DimArgs,
     #[command(flatten)]
@@ -37,7 +37,7 @@ pub struct Args {
     pub steps: usize,
     /// Generate after a prompt of so many tokens, which is read in chunks.
     #[arg(long, default_value_t = 0)]
-    depth: usize,
+    pub depth: usize,
     /// After the training steps also evaluate a batch with the same weights, and count its memory.
     #[arg(long)]
     evaluate: bool,
@@ -58,7 +58,7 @@ pub struct Args {
 enum What {
     /// The training step: forward, backward, clip, AdamW.
     Train,
-    /// One token after another, keys and values kept.
+    /// One token after another of each row, keys and values kept.
     Generate,
     /// A program from a file of IR text, or a model's loss, on random numbers.
     Run,
@@ -104,55 +104,13 @@ impl Args {
 pub fn run(args: &Args, models: &Models) -> Result<()> {
     match args.what {
         What::Train => train(args, args.model(models)?),
-        What::Generate => generate(args, args.model(models)?),
+        What::Generate => bench_generate::run(args, args.model(models)?),
         What::Run => bench_run::run(args, models),
         What::Ops => {
             args.only_run()?;
             super::bench_ops::run(&args.device.open()?, args.steps, args.json)
         }
     }
-}
-
-/// Tokens one at a time: bound by the bytes of the weights, so what is read a second is the figure.
-fn generate(args: &Args, model: Model) -> Result<()> {
-    let device = args.device.open()?;
-    let on = device.describe();
-    let options = args.compile.options_on(&device, args.precision)?;
-    let mut generator = Generator::compiled(&model, device, &options)?;
-    initialise(generator.session_mut(), &model, 1)?;
-    let bytes = generator.session_mut().program().param_bytes();
-    let token = |i: usize| (random(7, i as u64) % model.vocab_size() as u64) as i32;
-    let prompt: Vec<i32> = (0..args.depth).map(token).collect();
-    // once to compile what the prompt needs, once to measure
-    generator.read_all(&prompt)?;
-    generator.forget();
-    let start = Instant::now();
-    generator.read_all(&prompt)?;
-    let read = start.elapsed().as_secs_f64();
-    generator.read(0)?;
-    let mut seconds = vec![];
-    for step in 0..args.steps.max(1) {
-        let start = Instant::now();
-        generator.read(token(step))?;
-        seconds.push(start.elapsed().as_secs_f64());
-    }
-    let (median, fastest, slowest) = spread(&mut seconds);
-    if args.json {
-        let line = serde_json::json!({
-            "model": model.name(), "device": on, "tokens_per_second": 1.0 / median, "bytes": bytes, "bytes_per_second": bytes as f64 / median,
-            "depth": args.depth, "prompt_seconds": read,
-            "seconds": {"median": median, "min": fastest, "max": slowest, "steps": args.steps},
-        });
-        say!("{line}");
-        return Ok(());
-    }
-    say!("{} a token at a time after {}, {on}", model.name(), args.depth);
-    if args.depth > 0 {
-        say!("  prompt     {read:.3} s, {:.0} tokens/s", args.depth as f64 / read);
-    }
-    say!("  token      {:.2} ms median of {}, {:.2} to {:.2}", 1e3 * median, args.steps, 1e3 * fastest, 1e3 * slowest);
-    say!("  speed      {:.0} tokens/s; {} of weights, keys and values, {:.0} GB/s", 1.0 / median, mebibytes(bytes), bytes as f64 / median / 1e9);
-    Ok(())
 }
 
 fn train(args: &Args, model: Model) -> Result<()> {

@@ -42,6 +42,6 @@ pub use device::{DEVICES, Device};
 pub use limits::{cores, machine_memory};
 pub use memory::Block;
 #[cfg(feature = "llvm")]
-pub use peak::fma_peak;
+pub use peak::{fma_peak, read_peak};
 pub use pool::Pool;
 pub use session::Session;

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use crate::memory::Block;
 use codegen::kernel::{Elem, Expr, Kernel, Param, Writer};
 use codegen::llvm::{compile, host};
 use std::time::Instant;
@@ -44,4 +45,56 @@ pub fn fma_peak(threads: usize) -> f64 {
         (threads * SUMS * lanes as usize * ROUNDS * 2) as f64 / start.elapsed().as_secs_f64()
     };
     (0..3).map(|_| once()).fold(0.0, f64::max)
+}
+
+/// Rows of memory that are read side by side: one alone does not keep memory busy.
+const STREAMS: usize = 16;
+/// Floats of a row that one unit reads.
+const ROW: usize = 4096;
+
+/// Adds up rows of floats, so many of them side by side.
+fn reading(lanes: u32, units: usize) -> Kernel {
+    let params = [true, false].map(|written| Param { elem: Elem::F32, written });
+    let mut w = Writer::new("read_peak", params.to_vec(), units);
+    let sums = w.local("sum", Elem::F32, lanes, STREAMS);
+    let [out, from] = [0, 1].map(codegen::kernel::Buf::Arg);
+    let (lo, hi) = (w.lo(), w.hi());
+    w.unrolled("i", STREAMS, |w, i| w.set(sums, i, Expr::f32(0.0).splat(lanes)));
+    w.each("u", lo, hi, 1, |w, u| {
+        w.each("c", 0, ROW as i64, i64::from(lanes), |w, c| {
+            w.unrolled("i", STREAMS, |w, i| {
+                let at = (u.clone() * STREAMS + i.clone()) * ROW + c.clone();
+                w.set(sums, i.clone(), Writer::get(sums, i).plus(codegen::kernel::load(from, at, lanes, None)));
+            });
+        });
+    });
+    w.unrolled("i", STREAMS, |w, i| w.store(out, i.clone() * i64::from(lanes), Writer::get(sums, i), None));
+    w.finish()
+}
+
+/// Bytes a second that `threads` threads read, of so many that lie in memory: the best of a few tries. What fits into a cache is read there.
+pub fn read_peak(threads: usize, bytes: usize) -> f64 {
+    let lanes = host().target.lanes;
+    let units = bytes.div_ceil(4 * STREAMS * ROW).max(threads);
+    let Ok((entries, _)) = compile(&[reading(lanes, units)], 1) else { return f64::NAN };
+    let Ok(mut memory) = Block::new(4 * STREAMS * ROW * units) else { return f64::NAN };
+    // pages that nobody has written are all one
+    memory.f32s_mut().fill(1.0);
+    let (entry, memory) = (entries[0], &memory);
+    let once = || {
+        let start = Instant::now();
+        std::thread::scope(|s| {
+            for t in 0..threads {
+                s.spawn(move || {
+                    let mut out = vec![0.0f32; STREAMS * lanes as usize];
+                    let buffers = [out.as_mut_ptr().cast::<u8>(), memory.bytes().as_ptr().cast_mut()];
+                    let [lo, hi] = [t, t + 1].map(|t| (t * units / threads) as i64);
+                    // SAFETY: the kernel has so many units, no scratch, and buffers of these sizes, of which it writes only the first.
+                    unsafe { entry(buffers.as_ptr(), lo, hi, std::ptr::null_mut()) };
+                });
+            }
+        });
+        memory.len() as f64 / start.elapsed().as_secs_f64()
+    };
+    (0..5).map(|_| once()).fold(0.0, f64::max)
 }

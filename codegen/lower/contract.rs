@@ -5,6 +5,7 @@
 //! do not depend on the number of threads.
 
 use super::Cpu;
+use super::dots;
 use super::point::{Point, Values, access_at, address, per_row, vectorisable};
 use super::rows::split_index;
 use super::tile::{Acc, Panel};
@@ -15,10 +16,15 @@ use ir::{Bin, Red};
 /// Longest k block.
 const DEPTH_MAX: usize = 1024;
 /// Products of at most this many rows read B where it is: packing would cost more than it saves.
-const DIRECT_ROWS: usize = 8;
+const DIRECT_ROWS: usize = 32;
+/// Rows of B that such a product reads side by side: from one alone memory comes slower than it can.
+const STREAMS: usize = 16;
+/// Sums that such a product holds in cache meanwhile.
+const DIRECT_FLOATS: usize = 32 << 10;
 
 pub(crate) fn lower(spec: &Spec, name: &str, target: &Cpu) -> Kernel {
     match Product::new(spec.clone(), target) {
+        Some(product) if product.lies_along_sums() => dots::lower(&product, name),
         Some(product) => product.emit(name),
         None => {
             let rows = as_rows(spec);
@@ -42,11 +48,11 @@ pub(crate) fn as_rows(spec: &Spec) -> Spec {
 }
 
 /// A contraction seen as matrix products: loops around, one row dim, one column dim, sums of which the last is blocked.
-struct Product {
+pub(super) struct Product {
     /// Dims in the order: loops, row, sums, column.
-    spec: Spec,
-    loops: usize,
-    target: Cpu,
+    pub(super) spec: Spec,
+    pub(super) loops: usize,
+    pub(super) target: Cpu,
     rows: usize,
     vectors: usize,
     /// Length of a k block.
@@ -100,27 +106,34 @@ impl Product {
         }
         let (m, n) = (spec.dims[loops.len()], spec.dims[spec.dims.len() - 1]);
         let inner = spec.dims[spec.dims.len() - 2];
-        let (rows, vectors) = target.tile(n);
-        let width = vectors * target.lanes as usize;
-        let depth = if inner <= DEPTH_MAX { inner } else { inner.div_ceil(inner.div_ceil(768)).next_multiple_of(8) };
-        let columns = (target.cache * 6 / 10 / 4 / depth.max(1) / width).max(1) * width;
         let Template::Contract { b, .. } = &spec.template else { unreachable!("as above") };
-        let (across, along) = (b.strides[spec.dims.len() - 1], b.strides[spec.dims.len() - 2]);
-        if m <= 4 && across != 1 && along == 1 {
-            return None;
-        }
-        let direct = m <= DIRECT_ROWS && across == 1;
-        Some(Product { loops: loops.len(), target: *target, rows, vectors, depth, columns, direct, split_rows: m >= n, spec })
+        let direct = m <= DIRECT_ROWS && b.strides[spec.dims.len() - 1] == 1;
+        let (rows, vectors) = if direct { target.flat_tile(m, n) } else { target.tile(n) };
+        let width = vectors * target.lanes as usize;
+        let (depth, held) = if direct && inner * n * 4 > target.cache {
+            (STREAMS, DIRECT_FLOATS / m)
+        } else {
+            let depth = if inner <= DEPTH_MAX { inner } else { inner.div_ceil(inner.div_ceil(768)).next_multiple_of(8) };
+            (depth, target.cache * 6 / 10 / 4 / depth.max(1))
+        };
+        let columns = (held / width).max(1) * width;
+        Some(Product { loops: loops.len(), target: *target, rows, vectors, depth, columns, direct, split_rows: m >= n && !direct, spec })
     }
 
-    fn m(&self) -> usize {
+    pub(super) fn m(&self) -> usize {
         self.spec.dims[self.loops]
     }
-    fn n(&self) -> usize {
+    pub(super) fn n(&self) -> usize {
         self.spec.dims[self.spec.dims.len() - 1]
     }
-    fn k(&self) -> usize {
+    pub(super) fn k(&self) -> usize {
         self.spec.dims[self.spec.dims.len() - 2]
+    }
+    /// Whether a few rows meet rows of the other operand.
+    fn lies_along_sums(&self) -> bool {
+        let (a, b) = self.operands();
+        let [column, sum] = [1, 2].map(|back| self.spec.dims.len() - back);
+        self.m() <= dots::ROWS && self.outer_sums().is_empty() && a.strides[sum] == 1 && b.strides[sum] == 1 && b.strides[column] != 1
     }
     /// Sums around the blocked one.
     fn outer_sums(&self) -> std::ops::Range<usize> {
@@ -181,12 +194,12 @@ impl Product {
         w.each("ko", 0i64, self.spec.dims[dim], 1, |w, i| self.sums(w, dim + 1, index.iter().cloned().chain([i]).collect(), body));
     }
 
-    fn operands(&self) -> (&crate::spec::Access, &crate::spec::Access) {
+    pub(super) fn operands(&self) -> (&crate::spec::Access, &crate::spec::Access) {
         if let Template::Contract { a, b, .. } = &self.spec.template { (a, b) } else { unreachable!("a product is a contraction") }
     }
 
     fn packs_a(&self) -> bool {
-        self.k() > 1 && self.operands().0.strides[self.spec.dims.len() - 2] != 1
+        !self.direct && self.k() > 1 && self.operands().0.strides[self.spec.dims.len() - 2] != 1
     }
 }
 
@@ -234,6 +247,15 @@ impl Block<'_> {
         let p = self.product;
         let tail = p.m() % p.rows;
         let whole = w.name("whole", rows.1.clone().min(p.m() - tail));
+        if p.direct {
+            // what is read once meets all rows at once, while the next is on its way
+            return w.each("jr", self.jc.clone(), self.end.clone(), p.width() as i64, |w, jr| {
+                w.each("ir", rows.0, whole, p.rows as i64, |w, ir| self.tile(w, &ir, &jr, p.rows));
+                if tail > 0 {
+                    self.tile(w, &Ix::from(p.m() - tail), &jr, tail);
+                }
+            });
+        }
         w.each("ir", rows.0.clone(), whole, p.rows as i64, |w, ir| self.row_block(w, ir, p.rows));
         if tail > 0 {
             let from = Ix::from(p.m() - tail);

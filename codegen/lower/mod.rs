@@ -3,6 +3,7 @@
 mod attention;
 mod cols;
 mod contract;
+mod dots;
 pub(crate) mod gpu;
 mod point;
 mod rows;
@@ -59,10 +60,15 @@ pub struct Gpu {
 impl Cpu {
     /// Rows and vectors of the register tile of a product: as many accumulators as leave room for operands.
     pub(crate) fn tile(&self, columns: usize) -> (usize, usize) {
+        self.flat_tile(1, columns)
+    }
+
+    /// The same for a product of so few rows that it matters in how many steps they are done.
+    pub(crate) fn flat_tile(&self, rows: usize, columns: usize) -> (usize, usize) {
         let shapes: &[(usize, usize)] = if self.registers >= 32 { &[(6, 4), (8, 3), (12, 2), (14, 1)] } else { &[(6, 2), (10, 1)] };
         let width = |vectors: usize| vectors * self.lanes as usize;
         // the shape that computes the fewest columns nobody needs; wide ones first
-        let waste = |s: &&(usize, usize)| columns.div_ceil(width(s.1)) * width(s.1);
+        let waste = |s: &&(usize, usize)| (columns.div_ceil(width(s.1)) * width(s.1), rows.div_ceil(s.0));
         *shapes.iter().min_by_key(waste).expect("there is a shape")
     }
 }
