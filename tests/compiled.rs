@@ -50,6 +50,11 @@ fn large_products_are_as_evaluated() {
         // few rows: B is read in place, or along k
         ("mk", "kn", "mn", [3, k], [k, n]),
         ("mk", "nk", "mn", [1, k], [n, k]),
+        ("mk", "kn", "mn", [14, k], [k, n]),
+        ("mk", "kn", "mn", [32, k], [k, n]),
+        ("km", "kn", "mn", [k, 7], [k, n]),
+        ("mk", "nk", "mn", [5, k], [n, k]),
+        ("mk", "nk", "mn", [32, k], [n, k]),
         ("mk", "kn", "nm", [70, 1030], [1030, 9]),
     ] {
         let (rows, cols) = (if a.starts_with('m') { da[0] } else { da[1] }, if b.ends_with('n') { db[1] } else { db[0] });

@@ -150,14 +150,14 @@ fn fuzz_state_interpreted() {
     }
 }
 
-/// Shortens the innermost of the first loops by one.
+/// Shortens the innermost of the first loops by one step.
 fn shorten(body: &mut [Stmt]) -> bool {
     body.iter_mut().any(|s| match s {
-        Stmt::For { hi, unroll: false, body, .. } => {
+        Stmt::For { hi, step, unroll: false, body, .. } => {
             if shorten(body) {
                 return true;
             }
-            *hi = hi.clone() - 1i64;
+            *hi = hi.clone() - *step;
             true
         }
         Stmt::If { then, otherwise, .. } => shorten(then) || shorten(otherwise),

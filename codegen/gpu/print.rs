@@ -118,6 +118,7 @@ impl Printer<'_> {
                     b.if_(p, |b| this.borrow_mut().block(b, then), |b| this.borrow_mut().block(b, otherwise));
                 }
             },
+            Stmt::Prefetch(..) => unreachable!("a GPU's kernel copies ahead to shared memory"),
             Stmt::Transpose { .. } => unreachable!("a GPU's kernel transposes through shared memory"),
             Stmt::Barrier => b.barrier(),
             Stmt::CopyAsync { src, from, dst, to, valid } => {

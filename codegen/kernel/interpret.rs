@@ -136,6 +136,7 @@ impl<'a> Machine<'a> {
                     }
                 }
             }
+            Stmt::Prefetch(..) => {}
             Stmt::Transpose { src, at, src_row, dst, to, dst_row } => {
                 let n = self.tile_width();
                 let (at, to) = (self.ix(at), self.ix(to));

@@ -359,6 +359,8 @@ pub enum Stmt {
     /// dst[j·dst_row + i] = src[i·src_row + j] for a square tile as wide as a vector.
     #[allow(missing_docs)]
     Transpose { src: Buf, at: Ix, src_row: i64, dst: Buf, to: Ix, dst_row: i64 },
+    /// Asks for an element that will be read soon. It changes nothing, and the element need not exist.
+    Prefetch(Buf, Ix),
     /// Starts copying sixteen bytes from an operand to shared memory: the first `valid` of eight elements, the rest zeros.
     #[allow(missing_docs)]
     CopyAsync { src: usize, from: Ix, dst: Buf, to: Ix, valid: Ix },

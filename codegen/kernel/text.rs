@@ -144,6 +144,7 @@ impl Kernel {
             }
             Stmt::Fence => writeln!(f, "{pad}fence"),
             Stmt::Mma { acc, a, b, half } => writeln!(f, "{pad}{} += {} {}/{half}", self.fragment(acc), self.fragment(a), self.fragment(b)),
+            Stmt::Prefetch(buf, at) => writeln!(f, "{pad}prefetch {}", self.place(buf, at, 1, &None)),
             Stmt::Transpose { src, at, src_row, dst, to, dst_row } => {
                 writeln!(f, "{pad}transpose {} rows {src_row} to {} rows {dst_row}", self.place(src, at, 1, &None), self.place(dst, to, 1, &None))
             }

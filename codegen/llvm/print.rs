@@ -168,6 +168,7 @@ impl<'c> Printer<'c, '_> {
             | Stmt::Exchange { .. } => {
                 unreachable!("a CPU's kernel has no cubes")
             }
+            Stmt::Prefetch(buf, at) => self.prefetch(*buf, at),
             Stmt::Transpose { src, at, src_row, dst, to, dst_row } => self.transpose((*src, at, *src_row), (*dst, to, *dst_row)),
         }
     }
@@ -384,6 +385,13 @@ impl<'c> Printer<'c, '_> {
         // SAFETY: the builder, both vectors of one type and the constant order belong to this context; the safe wrapper wants an order
         // as long as the operands, which halving has not.
         unsafe { V::new(LLVMBuildShuffleVector(self.builder.as_mut_ptr(), a.as_value_ref(), b.as_value_ref(), order.as_value_ref(), c"".as_ptr())) }
+    }
+
+    /// To be read once, into the cache that a thread has to itself.
+    fn prefetch(&self, buf: Buf, at: &Ix) {
+        let p = self.address(buf, at);
+        let [read, second_level, data] = [0, 2, 1].map(|n| self.context.i32_type().const_int(n, false));
+        self.call("llvm.prefetch", &[p.get_type().into()], &[p.into(), read.into(), second_level.into(), data.into()]);
     }
 
     fn transpose(&mut self, src: (Buf, &Ix, i64), dst: (Buf, &Ix, i64)) {

@@ -9,7 +9,7 @@ use super::dots;
 use super::point::{Point, Values, access_at, address, per_row, vectorisable};
 use super::rows::split_index;
 use super::tile::{Acc, Panel};
-use crate::kernel::{Buf, Elem, Ix, Kernel, Writer, load};
+use crate::kernel::{Buf, Elem, Ix, Kernel, Stmt, Writer, load};
 use crate::spec::{Spec, Step, Store, Template};
 use ir::{Bin, Red};
 
@@ -133,7 +133,7 @@ impl Product {
     fn lies_along_sums(&self) -> bool {
         let (a, b) = self.operands();
         let [column, sum] = [1, 2].map(|back| self.spec.dims.len() - back);
-        self.m() <= dots::ROWS && self.outer_sums().is_empty() && a.strides[sum] == 1 && b.strides[sum] == 1 && b.strides[column] != 1
+        self.m() <= DIRECT_ROWS && self.outer_sums().is_empty() && a.strides[sum] == 1 && b.strides[sum] == 1 && b.strides[column] != 1
     }
     /// Sums around the blocked one.
     fn outer_sums(&self) -> std::ops::Range<usize> {
@@ -250,7 +250,10 @@ impl Block<'_> {
         if p.direct {
             // what is read once meets all rows at once, while the next is on its way
             return w.each("jr", self.jc.clone(), self.end.clone(), p.width() as i64, |w, jr| {
-                w.each("ir", rows.0, whole, p.rows as i64, |w, ir| self.tile(w, &ir, &jr, p.rows));
+                w.each("ir", rows.0, whole, p.rows as i64, |w, ir| {
+                    self.ask_ahead(w, &ir, &jr);
+                    self.tile(w, &ir, &jr, p.rows);
+                });
                 if tail > 0 {
                     self.tile(w, &Ix::from(p.m() - tail), &jr, tail);
                 }
@@ -262,6 +265,25 @@ impl Block<'_> {
             // the range that reaches the end has the tail
             w.branch(p.m() - 1, rows.1, |w| self.row_block(w, from, tail), |_| {});
         }
+    }
+
+    /// Asks for a part of what the tile's columns read of B in the next k block, so that all blocks of rows ask for all of it.
+    fn ask_ahead(&self, w: &mut Writer, ir: &Ix, jr: &Ix) {
+        let p = self.product;
+        if p.depth == p.k() {
+            return;
+        }
+        let b = p.operands().1;
+        let along = b.strides[p.spec.dims.len() - 2];
+        let share = p.depth.div_ceil(p.m() / p.rows);
+        let k = self.pc.clone() + p.depth + ir.clone().div(p.rows) * share;
+        let next = w.name("next", access_at(b, &self.index(Ix::Const(0), k, jr.clone())));
+        w.unrolled("k", share, |w, k| {
+            w.unrolled("j", p.vectors, |w, j| {
+                let at = next.clone() + k.clone() * along + j * i64::from(p.target.lanes);
+                w.push(Stmt::Prefetch(Buf::Arg(b.arg), at));
+            });
+        });
     }
 
     fn row_block(&self, w: &mut Writer, ir: Ix, rows: usize) {

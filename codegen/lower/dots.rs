@@ -1,36 +1,34 @@
 //! Products of a few rows with rows of another matrix: what reading a token does to weights that lie along their sums.
 //!
-//! Memory bounds them, so every element of B is read once and in order, from several rows at a time: one stream does not keep memory
-//! busy. Each sum has a vector of its own, whose lanes are added up at the end.
+//! Memory bounds them, so every element of B is asked of it once and in order, from several rows at a time: one stream does not keep
+//! memory busy. While these rows, then in cache, meet the other rows of A, the next are on their way. Each sum has a vector of its own,
+//! whose lanes are added up at the end.
 
 use super::contract::Product;
 use super::point::{Point, Values, access_at, address, per_row};
 use super::rows::split_index;
-use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, Writer, load};
+use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, Stmt, Writer, load};
 use ir::Red;
 
-/// Rows of A that share what is read of B.
-pub(super) const ROWS: usize = 8;
-/// Sums at a time: as many as there are registers for beside operands.
-const SUMS: usize = 24;
 /// Rows of B at a time.
 const STREAMS: usize = 8;
+/// Rows of A at a time: as many sums as there are registers for beside operands.
+const ROWS: usize = 3;
 
 /// The kernel of a product whose operands both lie along their one sum.
 pub(super) fn lower(product: &Product, name: &str) -> Kernel {
-    let columns = (SUMS / product.m()).clamp(1, STREAMS);
-    let (blocks, tail) = (product.n().div_ceil(columns), product.n() % columns);
+    let (blocks, tail) = (product.n().div_ceil(STREAMS), product.n() % STREAMS);
     let around = &product.spec.dims[..product.loops];
     let mut w = Writer::new(name, product.spec.params.clone(), around.iter().product::<usize>() * blocks);
     let (lo, hi) = (w.lo(), w.hi());
     w.each("u", lo, hi, 1, |w, u| {
-        let column = w.name("column", u.clone().rem(blocks) * columns);
+        let column = w.name("column", u.clone().rem(blocks) * STREAMS);
         let outer = split_index(w, u.div(blocks), around);
         let dots = Dots { product, outer, column: column.clone() };
         if tail == 0 {
-            return dots.emit(w, columns);
+            return dots.rows(w, STREAMS);
         }
-        w.branch(column + columns, product.n() + 1, |w| dots.emit(w, columns), |w| dots.emit(w, tail));
+        w.branch(column + STREAMS, product.n() + 1, |w| dots.rows(w, STREAMS), |w| dots.rows(w, tail));
     });
     w.finish()
 }
@@ -48,15 +46,25 @@ impl Dots<'_> {
         self.outer.iter().cloned().chain([row.clone(), k.clone(), column]).collect()
     }
 
-    fn emit(&self, w: &mut Writer, columns: usize) {
+    fn rows(&self, w: &mut Writer, columns: usize) {
+        let (m, tail) = (self.product.m(), self.product.m() % ROWS);
+        w.each("r", 0i64, m - tail, ROWS as i64, |w, r| {
+            let r = w.name("r", r);
+            self.tile(w, &r, ROWS, columns);
+        });
+        if tail > 0 {
+            self.tile(w, &Ix::from(m - tail), tail, columns);
+        }
+    }
+
+    fn tile(&self, w: &mut Writer, first: &Ix, rows: usize, columns: usize) {
         let (p, lanes) = (self.product, self.product.target.lanes);
-        let rows = p.m();
         let (a, b) = p.operands();
         let sums = w.local("sum", Elem::F32, lanes, rows * columns);
         let (x, ys) = (w.local("x", Elem::F32, lanes, 1), w.local("y", Elem::F32, lanes, columns));
         let at = |i: &Ix, j: &Ix| i.clone() * columns + j.clone();
         w.unrolled("s", rows * columns, |w, s| w.set(sums, s, Expr::f32(0.0).splat(lanes)));
-        let a_at = |i: &Ix, k: &Ix| access_at(a, &self.index(i, k, &Ix::Const(0)));
+        let a_at = |i: &Ix, k: &Ix| access_at(a, &self.index(&(first.clone() + i.clone()), k, &Ix::Const(0)));
         let b_at = |j: &Ix, k: &Ix| access_at(b, &self.index(&Ix::Const(0), k, j));
         let step = |w: &mut Writer, k: &Ix, valid: Option<Ix>| {
             w.unrolled("j", columns, |w, j| w.set(ys, j.clone(), load(Buf::Arg(b.arg), b_at(&j, k), lanes, valid.clone())));
@@ -68,21 +76,29 @@ impl Dots<'_> {
                 });
             });
         };
+        // each tile of rows asks for its share of the next rows of B
+        let share = if p.m() > ROWS { STREAMS.div_ceil(p.m().div_ceil(ROWS)) } else { 0 };
+        let next = Ix::from(STREAMS) + first.clone().div(ROWS) * share;
         let whole = p.k() - p.k() % lanes as usize;
-        w.each("k", 0i64, whole, i64::from(lanes), |w, k| step(w, &k, None));
+        w.each("k", 0i64, whole, i64::from(lanes), |w, k| {
+            w.unrolled("j", share, |w, j| w.push(Stmt::Prefetch(Buf::Arg(b.arg), b_at(&(next.clone() + j), &k))));
+            step(w, &k, None);
+        });
         if whole < p.k() {
             step(w, &Ix::from(whole), Some(Ix::from(p.k() - whole)));
         }
-        w.unrolled("i", rows, |w, i| w.unrolled("j", columns, |w, j| self.finish(w, &i, &j, Writer::get(sums, at(&i, &j)))));
+        w.unrolled("i", rows, |w, i| {
+            w.unrolled("j", columns, |w, j| self.finish(w, &(first.clone() + i.clone()), &j, Writer::get(sums, at(&i, &j))));
+        });
     }
 
     /// Adds up the lanes of a sum, and stores what becomes of it.
-    fn finish(&self, w: &mut Writer, i: &Ix, j: &Ix, sum: Expr) {
+    fn finish(&self, w: &mut Writer, row: &Ix, j: &Ix, sum: Expr) {
         let (spec, lanes) = (&self.product.spec, self.product.target.lanes);
         let sum = if lanes == 1 { sum } else { Expr::Lanes(Red::Sum, Box::new(sum)) };
         let constant = per_row(&spec.dag, spec.dims.len());
         let wanted: Vec<usize> = spec.stores.iter().map(|s| s.step).collect();
-        let point = Point { index: self.index(i, &Ix::Const(0), j), lanes: 1, valid: None };
+        let point = Point { index: self.index(row, &Ix::Const(0), j), lanes: 1, valid: None };
         let values = Values::new(&spec.dag, &constant).at(w, &wanted, &point, Some(sum));
         for (store, value) in spec.stores.iter().zip(values) {
             w.store(Buf::Arg(store.access.arg), address(store.access.offset, &store.access.strides, &point.index), value, None);

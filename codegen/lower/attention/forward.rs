@@ -8,6 +8,8 @@ use crate::lower::score::{Depth, Row, Score, Span};
 use crate::spec::{Heads, Spec, Step};
 use ir::{Bin, Red, Un};
 
+/// Queries up to which keys are not packed: that would cost more than it saves.
+const FEW: usize = 4;
 /// Tiles of rows of a unit.
 const TILES: usize = 8;
 /// Where a row's maximum begins: no score but −∞ is below, and the exponential of that is 0.
@@ -20,7 +22,8 @@ pub(in crate::lower) fn forward(spec: &Spec, h: &Heads, name: &str, target: &Cpu
     let mut w = Writer::new(name, spec.params.clone(), h.heads.iter().product::<usize>() * blocks);
     let s = Shape::new(h, target, &mut w, 3);
     let score = Score::new(h, &spec.dag, target.lanes);
-    let panels = w.scratch(s.pitch * h.depth);
+    let few = h.queries <= FEW && [&h.q, &h.k].iter().all(|a| a.strides.last() == Some(&1));
+    let panels = (!few).then(|| w.scratch(s.pitch * h.depth));
     let (scores, inverse) = (w.scratch(s.rows * s.pitch), w.scratch(s.rows));
     let (lo, hi) = (w.lo(), w.hi());
     w.each("u", lo.clone(), hi, 1, |w, u| {
@@ -30,12 +33,14 @@ pub(in crate::lower) fn forward(spec: &Spec, h: &Heads, name: &str, target: &Cpu
         let shared = grouped(w, h, &head);
         let [q, o] = [&h.q, &h.o].map(|a| Matrix::new(w, a, &head));
         let [k, v] = [&h.k, &h.v].map(|a| Matrix::new(w, a, &shared));
-        let all = score.span(w, &head, (&Ix::Const(0), &Ix::from(h.queries)), Depth::Cheap);
-        // a thread's first unit of a head packs for those that follow
-        w.branch((u - lo).min(turn.clone()), 1i64, |w| s.pack(w, &k, h.depth, &all, panels), |_| {});
+        if let Some(panels) = panels {
+            let all = score.span(w, &head, (&Ix::Const(0), &Ix::from(h.queries)), Depth::Cheap);
+            // a thread's first unit of a head packs for those that follow
+            w.branch((u - lo).min(turn.clone()), 1i64, |w| s.pack(w, &k, h.depth, &all, panels), |_| {});
+        }
         let first = w.name("first", in_turn(&turn, blocks) * block);
         let last = w.name("last", (first.clone() + block).min(h.queries));
-        let f = Forward { s: &s, score: &score, head: &head, q, v, o, panels, scores, inverse };
+        let f = Forward { s: &s, score: &score, head: &head, q, k, v, o, panels, scores, inverse };
         s.row_blocks(w, (&first, &last), h.queries, &mut |w, i0, rows| f.rows(w, i0, rows));
     });
     w.finish()
@@ -53,9 +58,11 @@ struct Forward<'a> {
     score: &'a Score<'a>,
     head: &'a [Ix],
     q: Matrix,
+    k: Matrix,
     v: Matrix,
     o: Matrix,
-    panels: Buf,
+    /// The keys, packed; `None` where few queries read them where they lie.
+    panels: Option<Buf>,
     scores: Buf,
     inverse: Buf,
 }
@@ -66,7 +73,10 @@ impl Forward<'_> {
         let (s, h) = (self.s, self.s.h);
         let seen = self.score.span(w, self.head, (i0, &Ix::from(rows)), Depth::Exact);
         let columns = s.columns(w, &seen, 1);
-        s.scores(w, &self.q, i0, rows, h.depth, self.panels, &columns, self.scores, &Ix::Const(0));
+        match self.panels {
+            Some(panels) => s.scores(w, &self.q, i0, rows, h.depth, panels, &columns, self.scores, &Ix::Const(0)),
+            None => s.few_scores(w, &self.q, i0, rows, &self.k, &columns, self.scores),
+        }
         w.each("i", 0i64, rows, 1, |w, i| self.row(w, i0, &i, &columns));
         let p = |i: &Ix, j: &Ix| load(self.scores, i.clone() * s.pitch + j.clone(), 1, None);
         let finish = |i: &Ix, x: Expr| x.times(load(self.inverse, i.clone(), 1, None).splat(s.target.lanes));

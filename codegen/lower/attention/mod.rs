@@ -113,6 +113,28 @@ impl<'a> Shape<'a> {
         });
     }
 
+    /// The same of a few rows, whose products with a key are summed along the depth: keys are read once, where they lie, and only those
+    /// that are seen.
+    fn few_scores(&self, w: &mut Writer, x: &Matrix, row: &Ix, rows: usize, keys: &Matrix, columns: &Span, scores: Buf) {
+        let (lanes, depth) = (self.target.lanes, self.h.depth);
+        let sums = w.local("dot", Elem::F32, lanes, rows);
+        let key = w.local("key", Elem::F32, lanes, 1);
+        w.each("j", columns.from.clone(), columns.end.clone(), 1, |w, j| {
+            w.unrolled("i", rows, |w, i| w.set(sums, i, Expr::f32(0.0).splat(lanes)));
+            for d in (0..depth).step_by(lanes as usize) {
+                let valid = (d + lanes as usize > depth).then(|| Ix::from(depth - d));
+                w.set(key, 0, load(keys.buf, keys.cell(j.clone(), Ix::from(d)), lanes, valid.clone()));
+                w.unrolled("i", rows, |w, i| {
+                    let query = load(x.buf, x.cell(row.clone() + i.clone(), Ix::from(d)), lanes, valid.clone());
+                    w.set(sums, i.clone(), Expr::fma(query, Writer::get(key, 0), Writer::get(sums, i)));
+                });
+            }
+            w.unrolled("i", rows, |w, i| {
+                w.store(scores, i.clone() * self.pitch + j.clone(), reduce(Red::Sum, Writer::get(sums, i), lanes), None);
+            });
+        });
+    }
+
     /// out(row + i, :) = f(i, Σ a(i, k) x(k, :)) for the keys k of a span.
     fn combine(
         &self,

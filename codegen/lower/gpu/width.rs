@@ -53,7 +53,7 @@ impl Uses<'_> {
                 self.block(otherwise);
             }
             Stmt::CopyAsync { src, from, .. } => self.access(Buf::Arg(*src), from, 8),
-            Stmt::Transpose { .. } | Stmt::Barrier | Stmt::Commit | Stmt::Wait(_) | Stmt::LoadMatrix { .. } => {}
+            Stmt::Transpose { .. } | Stmt::Prefetch(..) | Stmt::Barrier | Stmt::Commit | Stmt::Wait(_) | Stmt::LoadMatrix { .. } => {}
             Stmt::Mma { .. } | Stmt::GroupMma { .. } | Stmt::Fence | Stmt::Pack { .. } | Stmt::Exchange { .. } => {}
         }
     }
