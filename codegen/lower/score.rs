@@ -24,6 +24,13 @@ pub(crate) struct Span {
     pub end: Ix,
 }
 
+impl Span {
+    /// What another span has of this one; there may be nothing, and then the end is not after the beginning.
+    pub(crate) fn within(self, w: &mut Writer, other: &Span) -> Span {
+        Span { from: w.name("from", self.from.max(other.from.clone())), end: w.name("end", self.end.min(other.end.clone())) }
+    }
+}
+
 /// How far a bound is followed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Depth {

@@ -115,7 +115,7 @@ impl<'a> Shape<'a> {
 
     /// The same of a few rows, whose products with a key are summed along the depth: keys are read once, where they lie, and only those
     /// that are seen.
-    fn few_scores(&self, w: &mut Writer, x: &Matrix, row: &Ix, rows: usize, keys: &Matrix, columns: &Span, scores: Buf) {
+    fn few_scores(&self, w: &mut Writer, x: &Matrix, row: &Ix, rows: usize, keys: &Matrix, columns: &Span, (scores, line): (Buf, &Ix)) {
         let (lanes, depth) = (self.target.lanes, self.h.depth);
         let sums = w.local("dot", Elem::F32, lanes, rows);
         let key = w.local("key", Elem::F32, lanes, 1);
@@ -130,12 +130,12 @@ impl<'a> Shape<'a> {
                 });
             }
             w.unrolled("i", rows, |w, i| {
-                w.store(scores, i.clone() * self.pitch + j.clone(), reduce(Red::Sum, Writer::get(sums, i), lanes), None);
+                w.store(scores, (line.clone() + i.clone()) * self.pitch + j.clone(), reduce(Red::Sum, Writer::get(sums, i), lanes), None);
             });
         });
     }
 
-    /// out(row + i, :) = f(i, Σ a(i, k) x(k, :)) for the keys k of a span.
+    /// out(row + i, :) = Σ a(i, k) x(k, :) for the keys k of a span, added to what is there where `add` says so.
     fn combine(
         &self,
         w: &mut Writer,
@@ -146,7 +146,6 @@ impl<'a> Shape<'a> {
         depth: usize,
         out: (&Matrix, &Ix),
         add: bool,
-        finish: &dyn Fn(&Ix, Expr) -> Expr,
     ) {
         let lanes = self.lanes();
         let (_, vectors) = self.target.tile(depth);
@@ -163,7 +162,7 @@ impl<'a> Shape<'a> {
             }
             let b = |k: &Ix, j: &Ix| load(x.buf, x.cell(k.clone(), column(j)), self.target.lanes, left(j));
             acc.product(w, keys.from.clone(), keys.end.clone(), a, &b);
-            acc.each(w, &mut |w, i, j| w.store(out.0.buf, cell(i, j), finish(i, acc.get(i, j)), left(j)));
+            acc.each(w, &mut |w, i, j| w.store(out.0.buf, cell(i, j), acc.get(i, j), left(j)));
         });
     }
 
