@@ -299,7 +299,16 @@ fn bench_and_doctor() {
     ]);
     let json: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert!(json["tokens_per_second"].as_f64().unwrap() > 0.0);
-    assert!(works(&["bench", "generate", "llama", "--set", "num_hidden_layers=1", "--set", "vocab_size=100"]).contains("tokens/s"));
+    let small = ["--set", "num_hidden_layers=1", "--set", "vocab_size=100"];
+    let generate = |more: &[&str]| works(&[&["bench", "generate", "llama", "--steps", "2"], &small[..], more].concat());
+    assert!(generate(&[]).contains("tokens/s"));
+    let line: serde_json::Value = serde_json::from_str(&generate(&["--batch", "3", "--depth", "5", "--json"])).unwrap();
+    // a layer's products and the head, and of keys and values as many as the third token sees; the embedding is looked up in
+    let weights = 768 * (768 * 2 + 256 * 2 + 2048 * 3) + 3 * 768 + 100 * 768;
+    assert_eq!(line["bytes"], 4 * (weights + 3 * 2 * 256 * (5 + 2 + 1)), "{line}");
+    assert_eq!(line["batch"], 3);
+    fails(&["bench", "generate", "gpt2", "--depth", "1020"], &["--depth is 1020", "1024 positions", "--depth 1017"]);
+    assert!(works(&["bench", "ops", "--steps", "1"]).contains("adamw"));
     assert!(works(&["doctor"]).contains("llvm"));
     serde_json::from_str::<serde_json::Value>(&works(&["doctor", "--json"])).unwrap();
     for command in ["train", "generate", "dump", "explain", "run", "bench", "doctor"] {

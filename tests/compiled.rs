@@ -52,6 +52,7 @@ fn large_products_are_as_evaluated() {
         ("mk", "nk", "mn", [1, k], [n, k]),
         ("mk", "kn", "mn", [14, k], [k, n]),
         ("mk", "kn", "mn", [32, k], [k, n]),
+        ("mk", "kn", "mn", [20, k], [k, 9]),
         ("km", "kn", "mn", [k, 7], [k, n]),
         ("mk", "nk", "mn", [5, k], [n, k]),
         ("mk", "nk", "mn", [32, k], [n, k]),

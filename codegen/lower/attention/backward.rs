@@ -1,7 +1,7 @@
 //! The backward kernel. A unit is a head of k and v with all query heads that read it, one after the other.
 
 use super::captured::{Gradient, clear};
-use super::{Matrix, Shape, exponential, of_row, reduce, zero};
+use super::{Matrix, Shape, exponential, of_row, reduce, shared, zero};
 use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, Writer, load};
 use crate::lower::Cpu;
 use crate::lower::rows::split_index;
@@ -10,7 +10,7 @@ use crate::spec::{Heads, Spec, Step};
 use ir::{Bin, Red, Un};
 
 /// Row blocks of a query block, in tiles.
-const TILES: usize = 16;
+const TILES: usize = 8;
 
 /// Operands: q, k, v, o, lse, do, scale, dq, dk, dv.
 pub(in crate::lower) fn backward(spec: &Spec, h: &Heads, name: &str, target: &Cpu) -> Kernel {
@@ -18,7 +18,7 @@ pub(in crate::lower) fn backward(spec: &Spec, h: &Heads, name: &str, target: &Cp
     let mut w = Writer::new(name, spec.params.clone(), units.iter().product());
     let s = Shape::new(h, target, &mut w, 6);
     let score = Score::new(h, &spec.dag, target.lanes);
-    let block = (s.rows * TILES).min(h.queries.next_multiple_of(s.rows)).max(1);
+    let block = Shape::rows_that_share(h, target, TILES, 2);
     let (k_panels, v_panels) = (w.scratch(s.pitch * h.depth), w.scratch(s.pitch * h.value_depth));
     let (p, ds) = (w.scratch(block * s.pitch), w.scratch(block * s.pitch));
     let (lo, hi) = (w.lo(), w.hi());
@@ -38,6 +38,7 @@ pub(in crate::lower) fn backward(spec: &Spec, h: &Heads, name: &str, target: &Cp
                 *last = w.name("head", last.clone() * h.group + g);
             }
             let [q, o, d_o, dq] = [&h.q, &h.o, d_o, dq].map(|a| Matrix::new(w, a, &head));
+            zero(w, &dq, h.queries, h.depth);
             h.captured.iter().for_each(|c| clear(w, h, c, &head));
             let one = Backward { s: &s, score: &score, head, q, k: &k, v_panels, k_panels, o, d_o, dq, dk: &dk, dv: &dv, p, ds };
             let tail = h.queries % block;
@@ -75,14 +76,18 @@ impl Backward<'_> {
         let b0 = &w.name("b0", b0.clone());
         let seen = self.score.span(w, &self.head, (b0, &Ix::from(n)), Depth::Exact);
         let columns = s.columns(w, &seen, s.rows);
-        s.row_blocks(w, (&Ix::Const(0), &Ix::from(n)), n, &mut |w, i0, rows| {
+        let tiles = (&Ix::Const(0), &Ix::from(n), n);
+        s.blocks(w, &columns, s.width(), tiles, &mut |w, i0, rows, keys| {
             let row = w.name("row", b0.clone() + i0.clone());
-            s.scores(w, &self.q, &row, rows, h.depth, self.k_panels, &columns, self.p, i0);
-            s.scores(w, &self.d_o, &row, rows, h.value_depth, self.v_panels, &columns, self.ds, i0);
-            w.each("i", 0i64, rows, 1, |w, i| self.row(w, &(i0.clone() + i.clone()), &(row.clone() + i), &columns));
-            let seen = self.score.span(w, &self.head, (&row, &Ix::from(rows)), Depth::Exact);
+            s.scores(w, &self.q, &row, rows, h.depth, self.k_panels, keys, self.p, i0);
+            s.scores(w, &self.d_o, &row, rows, h.value_depth, self.v_panels, keys, self.ds, i0);
+        });
+        w.each("i", 0i64, n, 1, |w, i| self.row(w, &i, &(b0.clone() + i.clone()), &columns));
+        s.blocks(w, &seen, shared(h.depth), tiles, &mut |w, i0, rows, keys| {
+            let row = w.name("row", b0.clone() + i0.clone());
+            let seen = self.score.span(w, &self.head, (&row, &Ix::from(rows)), Depth::Exact).within(w, keys);
             let ds = |i: &Ix, j: &Ix| load(self.ds, (i0.clone() + i.clone()) * s.pitch + j.clone(), 1, None);
-            s.combine(w, rows, &seen, &ds, self.k, h.depth, (&self.dq, &row), false);
+            s.combine(w, rows, &seen, &ds, self.k, h.depth, (&self.dq, &row), true);
         });
         self.add(w, b0, n, &seen);
     }

@@ -1,6 +1,6 @@
 //! The forward kernel: blocks of queries are independent, and those of one head that one thread has share the packed keys.
 
-use super::{Matrix, Shape, exponential, grouped, of_row, reduce};
+use super::{Matrix, Shape, exponential, grouped, of_row, reduce, shared};
 use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, Writer, load};
 use crate::lower::Cpu;
 use crate::lower::rows::split_index;
@@ -12,8 +12,6 @@ use ir::{Bin, Red, Un};
 const FEW: usize = 4;
 /// Tiles of rows of a unit at most: they share what is read of keys and values.
 const TILES: usize = 8;
-/// Floats of the values that tiles share, a block of keys at a time: a part of the smallest cache.
-const SHARED: usize = 8 << 10;
 /// Maxima of a row that are found side by side: each waits for itself alone.
 const MAXIMA: usize = 4;
 /// Where a row's maximum begins: no score but −∞ is below, and the exponential of that is 0.
@@ -21,7 +19,7 @@ const LOWEST: f64 = f32::MIN as f64;
 
 /// Operands: q, k, v, scale, o, lse.
 pub(in crate::lower) fn forward(spec: &Spec, h: &Heads, name: &str, target: &Cpu) -> Kernel {
-    let block = rows_of_unit(h, target);
+    let block = Shape::rows_that_share(h, target, TILES, 1);
     let blocks = h.queries.div_ceil(block);
     let mut w = Writer::new(name, spec.params.clone(), h.heads.iter().product::<usize>() * blocks);
     let s = Shape::new(h, target, &mut w, 3);
@@ -49,12 +47,6 @@ pub(in crate::lower) fn forward(spec: &Spec, h: &Heads, name: &str, target: &Cpu
         f.unit(w, &first, &last);
     });
     w.finish()
-}
-
-/// Rows of a unit: tiles, as many as have room for their scores in the cache that a thread has to itself.
-fn rows_of_unit(h: &Heads, target: &Cpu) -> usize {
-    let rows = Shape::tile(h, target).0;
-    rows * (target.cache / 2 / (4 * rows * h.keys.max(1))).clamp(1, TILES).min(h.queries.div_ceil(rows).max(1))
 }
 
 /// The block whose turn it is: from both ends inwards, so that threads share evenly what grows along the queries.
@@ -86,7 +78,7 @@ impl Forward<'_> {
         let (s, h) = (self.s, self.s.h);
         let seen = self.score.span(w, self.head, (first, &(last.clone() - first.clone())), Depth::Exact);
         let all = s.columns(w, &seen, 1);
-        self.blocks(w, &all, s.width(), (first, last), &mut |w, i0, rows, keys| {
+        s.blocks(w, &all, s.width(), (first, last, h.queries), &mut |w, i0, rows, keys| {
             let line = i0.clone() - first.clone();
             let columns = self.columns(w, i0, rows, keys);
             match self.panels {
@@ -108,8 +100,7 @@ impl Forward<'_> {
         let held = Matrix { buf: self.sums, at: Ix::Const(0), row: depth.next_multiple_of(lanes as usize) as i64, col: 1 };
         let count = last.clone() - first.clone();
         w.each("z", 0i64, count.clone() * held.row, lanes, |w, z| w.store(held.buf, z, self.score.constant(0.0), None));
-        let shared = (SHARED / depth.max(1)).max(1);
-        self.blocks(w, seen, shared, (first, last), &mut |w, i0, rows, keys| {
+        s.blocks(w, seen, shared(depth), (first, last, h.queries), &mut |w, i0, rows, keys| {
             let line = w.name("line", i0.clone() - first.clone());
             let seen = self.score.span(w, self.head, (i0, &Ix::from(rows)), Depth::Exact).within(w, keys);
             let p = |i: &Ix, j: &Ix| load(self.scores, (line.clone() + i.clone()) * s.pitch + j.clone(), 1, None);
@@ -123,14 +114,6 @@ impl Forward<'_> {
                 let x = load(held.buf, held.cell(r.clone(), d.clone()), s.target.lanes, None);
                 w.store(self.o.buf, self.o.cell(first.clone() + r.clone(), d), x.times(Writer::get(inverse, 0)), valid);
             });
-        });
-    }
-
-    /// Blocks of so many keys of a span, and in each the tiles of rows.
-    fn blocks(&self, w: &mut Writer, keys: &Span, size: usize, rows: (&Ix, &Ix), body: &mut dyn FnMut(&mut Writer, &Ix, usize, &Span)) {
-        w.each("kb", keys.from.clone().down_to(size as i64), keys.end.clone(), size as i64, |w, from| {
-            let block = Span { from: w.name("from", from.clone()), end: w.name("end", (from + size).min(keys.end.clone())) };
-            self.s.row_blocks(w, rows, self.s.h.queries, &mut |w, i0, rows| body(w, i0, rows, &block));
         });
     }
 

@@ -18,6 +18,17 @@ use crate::kernel::{Buf, Elem, Expr, Ix, LocalId, Writer, load};
 use crate::spec::{Access, Heads};
 use ir::{Bin, Red, Un};
 
+/// Floats of the values that tiles of rows share, a block of keys at a time: a part of the smallest cache.
+const SHARED: usize = 8 << 10;
+
+/// Keys of such a block.
+fn shared(depth: usize) -> usize {
+    (SHARED / depth.max(1)).max(1)
+}
+
+/// Floats of a cache line.
+const LINE: usize = 16;
+
 /// What is the same for every head.
 struct Shape<'a> {
     h: &'a Heads,
@@ -61,7 +72,10 @@ impl<'a> Shape<'a> {
         let width = vectors * target.lanes as usize;
         let local = w.local("scale", Elem::F32, 1, 1);
         w.set(local, 0, load(Buf::Arg(scale), Ix::Const(0), 1, None));
-        Shape { h, target: *target, rows, vectors, pitch: h.keys.next_multiple_of(width), scale: local }
+        let columns = h.keys.next_multiple_of(width);
+        // an odd number of cache lines: what is in one column of many rows has other places in a cache
+        let pitch = if columns.is_multiple_of(2 * LINE) { columns + LINE } else { columns };
+        Shape { h, target: *target, rows, vectors, pitch, scale: local }
     }
 
     /// Rows and vectors of the register tile.
@@ -163,6 +177,29 @@ impl<'a> Shape<'a> {
             let b = |k: &Ix, j: &Ix| load(x.buf, x.cell(k.clone(), column(j)), self.target.lanes, left(j));
             acc.product(w, keys.from.clone(), keys.end.clone(), a, &b);
             acc.each(w, &mut |w, i, j| w.store(out.0.buf, cell(i, j), acc.get(i, j), left(j)));
+        });
+    }
+
+    /// Rows that share what is read of keys and values: so many tiles, or as many as have room for their scores, so many numbers a pair, in
+    /// the cache that a thread has to itself.
+    fn rows_that_share(h: &Heads, target: &Cpu, tiles: usize, numbers: usize) -> usize {
+        let rows = Shape::tile(h, target).0;
+        let room = target.cache / 2 / (4 * numbers * rows * h.keys.max(1));
+        rows * room.clamp(1, tiles).min(h.queries.div_ceil(rows).max(1))
+    }
+
+    /// Blocks of so many keys of a span, and in each the tiles of rows.
+    fn blocks(
+        &self,
+        w: &mut Writer,
+        keys: &Span,
+        size: usize,
+        (first, last, n): (&Ix, &Ix, usize),
+        body: &mut dyn FnMut(&mut Writer, &Ix, usize, &Span),
+    ) {
+        w.each("kb", keys.from.clone().down_to(size as i64), keys.end.clone(), size as i64, |w, from| {
+            let block = Span { from: w.name("from", from.clone()), end: w.name("end", (from + size).min(keys.end.clone())) };
+            self.row_blocks(w, (first, last), n, &mut |w, i0, rows| body(w, i0, rows, &block));
         });
     }
 
