@@ -1,4 +1,4 @@
-"""Reading a prompt and writing tokens after it, GPT-2 124M and a Llama of 134M: transformers on PyTorch beside eggcorn, alternating.
+"""Reading a prompt and writing tokens after it, GPT-2 124M and a Llama of 125M: transformers on PyTorch beside eggcorn, alternating.
 
 Usage: python benches/generate.py path/to/eggcorn [rounds]
 Needs torch and transformers; torch.compile needs a C++ compiler.

@@ -11,6 +11,31 @@ fn refused(text: &str, line: usize, words: &[&str]) {
 }
 
 #[test]
+fn a_score_that_is_no_function() {
+    let refused = |parts: &str, word: &str| {
+        let body = format!("%4 = attention[ac,bc,bd->ad|2|{parts}] %0, %1, %2, 1.0, %3 : (f32[2,5],f32[2])");
+        let text = format!("main(%0 q: f32[2,4], %1 k: f32[3,4], %2 v: f32[3,5], %3 x: f32[2,1]) {{\n  {body}\n  return y=%4\n}}\n");
+        refused(&text, 2, &[word]);
+    };
+    refused("casual", "'casual' is no part of a score's function: expected something like f=");
+    refused("causal|causal", "'causal' is no part");
+    refused("causal|f=add(s,x0)", "a score is causal or has an f, not both");
+    refused("z=s", "'z' is no part of a score's function: expected f, w, sink");
+    refused("f=s|f=s", "f is there twice");
+    refused("f=add(s,x0))", "')' follows an expression");
+    refused("f=add(s,x0", "expected ',' or ')'");
+    refused("f=add(s;x0)", "';x0)': expected ',' or ')'");
+    refused("f=s(i)", "s takes no operands");
+    refused("f=frobnicate(s)", "unknown op 'frobnicate'");
+    refused("f=add(s,x7)", "takes 12 operands");
+    refused("f=add(s,t3)", "t3");
+    refused("sink=s", "sink=s: expected a captured operand, as in sink=x0");
+    refused("f=", "unknown op ''");
+    refused(&format!("f={}s{}", "neg(".repeat(100_000), ")".repeat(100_000)), "nested too deep");
+    refused(&format!("f={}s{}", "add(x0,".repeat(300), ")".repeat(300)), "nested too deep, or too long");
+}
+
+#[test]
 fn text_that_is_no_program() {
     let main = |body: &str| format!("main(%0 x: f32[2,3]) {{\n  {body}\n  return y=%1\n}}\n");
     refused(&main("%1 = frobnicate %0 : f32[2,3]"), 2, &["unknown op 'frobnicate'"]);

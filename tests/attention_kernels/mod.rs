@@ -49,6 +49,18 @@ fn cases(seed: u32, most: usize) -> Vec<Case> {
     out
 }
 
+/// More keys than there are in a block of values, or in a panel; few queries, and several tiles of them.
+fn long_cases() -> Vec<Case> {
+    let mut out = vec![];
+    for terms in [vec![], vec![Term::Causal], vec![Term::Window, Term::Offset], vec![Term::Lengths, Term::Bias], vec![Term::Documents, Term::Dropout]] {
+        for queries in [3, 29] {
+            let terms = terms.clone();
+            out.push(Case { batch: 1, shared: 1, group: 2, queries, keys: 300, depths: [33, 70], terms, dlse: false, seed: 7 });
+        }
+    }
+    out
+}
+
 /// Each result against what plain loops give, as near as the arithmetic allows.
 fn check(what: &str, case: &Case, want: &[Vec<Number>], have: &[Memory]) {
     assert_eq!(want.len(), have.len(), "{what}: results");
@@ -85,7 +97,7 @@ fn interpreted(spec: &codegen::Spec, memory: &[Memory], target: &Target) -> Vec<
 #[test]
 fn interpreted_kernels_are_as_plain_loops() {
     for cpu in CPUS {
-        for case in cases(cpu.lanes, 40) {
+        for case in cases(cpu.lanes, 40).into_iter().chain(long_cases()) {
             both(&case, &format!("{cpu:?}"), &mut |spec, memory| interpreted(spec, memory, &Target::Cpu(cpu)));
         }
     }
