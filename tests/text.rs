@@ -17,14 +17,14 @@ fn a_score_that_is_no_function() {
         let text = format!("main(%0 q: f32[2,4], %1 k: f32[3,4], %2 v: f32[3,5], %3 x: f32[2,1]) {{\n  {body}\n  return y=%4\n}}\n");
         refused(&text, 2, &[word]);
     };
-    refused("casual", "'casual' is no part of a score's function: expected something like f=");
+    refused("casual", "is not an attention: expected something like");
     refused("causal|causal", "'causal' is no part");
     refused("causal|f=add(s,x0)", "a score is causal or has an f, not both");
     refused("z=s", "'z' is no part of a score's function: expected f, w, sink");
     refused("f=s|f=s", "f is there twice");
     refused("f=add(s,x0))", "')' follows an expression");
     refused("f=add(s,x0", "expected ',' or ')'");
-    refused("f=add(s;x0)", "';x0)': expected ',' or ')'");
+    refused("f=add(s;x0)", "unknown op 's;x0'");
     refused("f=s(i)", "s takes no operands");
     refused("f=frobnicate(s)", "unknown op 'frobnicate'");
     refused("f=add(s,x7)", "takes 12 operands");

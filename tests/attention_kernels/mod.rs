@@ -52,7 +52,8 @@ fn cases(seed: u32, most: usize) -> Vec<Case> {
 /// More keys than there are in a block of values, or in a panel; few queries, and several tiles of them.
 fn long_cases() -> Vec<Case> {
     let mut out = vec![];
-    for terms in [vec![], vec![Term::Causal], vec![Term::Window, Term::Offset], vec![Term::Lengths, Term::Bias], vec![Term::Documents, Term::Dropout]] {
+    for terms in [vec![], vec![Term::Causal], vec![Term::Window, Term::Offset], vec![Term::Lengths, Term::Bias], vec![Term::Documents, Term::Dropout]]
+    {
         for queries in [3, 29] {
             let terms = terms.clone();
             out.push(Case { batch: 1, shared: 1, group: 2, queries, keys: 300, depths: [33, 70], terms, dlse: false, seed: 7 });
