@@ -106,6 +106,7 @@ fn only_looked_up(graph: &Graph, path: &str) -> bool {
 }
 
 /// Bytes a second that a processor's threads read of so many, measured now; devices have no such measure yet.
+#[cfg_attr(not(feature = "llvm"), allow(unused_variables))]
 fn bandwidth(device: &Device, bytes: usize) -> Option<f64> {
     match device {
         #[cfg(feature = "llvm")]
