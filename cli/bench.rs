@@ -2,8 +2,7 @@
 
 use super::options::{CompileArgs, DeviceArgs, ModelArgs, Sizes, mebibytes};
 use super::source::{DimArgs, Source};
-use super::{bench_generate, bench_run};
-use super::{note, say};
+use super::{bench_generate, bench_run, note, say};
 use eggcorn::ir::Graph;
 use eggcorn::llm::{
     Batch, Config, Error, Evaluation, Mode, Models, Objective, Precision, Result, TrainConfig, Values, initialise, random, step_program,

@@ -3,9 +3,10 @@
 use super::bench::{Args, spread};
 use super::options::mebibytes;
 use super::say;
-use eggcorn::ir::{Graph, Op, names};
+use eggcorn::ir::{Graph, Op};
 use eggcorn::llm::{Error, Generator, Result, initialise, random};
 use eggcorn::models::Model;
+use eggcorn::passes::State;
 use eggcorn::runtime::{Device, Session};
 use std::time::Instant;
 
@@ -88,7 +89,7 @@ fn bytes(model: &Model, session: &Session) -> Result<Bytes> {
     let (mut weights, mut room) = (0, 0);
     for (path, ty) in session.params() {
         let bytes = ty.bytes();
-        if path.split('.').next() == Some(names::PAST) {
+        if matches!(State::parse(path), State::Past(_)) {
             room += bytes;
         } else if !only_looked_up(&graph, path) {
             weights += bytes;

@@ -1,4 +1,4 @@
-//! The ceiling that shares of peak are stated against: fused multiply-adds on registers alone, by a kernel of our own.
+//! The ceilings that shares are stated against, by kernels of our own: fused multiply-adds on registers alone, and reading memory.
 
 #![allow(unsafe_code)]
 

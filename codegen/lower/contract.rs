@@ -5,7 +5,6 @@
 //! do not depend on the number of threads.
 
 use super::Cpu;
-use super::dots;
 use super::point::{Point, Values, access_at, address, per_row, vectorisable};
 use super::rows::split_index;
 use super::tile::{Acc, Panel};
@@ -21,18 +20,6 @@ const DIRECT_ROWS: usize = 32;
 const STREAMS: usize = 16;
 /// Sums that such a product holds in cache meanwhile.
 const DIRECT_FLOATS: usize = 32 << 10;
-
-pub(crate) fn lower(spec: &Spec, name: &str, target: &Cpu) -> Kernel {
-    match Product::new(spec.clone(), target) {
-        Some(product) if product.lies_along_sums() => dots::lower(&product, name),
-        Some(product) => product.emit(name),
-        None => {
-            let rows = as_rows(spec);
-            let tail = if let Template::Rows { tail } = rows.template { tail } else { unreachable!("as_rows gives rows") };
-            super::rows::lower(rows, tail, name, target)
-        }
-    }
-}
 
 /// The same sum of products as a reduction along rows: for shapes that are no matrix product.
 pub(crate) fn as_rows(spec: &Spec) -> Spec {
@@ -66,7 +53,7 @@ pub(super) struct Product {
 }
 
 impl Product {
-    fn new(mut spec: Spec, target: &Cpu) -> Option<Product> {
+    pub(super) fn new(mut spec: Spec, target: &Cpu) -> Option<Product> {
         let Template::Contract { out, a, b } = &spec.template else { unreachable!("only contractions are lowered here") };
         let class = |d: usize| match (d < *out, a.strides[d] != 0, b.strides[d] != 0) {
             (false, ..) => 3,
@@ -130,7 +117,7 @@ impl Product {
         self.spec.dims[self.spec.dims.len() - 2]
     }
     /// Whether a few rows meet rows of the other operand.
-    fn lies_along_sums(&self) -> bool {
+    pub(super) fn lies_along_sums(&self) -> bool {
         let (a, b) = self.operands();
         let [column, sum] = [1, 2].map(|back| self.spec.dims.len() - back);
         self.m() <= DIRECT_ROWS && self.outer_sums().is_empty() && a.strides[sum] == 1 && b.strides[sum] == 1 && b.strides[column] != 1
@@ -147,7 +134,7 @@ impl Product {
         if self.split_rows { self.m().div_ceil(self.rows) } else { self.n().div_ceil(self.width()) }
     }
 
-    fn emit(&self, name: &str) -> Kernel {
+    pub(super) fn emit(&self, name: &str) -> Kernel {
         let around: usize = self.spec.dims[..self.loops].iter().product();
         // many products are divided whole
         let parts = if around >= 16 { 1 } else { self.parts() };
@@ -270,12 +257,13 @@ impl Block<'_> {
     /// Asks for a part of what the tile's columns read of B in the next k block, so that all blocks of rows ask for all of it.
     fn ask_ahead(&self, w: &mut Writer, ir: &Ix, jr: &Ix) {
         let p = self.product;
-        if p.depth == p.k() {
+        let blocks = p.m() / p.rows;
+        if p.depth == p.k() || blocks == 0 {
             return;
         }
         let b = p.operands().1;
         let along = b.strides[p.spec.dims.len() - 2];
-        let share = p.depth.div_ceil(p.m() / p.rows);
+        let share = p.depth.div_ceil(blocks);
         let k = self.pc.clone() + p.depth + ir.clone().div(p.rows) * share;
         let next = w.name("next", access_at(b, &self.index(Ix::Const(0), k, jr.clone())));
         w.unrolled("k", share, |w, k| {

@@ -81,11 +81,24 @@ pub fn lower(spec: &Spec, name: &str, target: &Target, aligned: &[bool]) -> Kern
     }
 }
 
+/// A matrix product where it is one, else sums along rows.
+fn product(spec: &Spec, name: &str, target: &Cpu) -> Kernel {
+    match contract::Product::new(spec.clone(), target) {
+        Some(product) if product.lies_along_sums() => dots::lower(&product, name),
+        Some(product) => product.emit(name),
+        None => {
+            let rows = contract::as_rows(spec);
+            let tail = if let Template::Rows { tail } = rows.template { tail } else { unreachable!("as_rows gives rows") };
+            rows::lower(rows, tail, name, target)
+        }
+    }
+}
+
 fn lower_cpu(spec: &Spec, name: &str, target: &Cpu) -> Kernel {
     match &spec.template {
         Template::Rows { tail } => rows::lower(spec.clone(), *tail, name, target),
         Template::Cols { reduced } => cols::lower(spec.clone(), reduced.clone(), name, target),
-        Template::Contract { .. } => contract::lower(spec, name, target),
+        Template::Contract { .. } => product(spec, name, target),
         Template::Attention(heads) => attention::forward(spec, heads, name, target),
         Template::AttentionBwd(heads) => attention::backward(spec, heads, name, target),
         Template::ScatterAdd { tokens, rows, width } => scatter::lower(spec, (*tokens, *rows, *width), name, target),

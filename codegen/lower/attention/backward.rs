@@ -87,7 +87,7 @@ impl Backward<'_> {
             let row = w.name("row", b0.clone() + i0.clone());
             let seen = self.score.span(w, &self.head, (&row, &Ix::from(rows)), Depth::Exact).within(w, keys);
             let ds = |i: &Ix, j: &Ix| load(self.ds, (i0.clone() + i.clone()) * s.pitch + j.clone(), 1, None);
-            s.combine(w, rows, &seen, &ds, self.k, h.depth, (&self.dq, &row), true);
+            s.combine(w, rows, &seen, &ds, self.k, h.depth, (&self.dq, &row));
         });
         self.add(w, b0, n, &seen);
     }
@@ -100,7 +100,7 @@ impl Backward<'_> {
             for (weights, x, depth, out) in [(self.ds, &self.q, h.depth, self.dk), (self.p, &self.d_o, h.value_depth, self.dv)] {
                 let a = |j: &Ix, i: &Ix| load(weights, i.clone() * s.pitch + j0.clone() + j.clone(), 1, None);
                 let x = Matrix { buf: x.buf, at: x.cell(b0.clone(), Ix::Const(0)), row: x.row, col: x.col };
-                s.combine(w, rows, &queries, &a, &x, depth, (out, j0), true);
+                s.combine(w, rows, &queries, &a, &x, depth, (out, j0));
             }
         };
         w.each("j0", seen.from.clone().down_to(s.rows as i64), seen.end.clone().min(h.keys - tail), s.rows as i64, |w, j0| {

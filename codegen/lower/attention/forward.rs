@@ -104,7 +104,7 @@ impl Forward<'_> {
             let line = w.name("line", i0.clone() - first.clone());
             let seen = self.score.span(w, self.head, (i0, &Ix::from(rows)), Depth::Exact).within(w, keys);
             let p = |i: &Ix, j: &Ix| load(self.scores, (line.clone() + i.clone()) * s.pitch + j.clone(), 1, None);
-            s.combine(w, rows, &seen, &p, &self.v, depth, (&held, &line), true);
+            s.combine(w, rows, &seen, &p, &self.v, depth, (&held, &line));
         });
         w.each("r", 0i64, count, 1, |w, r| {
             let inverse = w.local("inverse", Elem::F32, s.target.lanes, 1);

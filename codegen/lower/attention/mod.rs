@@ -149,18 +149,8 @@ impl<'a> Shape<'a> {
         });
     }
 
-    /// out(row + i, :) = Σ a(i, k) x(k, :) for the keys k of a span, added to what is there where `add` says so.
-    fn combine(
-        &self,
-        w: &mut Writer,
-        rows: usize,
-        keys: &Span,
-        a: &dyn Fn(&Ix, &Ix) -> Expr,
-        x: &Matrix,
-        depth: usize,
-        out: (&Matrix, &Ix),
-        add: bool,
-    ) {
+    /// out(row + i, :) += Σ a(i, k) x(k, :) for the keys k of a span.
+    fn combine(&self, w: &mut Writer, rows: usize, keys: &Span, a: &dyn Fn(&Ix, &Ix) -> Expr, x: &Matrix, depth: usize, out: (&Matrix, &Ix)) {
         let lanes = self.lanes();
         let (_, vectors) = self.target.tile(depth);
         let width = vectors * self.target.lanes as usize;
@@ -169,11 +159,7 @@ impl<'a> Shape<'a> {
             let column = |j: &Ix| dp.clone() + j.clone() * lanes;
             let left = |j: &Ix| (!depth.is_multiple_of(acc.width())).then(|| Ix::from(depth) - column(j));
             let cell = |i: &Ix, j: &Ix| out.0.cell(out.1.clone() + i.clone(), column(j));
-            if add {
-                acc.fill(w, &mut |_, i, j| load(out.0.buf, cell(i, j), self.target.lanes, left(j)));
-            } else {
-                acc.zero(w);
-            }
+            acc.fill(w, &mut |_, i, j| load(out.0.buf, cell(i, j), self.target.lanes, left(j)));
             let b = |k: &Ix, j: &Ix| load(x.buf, x.cell(k.clone(), column(j)), self.target.lanes, left(j));
             acc.product(w, keys.from.clone(), keys.end.clone(), a, &b);
             acc.each(w, &mut |w, i, j| w.store(out.0.buf, cell(i, j), acc.get(i, j), left(j)));
