@@ -17,9 +17,11 @@
 //! ```
 
 mod config;
+pub mod corpus;
 mod data;
 mod decode;
 mod error;
+mod files;
 mod objective;
 mod run;
 mod step;
@@ -30,12 +32,10 @@ pub use config::{Config, DataConfig, Models, Precision, RECIPES, RESUMABLE, Reci
 pub use data::{Batch, Column, Data, OWN_TEXT, Values, random, read_text};
 pub use decode::{Beam, Choice, Generator, Sampling, Stop, likeliest, log_probabilities, sample};
 pub use error::{Error, Result, hint, nearest};
+pub use files::{Irregular, NewFile, irregular, read_short, write_file};
 pub use objective::{Mode, Objective, bound};
 pub use run::{Evaluation, Event, Outcome, Trainer};
 pub use step::{Report, Step, step_program};
 pub use text::{Decoder, Kind, Tokenizer};
 pub use weights::named;
-pub use weights::{
-    Checkpoint, Irregular, Manifest, RunLock, checksum, initialise, irregular, load_weights, open_checkpoint, read_manifest, read_short, save,
-    serialize, state, utc, write_file,
-};
+pub use weights::{Checkpoint, Manifest, RunLock, checksum, initialise, load_weights, open_checkpoint, read_manifest, save, serialize, state, utc};

@@ -1,7 +1,7 @@
 //! Text from a file.
 
 use crate::error::{Result, file_error};
-use crate::weights::{Irregular, irregular};
+use crate::files::{Irregular, irregular};
 use std::path::Path;
 
 /// Reads a text file; says what is wrong with one that is not UTF-8. A byte order mark at its start is no part of the text; line ends stay

@@ -2,7 +2,7 @@
 
 use super::{Kind, Tokenizer};
 use crate::error::{Result, file_error};
-use crate::weights::read_short;
+use crate::files::read_short;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 

@@ -3,9 +3,9 @@
 //! The tensors go to a file named by the step; then a small manifest that names it, with its length and checksum, replaces the last
 //! one. A run that dies between the two still has its last checkpoint.
 
-use super::files::{read_short, write_file};
 use super::safetensors::{load, serialize, state};
 use crate::error::{Error, Result, file_error};
+use crate::files::{read_short, write_file};
 use runtime::Session;
 use serde::{Deserialize, Serialize};
 use std::io::Read;

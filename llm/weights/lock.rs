@@ -1,7 +1,7 @@
 //! A run directory has one writer.
 
-use super::files::sweep;
 use crate::error::{Error, Result, file_error};
+use crate::files::sweep;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,6 @@
 //! Weights and state on disk.
 
 pub(crate) mod checkpoint;
-mod files;
 mod lock;
 pub mod named;
 mod safetensors;
@@ -9,6 +8,5 @@ mod start;
 
 pub use self::safetensors::{load as load_weights, serialize, state};
 pub use checkpoint::{Checkpoint, Manifest, checksum, open as open_checkpoint, read as read_manifest, save};
-pub use files::{Irregular, irregular, read_short, write_file};
 pub use lock::{RunLock, utc};
 pub use start::initialise;

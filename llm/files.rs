@@ -17,18 +17,57 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let old = existing(path)?;
-    let target = end_of_links(path)?;
-    let (temporary, mut file) = fresh(directory(&target), old.as_ref())?;
-    let mut replace = || -> io::Result<()> {
-        file.write_all(bytes)?;
-        old.as_ref().map_or(Ok(()), |m| keep_rights(&file, m))?;
-        file.sync_all()?;
-        fs::rename(&temporary, &target)
-    };
-    // what was there before stays
-    replace().inspect_err(|_| drop(fs::remove_file(&temporary)))?;
-    sync_directory(directory(&target))
+    let mut file = NewFile::create(path)?;
+    file.write_all(bytes)?;
+    file.commit()
+}
+
+/// A file being written, under a fresh name beside where it will be. It takes its place with [`NewFile::commit`], whole; dropped before,
+/// nothing of it stays.
+pub struct NewFile {
+    temporary: PathBuf,
+    target: PathBuf,
+    old: Option<Metadata>,
+    file: File,
+    done: bool,
+}
+
+impl NewFile {
+    /// Begins a file that will stand at `path`, under the conditions of [`write_file`].
+    pub fn create(path: &Path) -> io::Result<NewFile> {
+        let old = existing(path)?;
+        let target = end_of_links(path)?;
+        let (temporary, file) = fresh(directory(&target), old.as_ref())?;
+        Ok(NewFile { temporary, target, old, file, done: false })
+    }
+
+    /// Syncs what was written and puts it in its place.
+    pub fn commit(mut self) -> io::Result<()> {
+        self.old.as_ref().map_or(Ok(()), |m| keep_rights(&self.file, m))?;
+        self.file.sync_all()?;
+        fs::rename(&self.temporary, &self.target)?;
+        self.done = true;
+        sync_directory(directory(&self.target))
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.done {
+            // what was there before stays
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
 }
 
 /// What is at a path already, if anything is; an error where it must not be replaced.

@@ -1,0 +1,15 @@
+//! From files of text to documents, cleaned and without duplicates, in parts that stages hand to each other.
+//!
+//! A stage is a folder. It holds *parts*, `NAME.jsonl.zst`, each a document a line, and beside each part its [`Report`], `NAME.json`,
+//! which is written last: a part without one is not there yet. A stage makes each of its parts from the part of the same name before it,
+//! so that any number of processes can each take a [`Share`] of them, and what is there already is not made again.
+
+mod document;
+mod part;
+mod report;
+mod work;
+
+pub use document::Document;
+pub use part::{Part, PartReader, PartWriter, parts};
+pub use report::{Example, Report, Tally};
+pub use work::{Progress, Share, Work, map_parts};
