@@ -5,8 +5,8 @@ use super::output::print;
 use super::sampling::SamplingArgs;
 use super::{note, say};
 use eggcorn::llm::{
-    Choice, Config, Decoder, Error, Generator, Models, Precision, Result, Sampling, Stop, Tokenizer, likeliest, log_probabilities, open_checkpoint,
-    read_short,
+    Choice, Config, Decoder, Error, Generator, Models, Precision, Result, Sampling, Specials, Stop, Tokenizer, likeliest, log_probabilities,
+    open_checkpoint, read_short,
 };
 use eggcorn::passes::{Options, State};
 use eggcorn::runtime::Device;
@@ -98,7 +98,7 @@ fn samples(args: &Args, mut generator: Generator, prompt: &str, ids: &[i32], sam
 
 /// The ids of a prompt; a notice where the model cannot see all of them.
 fn encoded(prompt: &str, tokenizer: &Tokenizer, context: usize) -> Result<Vec<i32>> {
-    let ids = tokenizer.encode(prompt).map_err(|e| Error(format!("--prompt: {e}")))?;
+    let ids = tokenizer.encode_with(prompt, Specials::Token).map_err(|e| Error(format!("--prompt: {e}")))?;
     match ids.len() {
         0 => return Err(Error("--prompt is empty: give at least one character, or leave it away".into())),
         n if n > context => note!("notice: the prompt has {n} tokens, and the model sees {context} at once: it reads the last {context}"),

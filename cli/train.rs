@@ -7,8 +7,8 @@ use super::options::{CompileArgs, DeviceArgs, apply, mebibytes};
 use super::output::Output;
 use super::plot::plot;
 use eggcorn::llm::{
-    Config, Error, Event, Generator, Manifest, Models, OWN_TEXT, Outcome, RESUMABLE, Result, RunLock, Sampling, Tokenizer, Trainer, read_manifest,
-    read_short, read_text, recipe, write_file,
+    Config, DataConfig, Error, Event, Generator, Kind, Manifest, Models, OWN_TEXT, Outcome, RESUMABLE, Result, RunLock, Sampling, Specials,
+    Tokenizer, Trainer, read_manifest, read_short, read_text, recipe, write_file,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -21,7 +21,7 @@ use std::time::Instant;
 /// Train a model on text, save it, and show how it goes.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn train                                   # a small GPT on this project's own source\n  eggcorn train shakespeare-char --data input.txt --out runs/shakespeare\n  eggcorn train --config my.toml --data input.txt --set train.lr=3e-4\n  eggcorn train --resume --out runs/shakespeare --data input.txt"
+    after_help = "Examples:\n  eggcorn train                                   # a small GPT on this project's own source\n  eggcorn train shakespeare-char --data input.txt --out runs/shakespeare\n  eggcorn train shakespeare-bpe --data input.txt\n  eggcorn train --config my.toml --data input.txt --set train.lr=3e-4\n  eggcorn train gpt2 --data input.txt --tokenizer gpt2/encoder.json --set train.batch=2\n  eggcorn train --resume --out runs/shakespeare --data input.txt"
 )]
 pub struct Args {
     /// The recipe, or a model with the usual training.
@@ -32,6 +32,9 @@ pub struct Args {
     /// The text, UTF-8. A byte order mark at its start is dropped; line ends stay as they are, so \r\n is two characters.
     #[arg(long)]
     data: Option<PathBuf>,
+    /// A tokenizer that is there already instead of one of the text: tokenizer.json, GPT-2's encoder.json, ranks of tiktoken, or a folder.
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
     /// The run directory.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -54,7 +57,7 @@ pub struct Args {
 }
 
 /// What a run directory holds besides checkpoints.
-const FILES: [&str; 5] = [CONFIG, Tokenizer::FILE, metrics::FILE, SAMPLE, super::plot::FILE];
+const FILES: [&str; 6] = [CONFIG, Tokenizer::OWN, Tokenizer::FILE, metrics::FILE, SAMPLE, super::plot::FILE];
 const CONFIG: &str = "config.toml";
 const SAMPLE: &str = "sample.txt";
 /// The configuration's first line: whose file it is.
@@ -68,16 +71,16 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
     let saved = Saved::read(&dir, models)?;
     let config = config(args, name, saved.as_ref(), models)?;
     let text = text(args, name)?;
-    let tokenizer = Tokenizer::of(config.data.tokenizer, &text);
+    let tokenizer = tokenizer(args, &config.data, &text, saved.as_ref())?;
     let config = Config { model: config.model.with_vocabulary(tokenizer.size())?, ..config };
     check_directory(&dir, &config, &tokenizer, saved.as_ref(), args.resume)?;
     let device = args.device.open()?;
     let options = args.compile.options_on(&device, config.train.precision)?;
-    let mut trainer = Trainer::compiled(config.clone(), tokenizer.encode(&text)?, device.clone(), &options)?;
+    let mut trainer = Trainer::compiled(config.clone(), tokenizer.encode_in(&text, Specials::Text, threads())?, device.clone(), &options)?;
     trainer.step.check_finite = args.check_finite;
     let step = if args.resume { trainer.resume(&dir)? } else { 0 };
     write_file(&dir.join(CONFIG), (MARK.to_string() + &config.to_toml()).as_bytes())?;
-    write_file(&dir.join(Tokenizer::FILE), tokenizer.to_json().as_bytes())?;
+    tokenizer.write(&dir)?;
     let metrics = Metrics::open(&dir, From { step, to: config.train.steps })?;
     let stop = stop_on_interrupt()?;
     let mut view = View::new(metrics, config.train.steps, args.json);
@@ -138,7 +141,25 @@ fn config(args: &Args, name: &str, saved: Option<&Saved>, models: &Models) -> Re
         (None, Some(saved)) if args.resume && args.recipe.is_none() => saved.config.clone(),
         (None, _) => recipe(name, models)?,
     };
-    apply(config, &args.set)
+    let mut config = apply(config, &args.set)?;
+    if args.tokenizer.is_some() {
+        config.data.tokenizer = Kind::File;
+    }
+    Ok(config)
+}
+
+/// The tokenizer of a run: as it was where the run goes on and nothing else is asked for, or else named, or learned.
+fn tokenizer(args: &Args, data: &DataConfig, text: &str, saved: Option<&Saved>) -> Result<Tokenizer> {
+    let learned = data.tokenizer.algorithm().is_some() || data.tokenizer == Kind::File;
+    match (&args.tokenizer, saved) {
+        (Some(path), _) => Tokenizer::open(path, Some(data.split)),
+        (None, Some(saved)) if args.resume && learned && saved.config.data == *data => Ok(saved.tokenizer.clone()),
+        (None, _) => Tokenizer::learned(data.tokenizer, &data.learning(), text),
+    }
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn text(args: &Args, name: &str) -> Result<String> {

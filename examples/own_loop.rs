@@ -27,7 +27,7 @@ fn model(vocab: usize) -> Result<Graph, ModelErrors> {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let tokenizer = Tokenizer::of(Kind::Char, OWN_TEXT);
+    let tokenizer = Tokenizer::of(Kind::Char, OWN_TEXT).expect("it has characters");
     let data = Data::split(tokenizer.encode(OWN_TEXT)?, 0.1, CONTEXT)?;
     let (graph, pool) = (model(tokenizer.size())?, Arc::new(Pool::new(2)));
     let options = Options::default();

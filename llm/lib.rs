@@ -10,7 +10,7 @@
 //! config.check().unwrap();
 //!
 //! let text = "to be or not to be";
-//! let tokenizer = Tokenizer::of(Kind::Char, text);
+//! let tokenizer = Tokenizer::of(Kind::Char, text).unwrap();
 //! let data = Data::split(tokenizer.encode(text).unwrap(), 0.5, 4).unwrap();
 //! let batch = data.batch(1, 0, 2, 4);
 //! assert_eq!(batch.column("input_ids").unwrap().shape, [2, 4]);
@@ -25,7 +25,7 @@ mod files;
 mod objective;
 mod run;
 mod step;
-mod text;
+pub mod text;
 mod weights;
 
 pub use config::{Config, DataConfig, Models, Precision, RECIPES, RESUMABLE, Recipe, Schedule, TrainConfig, recipe};
@@ -36,6 +36,6 @@ pub use files::{Irregular, NewFile, irregular, read_short, write_file};
 pub use objective::{Mode, Objective, bound};
 pub use run::{Evaluation, Event, Outcome, Trainer};
 pub use step::{Report, Step, step_program};
-pub use text::{Decoder, Kind, Tokenizer};
+pub use text::{Decoder, Kind, Specials, Tokenizer};
 pub use weights::named;
 pub use weights::{Checkpoint, Manifest, RunLock, checksum, initialise, load_weights, open_checkpoint, read_manifest, save, serialize, state, utc};

@@ -61,7 +61,7 @@ fn characters_are_held_back_until_they_are_whole() {
     assert_eq!(pieces(&Tokenizer::Byte, &[0xE2, 0x82]), ["", "", "\u{FFFD}"]);
     // ids that are none
     assert_eq!(pieces(&Tokenizer::Byte, &[65, -1, 256, 0xC3, i32::MAX, 255]), ["A", "\u{FFFD}", "\u{FFFD}", "", "\u{FFFD}\u{FFFD}", "\u{FFFD}", ""]);
-    let t = Tokenizer::of(Kind::Char, "aé");
+    let t = Tokenizer::of(Kind::Char, "aé").unwrap();
     assert_eq!(pieces(&t, &[0, 1, 2, -1, 0]), ["a", "é", "\u{FFFD}", "\u{FFFD}", "a", ""]);
     assert_eq!(t.decode(&[1, i32::MIN, 0]), "é\u{FFFD}a");
 }
@@ -82,7 +82,7 @@ fn decoding_is_linear() {
 
 #[test]
 fn a_text_begins_with_what_the_tokenizer_has() {
-    let start = |text: &str| Tokenizer::of(Kind::Char, text).start();
+    let start = |text: &str| Tokenizer::of(Kind::Char, text).unwrap().start();
     assert_eq!((start("a \n"), start("b a"), start("zbc")), ("\n".to_string(), " ".to_string(), "b".to_string()));
     assert_eq!(Tokenizer::Byte.start(), "\n");
 }

@@ -206,7 +206,7 @@ fn runs_repeat_to_the_bit(device) {
 
 #[cfg(feature = "llvm")]
 fn generation_is_the_processors(device) {
-    let model = small_llama().with_vocabulary(Tokenizer::of(Kind::Char, OWN_TEXT).size()).unwrap();
+    let model = small_llama().with_vocabulary(Tokenizer::of(Kind::Char, OWN_TEXT).unwrap().size()).unwrap();
     let write = |device: &Device| {
         let mut g = Generator::new(&model, device.clone()).unwrap();
         llm::initialise(g.session_mut(), &model, 5).unwrap();
@@ -237,7 +237,7 @@ fn a_device_without_a_type_is_refused(device) {
 
 /// A small GPT of awkward sizes, or a Llama, trained on this project's own text.
 fn trainer(model: &Model, device: &Device, steps: u64) -> Trainer {
-    let tokenizer = Tokenizer::of(Kind::Char, OWN_TEXT);
+    let tokenizer = Tokenizer::of(Kind::Char, OWN_TEXT).unwrap();
     let train = TrainConfig {
         steps,
         batch: 4,

@@ -141,6 +141,8 @@ mod state;
 mod stepping;
 /// Text that is no program, models that are ill-typed.
 mod text;
+/// Subword tokenizers against the library and the files they come from.
+mod tokenizers;
 /// Kernels' texts as their toolchains read them.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod toolchains;

@@ -222,7 +222,7 @@ fn the_recipe_learns() {
         return println!("SKIPPED the_recipe_learns: long; run ./x fuzz");
     }
     let Ok(text) = llm::read_text(&path) else { return println!("SKIPPED the_recipe_learns: {} is not there", path.display()) };
-    let tokenizer = llm::Tokenizer::of(llm::Kind::Char, &text);
+    let tokenizer = llm::Tokenizer::of(llm::Kind::Char, &text).unwrap();
     let losses: Vec<f64> = (1..=3)
         .map(|seed| {
             let mut c = llm::recipe("shakespeare-char", &llm::Models::default()).unwrap();

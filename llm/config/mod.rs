@@ -12,7 +12,7 @@ pub use recipe::{RECIPES, Recipe, recipe};
 pub use train::{RESUMABLE, Schedule, TrainConfig};
 
 use crate::error::{Error, Result, hint};
-use crate::text::Kind;
+use crate::text::{Kind, Learning, Split};
 use ::models::Model;
 use ::models::check::within;
 use serde::{Deserialize, Serialize};
@@ -36,13 +36,24 @@ pub struct Config {
 pub struct DataConfig {
     /// The tokenizer.
     pub tokenizer: Kind,
+    /// Tokens of one that is learned from the text.
+    pub vocabulary: usize,
+    /// How text becomes words, of one that is learned by byte-pair encoding.
+    pub split: Split,
     /// The share of the text, at its end, that is held out.
     pub held_out: f64,
 }
 
 impl Default for DataConfig {
     fn default() -> DataConfig {
-        DataConfig { tokenizer: Kind::Char, held_out: 0.1 }
+        DataConfig { tokenizer: Kind::Char, vocabulary: 8192, split: Split::Gpt2, held_out: 0.1 }
+    }
+}
+
+impl DataConfig {
+    /// How a tokenizer is learned, where it is.
+    pub fn learning(&self) -> Learning {
+        Learning { vocabulary: self.vocabulary, split: self.split, ..Learning::default() }
     }
 }
 

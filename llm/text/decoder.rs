@@ -1,6 +1,7 @@
 //! Ids to text, one at a time.
 
 use super::Tokenizer;
+use super::hf::Stream;
 
 /// Decodes ids as they come. A character whose bytes are not all there yet is held back, so what is given is text, and all that is given
 /// is what [`Tokenizer::decode`] makes of all ids at once. The work is linear in the text.
@@ -9,16 +10,22 @@ pub struct Decoder<'t> {
     tokenizer: &'t Tokenizer,
     /// Bytes of a character that is not whole: three at most.
     held: Vec<u8>,
+    /// Where the tokens are no bytes.
+    stream: Stream,
 }
 
 impl<'t> Decoder<'t> {
     /// A decoder at the start of a text.
     pub fn new(tokenizer: &'t Tokenizer) -> Decoder<'t> {
-        Decoder { tokenizer, held: vec![] }
+        Decoder { tokenizer, held: vec![], stream: Stream::default() }
     }
 
     /// The text that is certain with one more id.
     pub fn push(&mut self, id: i32) -> String {
+        if let Some(wrapped) = self.tokenizer.wrapped() {
+            // an id below 0 is none
+            return u32::try_from(id).map_or(String::new(), |id| self.stream.push(wrapped, id));
+        }
         self.tokenizer.bytes(id, &mut self.held);
         let (text, rest) = certain(&self.held);
         self.held.drain(..self.held.len() - rest);
@@ -27,6 +34,9 @@ impl<'t> Decoder<'t> {
 
     /// The end of the text: what was held back is no character.
     pub fn finish(self) -> String {
+        if let Some(wrapped) = self.tokenizer.wrapped() {
+            return self.stream.finish(wrapped);
+        }
         String::from_utf8_lossy(&self.held).into_owned()
     }
 }

@@ -1,7 +1,13 @@
-//! Character and byte tokenizers.
+//! Text to ids and back.
 
+use super::added::Specials;
+use super::count::{WordCounts, pieces};
+use super::hf::Engine;
+use super::learn::{Algorithm, Learning};
+use super::subword::Subword;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Which tokenizer a text gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -12,9 +18,29 @@ pub enum Kind {
     Char,
     /// One token a byte.
     Byte,
+    /// Byte-pair encoding learned from the text.
+    Bpe,
+    /// WordPiece learned from the text.
+    WordPiece,
+    /// A unigram model learned from the text.
+    Unigram,
+    /// One that is there already.
+    File,
 }
 
-ir::spell!(Kind, "tokenizer", [Char "char", Byte "byte"]);
+ir::spell!(Kind, "tokenizer", [Char "char", Byte "byte", Bpe "bpe", WordPiece "wordpiece", Unigram "unigram", File "file"]);
+
+impl Kind {
+    /// How it is learned; none of a kind that is not.
+    pub fn algorithm(self) -> Option<Algorithm> {
+        match self {
+            Kind::Bpe => Some(Algorithm::Bpe),
+            Kind::WordPiece => Some(Algorithm::WordPiece),
+            Kind::Unigram => Some(Algorithm::Unigram),
+            Kind::Char | Kind::Byte | Kind::File => None,
+        }
+    }
+}
 
 /// Text to ids and back.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,16 +52,34 @@ pub enum Tokenizer {
     },
     /// Ids are bytes.
     Byte,
+    /// Parts of words.
+    Subword(Arc<Subword>),
 }
 
 impl Tokenizer {
-    /// The tokenizer of a text.
-    pub fn of(kind: Kind, text: &str) -> Tokenizer {
+    /// The tokenizer of a text: of a kind that is learned, with the usual settings.
+    pub fn of(kind: Kind, text: &str) -> Result<Tokenizer> {
+        Tokenizer::learned(kind, &Learning::default(), text)
+    }
+
+    /// The tokenizer of a text: of a kind that is learned, as `learning` says, but for its algorithm, which is the kind's.
+    pub fn learned(kind: Kind, learning: &Learning, text: &str) -> Result<Tokenizer> {
+        if let Some(algorithm) = kind.algorithm() {
+            let learning = Learning { algorithm, ..learning.clone() };
+            let threads = std::thread::available_parallelism().map_or(1, usize::from);
+            // of a text that is in memory the words are, too
+            let mut counts = WordCounts::new(learning.splitter(), threads, usize::MAX);
+            counts.add(text)?;
+            return Ok(Tokenizer::Subword(Arc::new(learning.learn(&counts.finish()?, &mut |_| true)?)));
+        }
         match kind {
-            Kind::Byte => Tokenizer::Byte,
             Kind::Char => {
                 let characters: std::collections::BTreeSet<char> = text.chars().collect();
-                Tokenizer::Char { characters: characters.into_iter().collect() }
+                Ok(Tokenizer::Char { characters: characters.into_iter().collect() })
+            }
+            Kind::Byte => Ok(Tokenizer::Byte),
+            Kind::File | Kind::Bpe | Kind::WordPiece | Kind::Unigram => {
+                Err(Error("data.tokenizer is \"file\", and no file was named: give it with --tokenizer".into()))
             }
         }
     }
@@ -45,11 +89,17 @@ impl Tokenizer {
         match self {
             Tokenizer::Char { characters } => characters.len(),
             Tokenizer::Byte => 256,
+            Tokenizer::Subword(subword) => subword.size(),
         }
     }
 
-    /// The ids of a text. Fails on a character the tokenizer does not have.
+    /// The ids of a text that others wrote: special tokens in it are text. Fails on a character the tokenizer does not have.
     pub fn encode(&self, text: &str) -> Result<Vec<i32>> {
+        self.encode_with(text, Specials::Text)
+    }
+
+    /// The ids of a text; `specials` says what becomes of special tokens in it.
+    pub fn encode_with(&self, text: &str, specials: Specials) -> Result<Vec<i32>> {
         match self {
             Tokenizer::Byte => Ok(text.bytes().map(i32::from).collect()),
             Tokenizer::Char { characters } => {
@@ -62,29 +112,99 @@ impl Tokenizer {
                 };
                 text.chars().map(id).collect()
             }
+            Tokenizer::Subword(subword) => Ok(subword.encode(text, specials)?.into_iter().map(|id| id as i32).collect()),
         }
+    }
+
+    /// The same in several threads, for a long text; equal whatever their number.
+    pub fn encode_in(&self, text: &str, specials: Specials, threads: usize) -> Result<Vec<i32>> {
+        let Tokenizer::Subword(subword) = self else { return self.encode_with(text, specials) };
+        let Engine::Bpe(bpe) = subword.engine() else { return self.encode_with(text, specials) };
+        if threads < 2 || !bpe.added.within_words() {
+            return self.encode_with(text, specials);
+        }
+        let pieces = pieces(super::count::Splitter::Bytes(bpe.split), text, (text.len() / threads / 4).max(1 << 16));
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let work = || {
+            let (mut encoder, mut done) = (bpe.encoder(), vec![]);
+            loop {
+                let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let Some(piece) = pieces.get(at) else { return done };
+                let mut ids = Vec::with_capacity(piece.len() / 3);
+                encoder.encode(piece, specials, &mut ids);
+                done.push((at, ids));
+            }
+        };
+        let mut all: Vec<(usize, Vec<u32>)> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads.min(pieces.len())).map(|_| scope.spawn(work)).collect();
+            threads.into_iter().flat_map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        });
+        all.sort_unstable_by_key(|p| p.0);
+        Ok(all.into_iter().flat_map(|p| p.1).map(|id| id as i32).collect())
     }
 
     /// The text of ids. Bytes that are no UTF-8 and ids that are none of this tokenizer's become U+FFFD.
     pub fn decode(&self, ids: &[i32]) -> String {
+        if let Some(wrapped) = self.wrapped() {
+            let known = |id: &&i32| **id >= 0 && wrapped.written(**id as u32).is_some();
+            let ids: Vec<u32> = ids.iter().take_while(known).map(|id| *id as u32).collect();
+            return wrapped.decode(&ids).unwrap_or_default();
+        }
         let mut bytes = vec![];
         ids.iter().for_each(|id| self.bytes(*id, &mut bytes));
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Appends the bytes of an id; those of U+FFFD where there is no such id.
-    pub fn bytes(&self, id: i32, to: &mut Vec<u8>) {
+    /// What runs it, where that is the `tokenizers` crate: its tokens are no bytes that one could write one after another.
+    pub(super) fn wrapped(&self) -> Option<&super::hf::Wrapped> {
         match self {
-            Tokenizer::Byte if (0..256).contains(&id) => to.push(id as u8),
-            Tokenizer::Char { characters } if (0..characters.len() as i64).contains(&i64::from(id)) => {
-                to.extend(characters[id as usize].encode_utf8(&mut [0; 4]).bytes());
-            }
-            Tokenizer::Byte | Tokenizer::Char { .. } => to.extend("\u{FFFD}".bytes()),
+            Tokenizer::Subword(subword) => match subword.engine() {
+                Engine::Wrapped(wrapped) => Some(wrapped),
+                Engine::Bpe(_) => None,
+            },
+            Tokenizer::Char { .. } | Tokenizer::Byte => None,
         }
     }
 
-    /// What a text begins with where nothing is said: a newline, or a space, or the first character there is.
+    /// Appends the bytes of an id, as it is written; those of U+FFFD where there is no such id.
+    pub fn bytes(&self, id: i32, to: &mut Vec<u8>) {
+        match self {
+            Tokenizer::Byte if (0..256).contains(&id) => return to.push(id as u8),
+            Tokenizer::Char { characters } if (0..characters.len() as i64).contains(&i64::from(id)) => {
+                return to.extend(characters[id as usize].encode_utf8(&mut [0; 4]).bytes());
+            }
+            Tokenizer::Subword(subword) if id >= 0 => match subword.engine() {
+                Engine::Bpe(bpe) => {
+                    if let Some(bytes) = bpe.bytes(id as u32) {
+                        return to.extend_from_slice(bytes);
+                    }
+                }
+                Engine::Wrapped(wrapped) => {
+                    if let Some(written) = wrapped.written(id as u32) {
+                        return to.extend(written.bytes());
+                    }
+                }
+            },
+            Tokenizer::Byte | Tokenizer::Char { .. } | Tokenizer::Subword(_) => {}
+        }
+        to.extend("\u{FFFD}".bytes());
+    }
+
+    /// The id of a special or other token as it is written; none where it has no such.
+    pub fn id(&self, token: &str) -> Option<i32> {
+        match self {
+            Tokenizer::Subword(subword) => subword.id(token).map(|id| id as i32),
+            Tokenizer::Char { .. } | Tokenizer::Byte => None,
+        }
+    }
+
+    /// The token that ends a document, under the names that are in use.
+    pub fn end_of_text(&self) -> Option<i32> {
+        ["<|endoftext|>", "</s>", "<|end_of_text|>", "[SEP]"].iter().find_map(|t| self.id(t))
+    }
+
+    /// What a text begins with where nothing is said: a newline, or a space, or the first token there is.
     pub fn start(&self) -> String {
-        ["\n", " "].iter().find(|c| self.encode(c).is_ok()).map_or_else(|| self.decode(&[0]), |s| s.to_string())
+        ["\n", " "].iter().find(|c| self.encode(c).is_ok_and(|ids| !ids.is_empty())).map_or_else(|| self.decode(&[0]), |s| s.to_string())
     }
 }
