@@ -14,19 +14,26 @@ pub enum Format {
     Text,
     /// A JSON object a line.
     Jsonl,
+    /// JSON objects in a list, or one after another.
+    Json,
+    /// A table of values between commas, with a header.
+    Csv,
+    /// A table of values between tabs, with a header.
+    Tsv,
+    /// A page of HTML, of which the main text is taken.
+    Html,
+    /// A Parquet file, with the feature `parquet`.
+    Parquet,
 }
 
-ir::spell!(Format, "format", [Text "text" | "txt", Jsonl "jsonl" | "ndjson"]);
+ir::spell!(Format, "format", [Text "text" | "txt", Jsonl "jsonl" | "ndjson", Json "json", Csv "csv", Tsv "tsv", Html "html" | "htm", Parquet "parquet"]);
 
 impl Format {
     /// The format that a file's name tells, whether or not it is compressed. What is not known is text.
     pub fn of(name: &str) -> Format {
         let name = name.to_ascii_lowercase();
         let name = [".gz", ".zst", ".zstd"].iter().find_map(|e| name.strip_suffix(e)).unwrap_or(&name);
-        match name.rsplit_once('.').map_or("", |(_, e)| e) {
-            "jsonl" | "ndjson" => Format::Jsonl,
-            _ => Format::Text,
-        }
+        name.rsplit_once('.').and_then(|(_, extension)| extension.parse().ok()).unwrap_or(Format::Text)
     }
 }
 

@@ -20,6 +20,104 @@ pub fn read_lines(source: &mut Source, config: &ReadConfig, sink: &mut Sink) -> 
     }
 }
 
+/// Hands the documents of a file of records to the sink: a list of them, or one after another, over as many lines as they like.
+pub fn read(source: &mut Source, config: &ReadConfig, sink: &mut Sink) -> crate::error::Result<()> {
+    let (mut list, mut value) = (None, vec![]);
+    loop {
+        let at = source.line();
+        let Some(first) = next(source)? else { break };
+        match first {
+            b' ' | b'\t' | b'\r' | b'\n' => source.consume(1)?,
+            b',' if list.is_some() => source.consume(1)?,
+            b'[' if list.is_none() => {
+                list = Some(at);
+                source.consume(1)?;
+            }
+            b']' if list.is_some() => {
+                list = None;
+                source.consume(1)?;
+            }
+            _ => match next_value(source, config.max_document, &mut value)? {
+                Piece::TooLong => sink.bad(sink.too_long(sink.place(at)))?,
+                Piece::Whole => record(at, &value, config, sink)?,
+            },
+        }
+    }
+    let Some(line) = list else { return Ok(()) };
+    let what = format!("the list that begins here does not end, expected ]; is the file whole? Try {TRY_SKIPPING}");
+    sink.bad(Fault { reason: Reason::BadRecord, place: sink.place(line), what, text: String::new() })
+}
+
+/// The next byte, which stays.
+fn next(source: &mut Source) -> crate::error::Result<Option<u8>> {
+    Ok(source.fill()?.first().copied())
+}
+
+/// The bytes of a value, whose first is at hand, by its quotes and brackets alone. More than `limit` are passed over.
+fn next_value(source: &mut Source, limit: u64, value: &mut Vec<u8>) -> crate::error::Result<Piece> {
+    let (mut scan, mut length) = (Scan::default(), 0);
+    value.clear();
+    loop {
+        let bytes = source.fill()?;
+        let (n, ends) = scan.over(bytes);
+        if (length + n) as u64 <= limit {
+            value.extend_from_slice(&bytes[..n]);
+        }
+        length += n;
+        let at_end = bytes.is_empty();
+        source.consume(n)?;
+        if ends || at_end {
+            return Ok(if length as u64 > limit { Piece::TooLong } else { Piece::Whole });
+        }
+    }
+}
+
+/// Where a value ends.
+#[derive(Default)]
+struct Scan {
+    depth: u64,
+    in_string: bool,
+    escaped: bool,
+    begun: bool,
+}
+
+impl Scan {
+    /// How many bytes are the value's, and whether it ends with them.
+    fn over(&mut self, bytes: &[u8]) -> (usize, bool) {
+        for (n, byte) in bytes.iter().enumerate() {
+            // a number or a word ends before what stands behind it; that alone is a value that is none
+            if self.begun && self.depth == 0 && !self.in_string && matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b',' | b']' | b'}') {
+                return (n, true);
+            }
+            self.begun = true;
+            if self.step(*byte) {
+                return (n + 1, true);
+            }
+        }
+        (bytes.len(), false)
+    }
+
+    /// Goes over a byte; whether a string, a list or an object ends with it.
+    fn step(&mut self, byte: u8) -> bool {
+        if self.in_string {
+            let closes = byte == b'"' && !self.escaped;
+            self.escaped = byte == b'\\' && !self.escaped;
+            self.in_string = !closes;
+            return closes && self.depth == 0;
+        }
+        match byte {
+            b'"' => self.in_string = true,
+            b'{' | b'[' => self.depth += 1,
+            b'}' | b']' => {
+                self.depth = self.depth.saturating_sub(1);
+                return self.depth == 0;
+            }
+            _ => {}
+        }
+        false
+    }
+}
+
 /// Hands a record's text to the sink.
 pub fn record(line: u64, bytes: &[u8], config: &ReadConfig, sink: &mut Sink) -> crate::error::Result<()> {
     let place = sink.place(line);

@@ -6,10 +6,14 @@
 
 mod config;
 mod folder;
+mod html;
 mod input;
 mod json;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod sink;
 mod source;
+mod table;
 mod text;
 
 pub use config::{Format, ReadConfig, SplitOn};
@@ -77,20 +81,37 @@ fn read_input(work: &Work, number: usize, input: &Input, to: &Path, config: &Rea
 
 /// Hands an input's documents to the sink, and gives how many bytes it had, unpacked.
 fn read_documents(input: &Input, config: &ReadConfig, sink: &mut Sink) -> Result<u64> {
-    let format = config.format.unwrap_or_else(|| Format::of(&input.name));
-    let mut source = Source::open(input)?;
-    if source.is_utf16() {
-        sink.bad(Fault {
-            reason: Reason::BadEncoding,
-            place: input.name.clone(),
-            what: format!("this is UTF-16, expected UTF-8; try iconv -f UTF-16 -t UTF-8, or {TRY_SKIPPING}"),
-            text: String::new(),
-        })?;
-        return Ok(source.bytes());
+    let unpacked = |read: &dyn Fn(&mut Source, &ReadConfig, &mut Sink) -> Result<()>, sink: &mut Sink| {
+        let mut source = Source::open(input)?;
+        if source.is_utf16() {
+            sink.bad(utf16(input))?
+        } else {
+            read(&mut source, config, sink)?
+        }
+        Ok(source.bytes())
+    };
+    match config.format.unwrap_or_else(|| Format::of(&input.name)) {
+        Format::Text => unpacked(&text::read, sink),
+        Format::Jsonl => unpacked(&json::read_lines, sink),
+        Format::Json => unpacked(&json::read, sink),
+        Format::Csv => unpacked(&|s, c, k| table::read(s, b',', c, k), sink),
+        Format::Tsv => unpacked(&|s, c, k| table::read(s, b'\t', c, k), sink),
+        Format::Html => unpacked(&html::read, sink),
+        Format::Parquet => read_parquet(input, config, sink),
     }
-    match format {
-        Format::Text => text::read(&mut source, config, sink),
-        Format::Jsonl => json::read_lines(&mut source, config, sink),
-    }?;
-    Ok(source.bytes())
+}
+
+fn utf16(input: &Input) -> Fault {
+    let what = format!("this is UTF-16, expected UTF-8; try iconv -f UTF-16 -t UTF-8, or {TRY_SKIPPING}");
+    Fault { reason: Reason::BadEncoding, place: input.name.clone(), what, text: String::new() }
+}
+
+#[cfg(feature = "parquet")]
+fn read_parquet(input: &Input, config: &ReadConfig, sink: &mut Sink) -> Result<u64> {
+    parquet::read(input, config, sink)
+}
+
+#[cfg(not(feature = "parquet"))]
+fn read_parquet(input: &Input, _: &ReadConfig, _: &mut Sink) -> Result<u64> {
+    Err(Error(format!("{}: this is a Parquet file, and this program was built without them; build it with --features parquet", input.name)))
 }

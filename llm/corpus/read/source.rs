@@ -71,7 +71,7 @@ impl Source {
         loop {
             let (from, room) = (piece.len(), limit + separator.len() as u64 + 1 - piece.len() as u64);
             let n = self.reader.by_ref().take(room).read_until(last, piece).map_err(|e| fault(&self.name, self.line, &e))?;
-            (self.bytes, self.line) = (self.bytes + n as u64, self.line + lines(&piece[from..]));
+            self.pass(&piece[from..]);
             any |= n > 0;
             if n == 0 {
                 break;
@@ -92,12 +92,37 @@ impl Source {
         Ok(any.then_some(found))
     }
 
+    /// The next bytes, as many as are at hand; none at the end. They stay until [`Source::consume`].
+    pub fn fill(&mut self) -> Result<&[u8]> {
+        self.reader.fill_buf().map_err(|e| fault(&self.name, self.line, &e))
+    }
+
+    /// Goes on behind so many of the bytes that are at hand.
+    pub fn consume(&mut self, n: usize) -> Result<()> {
+        let passed = self.reader.fill_buf().map_err(|e| fault(&self.name, self.line, &e))?;
+        (self.bytes, self.line) = (self.bytes + n as u64, self.line + lines(&passed[..n]));
+        self.reader.consume(n);
+        Ok(())
+    }
+
+    fn pass(&mut self, bytes: &[u8]) {
+        (self.bytes, self.line) = (self.bytes + bytes.len() as u64, self.line + lines(bytes));
+    }
+
     /// All bytes, as [`Source::until`] gives them.
     pub fn rest(&mut self, limit: u64, all: &mut Vec<u8>) -> Result<Piece> {
         all.clear();
         let n = self.reader.by_ref().take(limit + 1).read_to_end(all).map_err(|e| fault(&self.name, self.line, &e))?;
-        self.bytes += n as u64;
+        self.pass(all);
         Ok(if n as u64 > limit { Piece::TooLong } else { Piece::Whole })
+    }
+}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.reader.read(buffer)?;
+        self.pass(&buffer[..n]);
+        Ok(n)
     }
 }
 
