@@ -5,10 +5,12 @@ mod bench;
 mod bench_generate;
 mod bench_ops;
 mod bench_run;
+mod data;
 mod doctor;
 mod dump;
 mod explain;
 mod generate;
+mod interrupt;
 mod metrics;
 mod options;
 mod output;
@@ -37,6 +39,8 @@ enum Command {
     Train(train::Args),
     /// Write text with a trained model.
     Generate(generate::Args),
+    /// From files of text to a corpus: each stage of it.
+    Data(data::Args),
     /// Print a model at any stage of the compiler.
     Dump(dump::Args),
     /// Prove why a model's arithmetic became a fused op, rule by rule.
@@ -75,6 +79,7 @@ impl Cli {
         match &self.command {
             Command::Train(a) => train::run(a, models),
             Command::Generate(a) => generate::run(a, models),
+            Command::Data(a) => data::run(a),
             Command::Dump(a) => dump::run(a, models),
             Command::Explain(a) => explain::run(a, models),
             Command::Run(a) => run::run(a, models),

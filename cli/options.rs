@@ -128,16 +128,21 @@ impl DeviceArgs {
 
     /// The number of threads: as asked, or one a core.
     pub fn threads(&self) -> Result<usize> {
-        match self.threads {
-            Some(n) if (1..=1024).contains(&n) => Ok(n),
-            Some(n) => Err(Error(format!("--threads {n}: expected 1 to 1024"))),
-            None => Ok(eggcorn::runtime::cores()),
-        }
+        threads(self.threads)
+    }
+}
+
+/// The number of threads: as asked, or one a core.
+pub fn threads(asked: Option<usize>) -> Result<usize> {
+    match asked {
+        Some(n) if (1..=1024).contains(&n) => Ok(n),
+        Some(n) => Err(Error(format!("--threads {n}: expected 1 to 1024"))),
+        None => Ok(eggcorn::runtime::cores()),
     }
 }
 
 /// A number of bytes: a number and, if one is wanted, a unit.
-fn bytes(text: &str) -> std::result::Result<usize, String> {
+pub fn bytes(text: &str) -> std::result::Result<usize, String> {
     let text = text.trim();
     let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
     let scale = match unit.to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {

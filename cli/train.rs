@@ -1,8 +1,8 @@
 //! `eggcorn train`: a run from text to checkpoint.
 
 use super::generate::LONGEST;
+use super::interrupt::stop_on_interrupt;
 use super::metrics::{self, From, Metrics};
-use super::note;
 use super::options::{CompileArgs, DeviceArgs, apply, mebibytes};
 use super::output::Output;
 use super::plot::plot;
@@ -14,8 +14,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// Train a model on text, save it, and show how it goes.
@@ -82,7 +80,7 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
     write_file(&dir.join(CONFIG), (MARK.to_string() + &config.to_toml()).as_bytes())?;
     tokenizer.write(&dir)?;
     let metrics = Metrics::open(&dir, From { step, to: config.train.steps })?;
-    let stop = stop_on_interrupt()?;
+    let stop = stop_on_interrupt("stopping after this step; once more to stop at once, unsaved")?;
     let mut view = View::new(metrics, config.train.steps, args.json);
     let outcome = trainer.run(Some(&dir), &stop, &mut |e| {
         view.show(&e);
@@ -101,20 +99,6 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
             view.end(&dir, loss, &sample)
         }
     }
-}
-
-/// The first Ctrl-C asks for a stop, the second does not ask.
-fn stop_on_interrupt() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        note!("stopping after this step; once more to stop at once, unsaved");
-    })
-    .map_err(|e| Error(format!("Ctrl-C cannot be handled: {e}")))?;
-    Ok(stop)
 }
 
 /// What a run directory with a checkpoint was made with.

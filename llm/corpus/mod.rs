@@ -6,10 +6,12 @@
 
 mod document;
 mod part;
+mod read;
 mod report;
 mod work;
 
 pub use document::Document;
 pub use part::{Part, PartReader, PartWriter, parts};
+pub use read::{Format, Input, ReadConfig, SplitOn, complete, inputs, read};
 pub use report::{Example, Report, Tally};
 pub use work::{Progress, Share, Work, map_parts};

@@ -155,6 +155,11 @@ impl PartWriter {
         self.encoder.write_all(&self.line).map_err(|e| file_error(&self.part.documents(), "the part cannot be written", e))
     }
 
+    /// Documents so far.
+    pub fn documents(&self) -> u64 {
+        self.documents
+    }
+
     /// Bytes of text so far.
     pub fn bytes(&self) -> u64 {
         self.bytes
