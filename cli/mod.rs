@@ -18,6 +18,7 @@ mod plot;
 mod run;
 mod sampling;
 mod source;
+mod tokenizer;
 mod train;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -41,6 +42,8 @@ enum Command {
     Generate(generate::Args),
     /// From files of text to a corpus: each stage of it.
     Data(data::Args),
+    /// Learn vocabularies, encode, decode, compare and look at tokens.
+    Tokenizer(tokenizer::Args),
     /// Print a model at any stage of the compiler.
     Dump(dump::Args),
     /// Prove why a model's arithmetic became a fused op, rule by rule.
@@ -80,6 +83,7 @@ impl Cli {
             Command::Train(a) => train::run(a, models),
             Command::Generate(a) => generate::run(a, models),
             Command::Data(a) => data::run(a),
+            Command::Tokenizer(a) => tokenizer::run(a),
             Command::Dump(a) => dump::run(a, models),
             Command::Explain(a) => explain::run(a, models),
             Command::Run(a) => run::run(a, models),
