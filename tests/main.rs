@@ -31,6 +31,8 @@ mod common;
 mod compiled;
 /// What a model is held to, and what it may be called.
 mod contracts;
+/// Duplicates of every kind against plain comparison; sorting in little memory; stopped, shared and threaded.
+mod corpus_dedup;
 /// The loss of language models: whatever is common to a row, rows that are ignored.
 #[cfg(feature = "llvm")]
 mod cross_entropy;

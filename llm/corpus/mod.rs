@@ -4,14 +4,22 @@
 //! which is written last: a part without one is not there yet. A stage makes each of its parts from the part of the same name before it,
 //! so that any number of processes can each take a [`Share`] of them, and what is there already is not made again.
 
+mod dedup;
 mod document;
 mod part;
 mod read;
 mod report;
+mod rows;
+mod sort;
+mod words;
 mod work;
 
+pub use dedup::{Cluster, DedupConfig, DedupKind, DedupStep, Keep, Member, Permutations, Signature, dedup, dedup_step, similarity};
 pub use document::Document;
 pub use part::{Part, PartReader, PartWriter, parts};
 pub use read::{Format, Input, ReadConfig, SplitOn, complete, inputs, read};
 pub use report::{Example, Report, Tally};
+pub use rows::{RowWriter, Rows};
+pub use sort::{Budget, Merge, Section, Sorted, Sorter};
+pub use words::each_word;
 pub use work::{Progress, Share, Work, map_parts};
