@@ -22,7 +22,7 @@ pub use round::DedupStep;
 
 use super::report::Report;
 use super::work::Work;
-use crate::error::{Error, Result, file_error};
+use crate::error::{Error, Result};
 use round::Round;
 use std::path::Path;
 
@@ -33,7 +33,7 @@ pub fn dedup(work: &Work, from: &Path, to: &Path, config: &DedupConfig) -> Resul
     if !work.share.is_all() {
         return Err(Error(format!("a share of a step can be done, not of all; try {}", commands(config))));
     }
-    apart(from, to)?;
+    super::apart(from, to)?;
     let mut reports = vec![];
     for kind in config.kinds() {
         let round = Round::new(work, config, kind, from, to)?;
@@ -43,7 +43,7 @@ pub fn dedup(work: &Work, from: &Path, to: &Path, config: &DedupConfig) -> Resul
         // what an earlier run with other settings left
         let _ = std::fs::remove_file(to.join("clusters").join(format!("{kind}.jsonl")));
     }
-    Ok(sum(&reports))
+    Ok(super::sum(&reports))
 }
 
 fn all_steps(round: &Round) -> Result<Vec<Report>> {
@@ -61,7 +61,7 @@ pub fn dedup_step(work: &Work, from: &Path, to: &Path, config: &DedupConfig, kin
     if !config.kinds().contains(&kind) {
         return Err(Error(format!("a step of {kind} is to be done, which is none of the kinds that are asked for; try --kinds {kind}")));
     }
-    apart(from, to)?;
+    super::apart(from, to)?;
     let round = Round::new(work, config, kind, from, to)?;
     match step {
         DedupStep::Keys => {
@@ -71,7 +71,7 @@ pub fn dedup_step(work: &Work, from: &Path, to: &Path, config: &DedupConfig, kin
         }
         DedupStep::Merge if !work.share.is_all() => Err(Error("the keys of all parts are merged by one process; leave out --share".into())),
         DedupStep::Merge => merge::make(&round).map(|()| Report::default()),
-        DedupStep::Apply => Ok(sum(&apply::make(&round)?)),
+        DedupStep::Apply => Ok(super::sum(&apply::make(&round)?)),
     }
 }
 
@@ -79,16 +79,4 @@ pub fn dedup_step(work: &Work, from: &Path, to: &Path, config: &DedupConfig, kin
 fn commands(config: &DedupConfig) -> String {
     let of = |k: DedupKind| format!("--kind {k} with --step keys --share I/N, --step merge, --step apply --share I/N");
     config.kinds().into_iter().map(of).collect::<Vec<_>>().join(", then ")
-}
-
-/// An error where the parts that are read would be overwritten.
-fn apart(from: &Path, to: &Path) -> Result<()> {
-    let same = from.canonicalize().is_ok_and(|from| to.canonicalize().is_ok_and(|to| from == to));
-    if same { Err(file_error(from, "it is read and cannot be written to at once", "name another folder")) } else { Ok(()) }
-}
-
-fn sum(reports: &[Report]) -> Report {
-    let mut all = Report::default();
-    reports.iter().for_each(|r| all.add(r));
-    all
 }
