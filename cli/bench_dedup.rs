@@ -158,7 +158,7 @@ fn plant(args: &DedupArgs, folder: &Path) -> Result<(u64, BTreeMap<String, Plant
         while writer.bytes() < PART as u64 && all + writer.bytes() < args.corpus as u64 {
             let base = Base::new(args.corpus_seed, number);
             writer.push(&Document::new(number.to_string(), text(&base.words, false)))?;
-            for (name, words, plain, similarity) in copies(&base, number) {
+            if let Some((name, words, plain, similarity)) = copies(&base, number) {
                 planted.entry(name.clone()).or_default().similarities.push(similarity);
                 let copy = Document::new(format!("{name}/{number}"), text(&words, plain));
                 // some in this part, some in the next
@@ -199,7 +199,11 @@ pub fn run(args: &DedupArgs, threads: usize, as_json: bool) -> Result<()> {
     let seconds = start.elapsed().as_secs_f64();
     let wrong = count(&to, &mut planted)?;
     let figures = Figures { bytes, report, seconds, before, peak: resident_peak(), wrong, threads };
-    if as_json { say!("{}", figures.json(&planted, &config)) } else { figures.table(&planted, &config, args.memory) }
+    if as_json {
+        say!("{}", figures.json(&planted, &config))
+    } else {
+        figures.table(&planted, &config, args.memory)
+    }
     Ok(())
 }
 

@@ -33,6 +33,8 @@ mod compiled;
 mod contracts;
 /// Duplicates of every kind against plain comparison; sorting in little memory; stopped, shared and threaded.
 mod corpus_dedup;
+/// Evaluation sets taken out, documents held out, stages looked at.
+mod corpus_split;
 /// The loss of language models: whatever is common to a row, rows that are ignored.
 #[cfg(feature = "llvm")]
 mod cross_entropy;
