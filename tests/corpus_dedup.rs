@@ -9,7 +9,9 @@ use llm::corpus::{
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 pub static NEVER: AtomicBool = AtomicBool::new(false);
 
@@ -554,4 +556,100 @@ fn kinds_and_steps_are_spelled() {
     assert_eq!(names.len(), 5);
     assert_eq!("merge".parse::<DedupStep>(), Ok(DedupStep::Merge));
     assert!("mergers".parse::<DedupStep>().unwrap_err().contains("keys, merge or apply"));
+}
+
+fn eggcorn(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_eggcorn"));
+    command.args(["data"]).args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// What a command printed, and whether it succeeded.
+fn ran(args: &[&str]) -> (String, bool) {
+    let out = eggcorn(args).output().unwrap();
+    let all = [out.stdout, out.stderr].concat();
+    (String::from_utf8(all).unwrap(), out.status.success())
+}
+
+/// Killed at instants that cover the whole of it, and run again: the same bytes.
+#[test]
+fn killed_at_any_instant_and_run_again() {
+    let d = Directory::new("killed");
+    let (from, whole, to) = (d.0.join("in"), d.path("whole"), d.path("out"));
+    write(&from, &mixed(6));
+    let input = d.path("in");
+    let command = |to: &str| {
+        let kinds = ["--kinds", "documents,near,paragraphs,lines,substrings", "--substring-words", "12"];
+        eggcorn(&[&["dedup", &input, "--out", to], &kinds[..]].concat())
+    };
+    let start = Instant::now();
+    assert!(command(&whole).status().unwrap().success());
+    let (long, mut killed) = (start.elapsed(), 0);
+    for i in 1..=10 {
+        let mut child = command(&to).spawn().unwrap();
+        std::thread::sleep(long * i / 40);
+        killed += usize::from(child.try_wait().unwrap().is_none());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    assert!(killed >= 3, "it was killed while it ran {killed} times");
+    assert!(command(&to).status().unwrap().success());
+    // what killed writers leave is no part
+    let left = |folder: &str| bytes(Path::new(folder)).into_iter().filter(|f| !f.0.starts_with(".eggcorn-")).collect::<Vec<_>>();
+    assert!(left(&to) == left(&whole));
+}
+
+#[test]
+fn the_command_line() {
+    let d = Directory::new("data-dedup");
+    let (from, to) = (d.path("in"), d.path("out"));
+    write(Path::new(&from), &families(3, 3, 10));
+    let (error, done) = ran(&["dedup", &from, "--out", &to, "--step", "keys", "--share", "1/2"]);
+    assert!(!done && error.contains("--kind documents or near"), "{error}");
+    let (error, done) = ran(&["dedup", &from, "--out", &to, "--kinds", "near,words"]);
+    assert!(!done && error.contains("'words' is no kind of duplicates: expected documents, near"), "{error}");
+    let (text, done) = ran(&["dedup", &from, "--out", &to, "--kinds", "near", "--json"]);
+    let report: Report = serde_json::from_str(&text).unwrap();
+    assert!(done && report.documents_in == 30 && report.documents < 30, "{text}");
+    for (step, share) in [("keys", "1/2"), ("keys", "2/2"), ("merge", "1/1"), ("apply", "2/2"), ("apply", "1/2")] {
+        assert!(ran(&["dedup", &from, "--out", &d.path("parted"), "--kinds", "near", "--step", step, "--share", share]).1, "{step} {share}");
+    }
+    assert!(bytes(Path::new(&d.path("parted"))) == bytes(Path::new(&to)));
+    let (shown, done) = ran(&["inspect", &to, "--clusters", "2", "--documents", "1"]);
+    assert!(done && shown.contains("3 parts") && shown.contains("near duplicate"), "{shown}");
+    assert_eq!(shown.matches(" bytes, stays").count(), 2, "{shown}");
+    let (json, _) = ran(&["inspect", &to, "--clusters", "--documents", "2", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["documents"].as_array().unwrap().len(), 2);
+    assert!(json["clusters"]["near"]["first"][0]["removed"][0]["similarity"].as_f64().unwrap() > 0.5, "{json}");
+    // an evaluation set that is one of the documents, and what is left split
+    let text = read(Path::new(&to))[0].1.clone();
+    let (shown, done) = ran(&["decontaminate", &to, "--out", &d.path("clear"), "--against", &d.write("set.txt", &text), "--examples"]);
+    assert!(done && shown.contains("set.txt"), "{shown}");
+    assert!(!read(Path::new(&d.path("clear"))).iter().any(|d| d.1 == text));
+    let (shown, done) = ran(&["split", &d.path("clear"), "--out", &d.path("split"), "--held-out", "0.000001"]);
+    assert!(!done && shown.contains("no document is held out") && shown.contains("--held-out 0."), "{shown}");
+    assert!(ran(&["split", &d.path("clear"), "--out", &d.path("split"), "--held-out", "0.4"]).1);
+    assert!(parts(&d.0.join("split").join("held_out")).unwrap().len() == 3);
+}
+
+/// The measure of planted duplicates finds what it planted.
+#[test]
+fn planted_duplicates_are_counted() {
+    let out = Command::new(env!("CARGO_BIN_EXE_eggcorn"))
+        .args(["bench", "dedup", "--corpus", "4MiB", "--memory", "16MiB", "--json", "--threads", "2"])
+        .output()
+        .unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {out:?}"));
+    assert_eq!(json["precision"], 1.0, "{json}");
+    let planted = json["planted"].as_array().unwrap();
+    assert_eq!(planted.len(), 6);
+    for row in planted {
+        let [found, theory, pairs, alike] = ["recall", "theory_with_check", "pairs", "similarity"].map(|k| row[k].as_f64().unwrap());
+        assert!(pairs >= 15.0, "{row}");
+        // five standard deviations, or one pair
+        assert!((found - theory).abs() <= 5.0 * (theory * (1.0 - theory) / pairs).sqrt() + 1.0 / pairs, "{row}");
+        let wanted = row["planted"].as_str().unwrap().strip_prefix("near ").map_or(1.0, |s| s.parse::<f64>().unwrap());
+        assert!((alike - wanted).abs() < 0.005, "{row}");
+    }
 }
