@@ -159,14 +159,15 @@ fn each_string(value: &serde_json::Value, take: &mut dyn FnMut(&str) -> Result<(
 /// report says of each set how many documents it was in, with the first n-grams as examples.
 pub fn decontaminate(work: &Work, from: &Path, to: &Path, config: &DecontaminateConfig) -> Result<Report> {
     config.check()?;
-    super::apart(from, to)?;
+    let parts = parts(from)?;
+    super::make_ready(&parts, to)?;
     let sets = Sets::read(work, config)?;
     if sets.ngrams.is_empty() {
         let what = format!("no text of the evaluation sets has {} words", config.ngram);
         return Err(Error(format!("{what}, so none can be found; try a smaller decontaminate.ngram")));
     }
     let settings = format!("{} {} {:?} {:032x}", config.ngram, config.max_overlap, sets.names, sets.checksum.digest128());
-    let reports = map_parts(work, "decontaminate", &parts(from)?, to, &settings, &|old, new, mut report| {
+    let reports = map_parts(work, "decontaminate", &parts, to, &settings, &|old, new, mut report| {
         let mut writer = new.write()?;
         for document in old.read()? {
             work.go_on()?;

@@ -31,6 +31,7 @@ pub use words::each_word;
 pub use work::{Progress, Share, Work, map_parts};
 
 use crate::error::{Result, file_error};
+use crate::files::sweep;
 use std::path::Path;
 
 /// The report of several parts together.
@@ -40,8 +41,22 @@ fn sum(reports: &[Report]) -> Report {
     all
 }
 
-/// An error where the parts that are read would be overwritten.
-fn apart(from: &Path, to: &Path) -> Result<()> {
-    let same = from.canonicalize().is_ok_and(|from| to.canonicalize().is_ok_and(|to| from == to));
-    if same { Err(file_error(from, "it is read and cannot be written to at once", "name another folder")) } else { Ok(()) }
+/// Makes a folder ready for the parts that a stage makes of those of another: what killed writers left is removed. An error where the
+/// parts that are read would be overwritten, or where parts stand that are made of none of them and would be taken for the stage's.
+fn make_ready(from: &[Part], to: &Path) -> Result<()> {
+    let of = |part: &Part| from.iter().find(|p| p.name == part.name);
+    for there in if to.exists() { parts(to)? } else { vec![] } {
+        match of(&there).map(|p| (p.documents().canonicalize(), there.documents().canonicalize())) {
+            Some((Ok(read), Ok(written))) if read == written => {
+                return Err(file_error(to, "it is read and cannot be written to at once", "name another folder"));
+            }
+            Some(_) => {}
+            None => {
+                let what = format!("there is a part {} in it that is made of none of those that are read", there.name);
+                return Err(file_error(to, &what, "remove it, or name another folder"));
+            }
+        }
+    }
+    sweep(to);
+    Ok(())
 }

@@ -53,6 +53,9 @@ impl SplitConfig {
 pub fn split(work: &Work, from: &Path, to: &Path, config: &SplitConfig) -> Result<Report> {
     config.check()?;
     let (parts, settings) = (parts(from)?, format!("{} {}", config.held_out, config.seed));
+    for side in [TRAIN, HELD_OUT] {
+        super::make_ready(&parts, &to.join(side))?;
+    }
     let reports = work.each("split", parts.len(), &|number| {
         let before = parts[number].finished()?;
         let made_of = made_of("split", &settings, &before);

@@ -33,7 +33,6 @@ pub fn dedup(work: &Work, from: &Path, to: &Path, config: &DedupConfig) -> Resul
     if !work.share.is_all() {
         return Err(Error(format!("a share of a step can be done, not of all; try {}", commands(config))));
     }
-    super::apart(from, to)?;
     let mut reports = vec![];
     for kind in config.kinds() {
         let round = Round::new(work, config, kind, from, to)?;
@@ -61,7 +60,6 @@ pub fn dedup_step(work: &Work, from: &Path, to: &Path, config: &DedupConfig, kin
     if !config.kinds().contains(&kind) {
         return Err(Error(format!("a step of {kind} is to be done, which is none of the kinds that are asked for; try --kinds {kind}")));
     }
-    super::apart(from, to)?;
     let round = Round::new(work, config, kind, from, to)?;
     match step {
         DedupStep::Keys => {

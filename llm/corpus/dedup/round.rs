@@ -5,9 +5,11 @@
 
 use super::config::{DedupConfig, DedupKind};
 use super::table::PARTS;
+use crate::corpus::make_ready;
 use crate::corpus::part::{Part, hash, parts};
 use crate::corpus::work::{Share, Work};
 use crate::error::{Result, file_error};
+use crate::files::sweep;
 use std::path::{Path, PathBuf};
 
 /// A step of a kind.
@@ -57,8 +59,11 @@ impl<'a> Round<'a> {
             let what = format!("there are {} parts in it, expected 1 to {PARTS}", first.len());
             return Err(file_error(stage, &what, "give the folder that a stage has written"));
         }
+        make_ready(&first, out)?;
         let from: Vec<Part> = if at == 0 { first } else { first.iter().map(|p| p.within(&folder(kinds[at - 1]))).collect() };
         let to = if at + 1 == kinds.len() { out.to_path_buf() } else { folder(kind) };
+        make_ready(&from, &to)?;
+        sweep(&out.join("clusters"));
         let settings = config.settings(kind);
         let of = |(number, part): (usize, &Part)| {
             let made_of = hash(format!("keys {number}\n{settings}\n{}", part.finished()?.checksum).as_bytes());
