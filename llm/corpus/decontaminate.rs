@@ -88,7 +88,7 @@ impl Sets {
         let names = config.against.iter().map(|p| p.display().to_string()).collect();
         let mut sets = Sets { ngrams: HashMap::default(), names, checksum: Xxh3::new(), short: 0 };
         for (set, path) in config.against.iter().enumerate() {
-            let is_json = path.extension().is_some_and(|e| e == "jsonl");
+            let is_json = path.extension().is_some_and(|e| e == "jsonl" || e == "ndjson");
             let file = File::open(path).map_err(|e| file_error(path, "the evaluation set cannot be read", e))?;
             let mut take = |text: &str| sets.take(text, set as u32, config.ngram, work);
             match is_json {
@@ -124,7 +124,7 @@ fn whole(path: &Path, file: File, memory: u64) -> Result<String> {
     }
     let mut bytes = vec![];
     file.take(memory / 4 + 1).read_to_end(&mut bytes).map_err(fail)?;
-    String::from_utf8(bytes).map_err(|e| file_error(path, "the evaluation set is no UTF-8", e))
+    String::from_utf8(bytes).map_err(|e| file_error(path, "the evaluation set is no UTF-8, expected text or JSON lines (.jsonl)", e))
 }
 
 /// The longest record of a set.

@@ -17,7 +17,7 @@ use std::ops::Range;
 /// Makes this share's parts, and gives their reports.
 pub fn make(round: &Round) -> Result<Vec<Report>> {
     map_parts(&round.work, round.stage(DedupStep::Apply), &round.from, &round.to, &settings(round), &|old, new, report| {
-        let part = round.from.iter().position(|p| p == old).expect("it is one of these");
+        let part = round.from.binary_search(old).expect("it is one of these, which are sorted");
         // a report goes on with what the kinds before have counted
         let before = if round.is_first { report.clone() } else { old.finished()? };
         of_part(round, part, new, Report { made_of: report.made_of, ..before })

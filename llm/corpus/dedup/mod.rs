@@ -54,7 +54,8 @@ fn all_steps(round: &Round) -> Result<Vec<Report>> {
     Ok(reports)
 }
 
-/// Does one step of one kind, of this share's parts where the step takes a share. The steps before must have been done for all parts.
+/// Does one step of one kind, of this share's parts where the step takes a share. The steps before must have been done for all parts. Keys
+/// stay, since other shares may still need them: the folder `rounds` can go when all is done.
 pub fn dedup_step(work: &Work, from: &Path, to: &Path, config: &DedupConfig, kind: DedupKind, step: DedupStep) -> Result<Report> {
     config.check()?;
     if !config.kinds().contains(&kind) {
