@@ -2,7 +2,7 @@
 
 use super::options::{CompileArgs, DeviceArgs, ModelArgs, Sizes, mebibytes};
 use super::source::{DimArgs, Source};
-use super::{bench_generate, bench_run, note, say};
+use super::{bench_dedup, bench_generate, bench_run, note, say};
 use eggcorn::ir::Graph;
 use eggcorn::llm::{
     Batch, Config, Error, Evaluation, Mode, Models, Objective, Precision, Result, TrainConfig, Values, initialise, random, step_program,
@@ -14,7 +14,7 @@ use std::time::Instant;
 /// Measure speed and memory.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off\n  eggcorn bench train gpt2 --steps 1 --evaluate\n  eggcorn bench generate gpt2 --steps 50\n  eggcorn bench generate gpt2 --depth 512 --batch 8\n  eggcorn bench run program.ir --dim S=128 --steps 20\n  eggcorn bench train gpt2 --device cuda --precision bf16 --batch 16 --seq 1024\n  eggcorn bench ops --device cuda --steps 20"
+    after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off\n  eggcorn bench train gpt2 --steps 1 --evaluate\n  eggcorn bench generate gpt2 --steps 50\n  eggcorn bench generate gpt2 --depth 512 --batch 8\n  eggcorn bench run program.ir --dim S=128 --steps 20\n  eggcorn bench train gpt2 --device cuda --precision bf16 --batch 16 --seq 1024\n  eggcorn bench ops --device cuda --steps 20\n  eggcorn bench dedup --corpus 1GiB --memory 512MiB"
 )]
 pub struct Args {
     /// What to measure.
@@ -48,6 +48,8 @@ pub struct Args {
     /// What a training step's products are computed in: f32 or bf16.
     #[arg(long, default_value = "f32")]
     pub precision: Precision,
+    #[command(flatten)]
+    dedup: bench_dedup::DedupArgs,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -63,6 +65,8 @@ enum What {
     Run,
     /// Kernels that memory bounds, against a copy; of no model.
     Ops,
+    /// Planted duplicates of documents: how many are found, how fast; of no model.
+    Dedup,
 }
 
 impl Args {
@@ -108,6 +112,10 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
         What::Ops => {
             args.only_run()?;
             super::bench_ops::run(&args.device.open()?, args.steps, args.json)
+        }
+        What::Dedup => {
+            args.only_run()?;
+            bench_dedup::run(&args.dedup, args.device.threads()?, args.json)
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The command line as a person uses it: what works, and what bad input gets.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 pub fn eggcorn(args: &[&str]) -> Output {
@@ -28,29 +28,7 @@ pub fn fails(args: &[&str], words: &[&str]) {
     }
 }
 
-pub struct Directory(pub PathBuf);
-
-impl Directory {
-    pub fn new(name: &str) -> Directory {
-        let dir = std::env::temp_dir().join(format!("eggcorn-cli-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir_all(&dir).unwrap();
-        Directory(dir)
-    }
-    pub fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
-        std::fs::write(self.0.join(name), content).unwrap();
-        self.path(name)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+pub use crate::common::Directory;
 
 /// Settings of a model so small that a run takes a moment.
 pub const SMALL: [&str; 12] =

@@ -2,6 +2,7 @@
 
 use ir::{DType, Env, Graph, ScoreFn, Type, Value};
 use models::{Gpt, Llama, Model};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A small GPT of awkward sizes.
@@ -108,4 +109,29 @@ pub fn own_share(case: u32) -> bool {
     let Ok(shard) = std::env::var("EGGCORN_SHARD") else { return true };
     let (i, n) = shard.split_once('/').expect("EGGCORN_SHARD is i/n");
     case % n.parse::<u32>().expect("EGGCORN_SHARD is i/n") == i.parse::<u32>().expect("EGGCORN_SHARD is i/n")
+}
+
+/// A folder of a test's own, which is gone with it.
+pub struct Directory(pub PathBuf);
+
+impl Directory {
+    pub fn new(name: &str) -> Directory {
+        let dir = std::env::temp_dir().join(format!("eggcorn-test-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        Directory(dir)
+    }
+    pub fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        std::fs::write(self.0.join(name), content).unwrap();
+        self.path(name)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }

@@ -31,6 +31,10 @@ mod common;
 mod compiled;
 /// What a model is held to, and what it may be called.
 mod contracts;
+/// Duplicates of every kind against plain comparison; sorting in little memory; stopped, shared and threaded.
+mod corpus_dedup;
+/// Evaluation sets taken out, documents held out, stages looked at.
+mod corpus_split;
 /// The loss of language models: whatever is common to a row, rows that are ignored.
 #[cfg(feature = "llvm")]
 mod cross_entropy;

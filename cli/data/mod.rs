@@ -1,7 +1,11 @@
 //! `eggcorn data`: the stages of a corpus, each a command.
 
+mod decontaminate;
+mod dedup;
+mod inspect;
 mod read;
 mod report;
+mod split;
 mod work;
 
 use eggcorn::llm::Result;
@@ -17,10 +21,22 @@ pub struct Args {
 enum DataCommand {
     /// Read files of text into documents.
     Read(read::Args),
+    /// Remove duplicates of documents and of pieces of them.
+    Dedup(dedup::Args),
+    /// Take documents out that evaluation sets are in.
+    Decontaminate(decontaminate::Args),
+    /// Hold documents out.
+    Split(split::Args),
+    /// Show what a stage has made.
+    Inspect(inspect::Args),
 }
 
 pub fn run(args: &Args) -> Result<()> {
     match &args.command {
         DataCommand::Read(a) => read::run(a),
+        DataCommand::Dedup(a) => dedup::run(a),
+        DataCommand::Decontaminate(a) => decontaminate::run(a),
+        DataCommand::Split(a) => split::run(a),
+        DataCommand::Inspect(a) => inspect::run(a),
     }
 }

@@ -10,6 +10,11 @@ pub fn show(report: &Report, args: &WorkArgs) {
         say!("{}", serde_json::to_string(report).expect("a report has a JSON form"));
         return;
     }
+    print(report, args.examples);
+}
+
+/// Prints a report as a table, with examples on request.
+pub fn print(report: &Report, examples: bool) {
     say!("{:24} {:>14} {:>14}", "", "documents", "bytes of text");
     say!("{:24} {:>14} {:>14}", "in", report.documents_in, report.bytes_in);
     say!("{:24} {:>14} {:>14}", "out", report.documents, report.bytes);
@@ -21,7 +26,7 @@ pub fn show(report: &Report, args: &WorkArgs) {
     }
     for (reason, tally) in &report.tallies {
         say!("{reason:24} {:>14} {:>14}", tally.times, tally.bytes);
-        for example in tally.examples.iter().filter(|_| args.examples) {
+        for example in tally.examples.iter().filter(|_| examples) {
             say!("    {}: {}", example.id, example.text.escape_debug());
         }
     }

@@ -111,6 +111,11 @@ impl Work<'_> {
     }
 }
 
+/// What a stage's part is made of: the part before it, the stage, and all else that determines it.
+pub fn made_of(stage: &str, settings: &str, before: &Report) -> String {
+    hash(format!("{stage}\n{settings}\n{}", before.checksum).as_bytes())
+}
+
 /// Makes the parts of a folder from those before, each from the one of its name, where they are not there already. `settings` is all
 /// else that determines them: parts made with others are made again. Gives the reports of this share's parts, in order.
 pub fn map_parts(
@@ -124,7 +129,7 @@ pub fn map_parts(
     work.each(stage, from.len(), &|number| {
         let (old, new) = (&from[number], from[number].within(folder));
         let before = old.finished()?;
-        let made_of = hash(format!("{stage}\n{settings}\n{}", before.checksum).as_bytes());
+        let made_of = made_of(stage, settings, &before);
         let report = match new.report().filter(|r| r.made_of == made_of) {
             Some(report) => report,
             None => make(old, &new, Report { made_of, documents_in: before.documents, bytes_in: before.bytes, ..Report::default() })?,
