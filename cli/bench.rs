@@ -119,7 +119,8 @@ fn train(args: &Args, model: Model) -> Result<()> {
     let start = Instant::now();
     let device = args.device.open()?;
     let options = args.compile.options_on(&device, args.precision)?;
-    let stages = step_program(&model, &train, &options)?;
+    let config = Config { train, ..Config::of(model.clone()) };
+    let stages = step_program(&config, &options)?;
     stages.notices().iter().for_each(|n| note!("notice: {n}"));
     let optimised = start.elapsed();
     let mut session = Session::within(stages.last(), device.clone(), options.budget)?;
@@ -142,12 +143,11 @@ fn train(args: &Args, model: Model) -> Result<()> {
         peaks.push(ceiling(&device));
     }
     if args.evaluate {
-        let config = Config { train, ..Config::of(model.clone()) };
         let mut evaluation = Evaluation::new(&config, device.clone(), &options, &session)?;
         planned += evaluation.bytes();
         let ids = |first: usize| Values::I32((first..first + batch * seq).map(token).collect());
         let batch = Batch::default().with("input_ids", &[batch, seq], ids(0)).with("labels", &[batch, seq], ids(1));
-        evaluation.mean_loss(std::iter::once(&batch))?;
+        evaluation.mean_loss([Ok(batch)])?;
     }
     let added = resident_peak().saturating_sub(before);
     let (median, fastest, slowest) = spread(&mut seconds);

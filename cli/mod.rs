@@ -5,6 +5,7 @@ mod bench;
 mod bench_generate;
 mod bench_ops;
 mod bench_run;
+mod corpus;
 mod data;
 mod doctor;
 mod dump;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use ir::{Builder, DType, Dim, Graph};
-use models::{Model, Reading, losses};
+use models::{Documents, Model, Reading, losses};
 
 /// What a model is trained to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,6 +10,8 @@ pub enum Objective {
     /// To guess each token's successor.
     #[default]
     NextToken,
+    /// The same in rows that whole documents are packed into: each is read as if it stood alone.
+    NextInDocument,
 }
 
 /// What a program is for.
@@ -26,6 +28,7 @@ impl Objective {
     pub fn columns(self) -> &'static [&'static str] {
         match self {
             Objective::NextToken => &["input_ids", "labels"],
+            Objective::NextInDocument => &["input_ids", "labels", "document_ids", "position_ids"],
         }
     }
 
@@ -37,10 +40,14 @@ impl Objective {
         let shape = (Dim::sym('B'), Dim::sym('T'));
         let columns: Vec<_> = self.columns().iter().map(|name| s.input(name, DType::I32, shape)).collect();
         let key = (mode == Mode::Train && model.dropout() > 0.0).then(|| s.input("key", DType::U32, [] as [Dim; 0]));
-        let logits = model.head(&s, model.hidden(&s, &Reading { tokens: columns[0], key, past: None }).0);
+        let documents = match self {
+            Objective::NextToken => None,
+            Objective::NextInDocument => Some(Documents { ids: columns[2], positions: columns[3] }),
+        };
+        let logits = model.head(&s, model.hidden(&s, &Reading { key, documents, ..Reading::of(columns[0]) }).0);
         b.output("logits", logits);
         match self {
-            Objective::NextToken => losses::cross_entropy(&s, logits, columns[1]).output(&b),
+            Objective::NextToken | Objective::NextInDocument => losses::cross_entropy(&s, logits, columns[1]).output(&b),
         }
         b.finish().map_err(|e| Error(e.to_string()))
     }

@@ -4,4 +4,4 @@ mod evaluation;
 mod pretrain;
 
 pub use evaluation::Evaluation;
-pub use pretrain::{Event, Outcome, Trainer};
+pub use pretrain::{Event, Outcome, Reads, Trainer};
