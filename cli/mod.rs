@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 mod bench;
+mod bench_data;
 mod bench_generate;
 mod bench_ops;
 mod bench_run;

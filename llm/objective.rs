@@ -1,7 +1,7 @@
 //! What a model is trained to do: a model becomes a program with a loss.
 
 use crate::error::{Error, Result};
-use ir::{Builder, DType, Dim, Graph};
+use ir::{Builder, DType, Dim, Graph, NodeId, Op};
 use models::{Documents, Model, Reading, losses};
 
 /// What a model is trained to do.
@@ -33,7 +33,7 @@ impl Objective {
     }
 
     /// The program: inputs are the columns and, where something is dropped, `key`, a `u32`; results are `logits` `f32[B,T,V]`,
-    /// `loss.sum` and `loss.count`.
+    /// `loss.sum` and `loss.count`. Documents are refused where the model takes no notice of them, for then they would see each other.
     pub fn graph(self, model: &Model, mode: Mode) -> Result<Graph> {
         let b = Builder::default();
         let s = b.scope();
@@ -49,7 +49,14 @@ impl Objective {
         match self {
             Objective::NextToken | Objective::NextInDocument => losses::cross_entropy(&s, logits, columns[1]).output(&b),
         }
-        b.finish().map_err(|e| Error(e.to_string()))
+        let graph = b.finish().map_err(|e| Error(e.to_string()))?;
+        match self {
+            Objective::NextInDocument if !reads(&graph, "document_ids") => Err(Error(format!(
+                "the model {} takes no notice of documents: its attention must ask Place::visible, or try data.packing = \"windows\"",
+                model.name()
+            ))),
+            Objective::NextToken | Objective::NextInDocument => Ok(graph),
+        }
     }
 
     /// The program for `batch` windows of `context` tokens.
@@ -60,6 +67,13 @@ impl Objective {
             _ => None,
         })?)
     }
+}
+
+/// Whether a program makes use of an input.
+fn reads(graph: &Graph, name: &str) -> bool {
+    let (index, main) = (graph.inputs.iter().position(|i| i == name), graph.main());
+    let own = |id: &NodeId| matches!(main.node(*id).op, Op::Input(i, _) if Some(i as usize) == index);
+    main.nodes.iter().flat_map(|n| &n.args).any(own)
 }
 
 /// The program of a step on `batch` windows of `context` tokens, before the compiler has seen it.

@@ -678,3 +678,28 @@ fn trained_from_the_command_line() {
     std::fs::remove_file(other.path(llm::Tokenizer::FILE)).unwrap();
     fails(args(&[&more], &dir.path("no"), &[]), &["tokenizer"]);
 }
+
+/// A model that takes no notice of documents would let them see each other.
+#[test]
+fn models_without_a_mask_get_no_documents() {
+    let model = Model::from(crate::stepping::Scalar::default());
+    let error = Objective::NextInDocument.graph(&model, Mode::Train).unwrap_err().to_string();
+    assert!(error.contains("scalar takes no notice of documents") && error.contains("Place::visible") && error.contains("windows"), "{error}");
+    assert!(Objective::NextInDocument.graph(&gpt(), Mode::Train).is_ok());
+}
+
+/// A run says what it reads of each source, and a step beside shards is timed.
+#[test]
+fn a_step_is_timed_beside_shards() {
+    let dir = Directory::new("loader-bench");
+    folder(&dir.0, &documents(1, 40), &documents(2, 9), Width::U16, Header::Absent, 2);
+    let data = dir.0.display().to_string();
+    let small = ["--set", "n_layer=1", "--set", "n_embd=8", "--set", "n_head=2", "--seq", "8", "--steps", "3", "--data", &data];
+    let line = works(&[&["bench", "train", "gpt2", "--json", "--set", "vocab_size=1000"][..], &small].concat());
+    let figures: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let seconds = |name: &str| figures[name].as_f64().unwrap();
+    assert!(seconds("batch_seconds") > 0.0 && seconds("batch_seconds") < seconds("shards_seconds"), "{line}");
+    assert!((seconds("ratio") - seconds("shards_seconds") / seconds("synthetic_seconds")).abs() < 1e-9);
+    assert!(works(&[&["bench", "train", "gpt2"][..], &small].concat()).contains("% of a step"));
+    fails(&[&["bench", "train", "gpt2", "--set", "vocab_size=999"][..], &small].concat(), &["its vocabulary is 1000", "the model's 999", "vocab_size=1000"]);
+}

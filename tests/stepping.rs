@@ -179,7 +179,7 @@ fn k_one() -> Values {
 /// A model whose gain is a scalar, and which keeps nothing of tokens before.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Scalar {
+pub struct Scalar {
     vocab_size: usize,
 }
 

@@ -1,5 +1,6 @@
 //! The training loops, one plain file each, and the evaluation on the way.
 
+mod ahead;
 mod evaluation;
 mod pretrain;
 

@@ -1,13 +1,15 @@
 //! Pretraining: to guess each token of a text from those before it.
 
+use super::ahead::Ahead;
 use super::evaluation::Evaluation;
 use crate::config::Config;
-use crate::data::{Batch, Data, Source};
+use crate::data::{Data, Source};
 use crate::error::{Error, Result};
 use crate::step::{Report, Step};
 use passes::{Options, State};
 use runtime::{Device, Session};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -50,7 +52,7 @@ pub enum Outcome {
 /// A model in training.
 pub struct Trainer {
     config: Config,
-    data: Data,
+    data: Arc<Data>,
     /// The step it takes, again and again.
     pub step: Step,
     evaluation: Evaluation,
@@ -68,7 +70,7 @@ impl Trainer {
     pub fn compiled(config: Config, sources: Vec<Source>, device: impl Into<Device>, options: &Options) -> Result<Trainer> {
         config.check()?;
         let (start, device) = (Instant::now(), device.into());
-        let data = Data::new(sources, &config.data, config.train.context, config.train.rows())?;
+        let data = Arc::new(Data::new(sources, &config.data, config.train.context, config.train.rows())?);
         let options = Options { machine: device.target()?.machine(), precision: config.train.precision.dtype(), ..options.clone() };
         let step = Step::new(&config, device.clone(), &options)?;
         let evaluation = Evaluation::new(&config, device, &options, step.session())?;
@@ -93,13 +95,14 @@ impl Trainer {
         for notice in self.step.notices() {
             show(Event::Notice(notice.clone()))?;
         }
+        let ahead = Ahead::new(self.data.clone(), &t, self.step.done()..t.steps)?;
         while self.step.done() < t.steps {
             if stop.load(Ordering::Relaxed) {
                 self.save(dir, show)?;
                 return Ok(Outcome::Stopped(self.step.done()));
             }
             let start = Instant::now();
-            let Report { loss, grad_norm, lr } = self.step.take(&self.batch()?)?;
+            let Report { loss, grad_norm, lr } = self.step.take(&ahead.next()?)?;
             let step = self.step.done();
             show(Event::Step { step, loss, grad_norm, lr, tokens_per_second: tokens / start.elapsed().as_secs_f64() })?;
             if step.is_multiple_of(t.eval_every) && step < t.steps {
@@ -118,14 +121,10 @@ impl Trainer {
 
     /// One step; its loss and the norm of its gradient. A loss that is not finite is an error, and the step does not count.
     pub fn one_step(&mut self) -> Result<(f64, f64)> {
-        let report = self.step.take(&self.batch()?)?;
-        Ok((report.loss, report.grad_norm))
-    }
-
-    /// The batch of the next step, of all its micro-batches.
-    fn batch(&self) -> Result<Batch> {
         let t = &self.config.train;
-        self.data.batch(t.seed, self.step.done(), t.step_rows(), t.context)
+        let batch = self.data.batch(t.seed, self.step.done(), t.step_rows(), t.context)?;
+        let report = self.step.take(&batch)?;
+        Ok((report.loss, report.grad_norm))
     }
 
     /// The mean loss over held-out text: all of it, or `batches` spread evenly.
