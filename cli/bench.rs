@@ -2,19 +2,20 @@
 
 use super::options::{CompileArgs, DeviceArgs, ModelArgs, Sizes, mebibytes};
 use super::source::{DimArgs, Source};
-use super::{bench_dedup, bench_generate, bench_run, note, say};
+use super::{bench_data, bench_dedup, bench_generate, bench_run, note, say};
 use eggcorn::ir::Graph;
 use eggcorn::llm::{
     Batch, Config, Error, Evaluation, Mode, Models, Objective, Precision, Result, TrainConfig, Values, initialise, random, step_program,
 };
 use eggcorn::models::Model;
 use eggcorn::runtime::{Device, Fault, Session};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Measure speed and memory.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off\n  eggcorn bench train gpt2 --steps 1 --evaluate\n  eggcorn bench generate gpt2 --steps 50\n  eggcorn bench generate gpt2 --depth 512 --batch 8\n  eggcorn bench run program.ir --dim S=128 --steps 20\n  eggcorn bench train gpt2 --device cuda --precision bf16 --batch 16 --seq 1024\n  eggcorn bench ops --device cuda --steps 20\n  eggcorn bench dedup --corpus 1GiB --memory 512MiB"
+    after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off\n  eggcorn bench train gpt2 --steps 1 --evaluate\n  eggcorn bench train gpt2 --data corpus/ --steps 20\n  eggcorn bench generate gpt2 --steps 50\n  eggcorn bench generate gpt2 --depth 512 --batch 8\n  eggcorn bench run program.ir --dim S=128 --steps 20\n  eggcorn bench train gpt2 --device cuda --precision bf16 --batch 16 --seq 1024\n  eggcorn bench ops --device cuda --steps 20\n  eggcorn bench dedup --corpus 1GiB --memory 512MiB"
 )]
 pub struct Args {
     /// What to measure.
@@ -37,6 +38,9 @@ pub struct Args {
     /// Generate after a prompt of so many tokens, which is read in chunks.
     #[arg(long, default_value_t = 0)]
     pub depth: usize,
+    /// Train on tokens of this prepared folder, too, in turn with steps on tokens that are there already.
+    #[arg(long, value_name = "DIR", conflicts_with = "evaluate")]
+    data: Option<PathBuf>,
     /// After the training steps also evaluate a batch with the same weights, and count its memory.
     #[arg(long)]
     evaluate: bool,
@@ -106,7 +110,10 @@ impl Args {
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
     match args.what {
-        What::Train => train(args, args.model(models)?),
+        What::Train => match &args.data {
+            Some(dir) => bench_data::run(args, dir, args.model(models)?),
+            None => train(args, args.model(models)?),
+        },
         What::Generate => bench_generate::run(args, args.model(models)?),
         What::Run => bench_run::run(args, models),
         What::Ops => {
@@ -127,7 +134,8 @@ fn train(args: &Args, model: Model) -> Result<()> {
     let start = Instant::now();
     let device = args.device.open()?;
     let options = args.compile.options_on(&device, args.precision)?;
-    let stages = step_program(&model, &train, &options)?;
+    let config = Config { train, ..Config::of(model.clone()) };
+    let stages = step_program(&config, &options)?;
     stages.notices().iter().for_each(|n| note!("notice: {n}"));
     let optimised = start.elapsed();
     let mut session = Session::within(stages.last(), device.clone(), options.budget)?;
@@ -150,12 +158,11 @@ fn train(args: &Args, model: Model) -> Result<()> {
         peaks.push(ceiling(&device));
     }
     if args.evaluate {
-        let config = Config { train, ..Config::of(model.clone()) };
         let mut evaluation = Evaluation::new(&config, device.clone(), &options, &session)?;
         planned += evaluation.bytes();
         let ids = |first: usize| Values::I32((first..first + batch * seq).map(token).collect());
         let batch = Batch::default().with("input_ids", &[batch, seq], ids(0)).with("labels", &[batch, seq], ids(1));
-        evaluation.mean_loss(std::iter::once(&batch))?;
+        evaluation.mean_loss([Ok(batch)])?;
     }
     let added = resident_peak().saturating_sub(before);
     let (median, fastest, slowest) = spread(&mut seconds);

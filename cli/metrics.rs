@@ -1,7 +1,7 @@
 //! `metrics.jsonl`: what happened in a run, an event a line.
 
 use super::note;
-use eggcorn::llm::{Error, Event, Result, write_file};
+use eggcorn::llm::{Error, Event, Reads, Result, write_file};
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -83,8 +83,13 @@ fn kept(text: &str, from: From) -> String {
 /// An event as a line of JSON.
 pub fn line(event: &Event) -> String {
     match event {
-        Event::Ready { parameters, bytes, compile_seconds, kernels, from_step } => {
-            json!({"event": "ready", "parameters": parameters, "bytes": bytes, "compile_seconds": compile_seconds, "kernels": kernels, "from_step": from_step})
+        Event::Ready { parameters, bytes, compile_seconds, kernels, from_step, sources } => {
+            let read = |r: &Reads| json!({"source": r.source, "tokens": r.tokens, "epochs": r.epochs});
+            let sources: Vec<Value> = sources.iter().map(read).collect();
+            json!({
+                "event": "ready", "parameters": parameters, "bytes": bytes, "compile_seconds": compile_seconds, "kernels": kernels,
+                "from_step": from_step, "sources": sources,
+            })
         }
         Event::Step { step, loss, grad_norm, lr, tokens_per_second } => {
             json!({"event": "step", "step": step, "loss": loss, "grad_norm": grad_norm, "lr": lr, "tokens_per_second": tokens_per_second})

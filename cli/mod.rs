@@ -2,10 +2,12 @@
 #![allow(missing_docs)]
 
 mod bench;
+mod bench_data;
 mod bench_dedup;
 mod bench_generate;
 mod bench_ops;
 mod bench_run;
+mod corpus;
 mod data;
 mod doctor;
 mod dump;

@@ -1,5 +1,6 @@
 //! `eggcorn train`: a run from text to checkpoint.
 
+use super::corpus::{self, DataArg};
 use super::generate::LONGEST;
 use super::interrupt::stop_on_interrupt;
 use super::metrics::{self, From, Metrics};
@@ -7,8 +8,8 @@ use super::options::{CompileArgs, DeviceArgs, apply, mebibytes};
 use super::output::Output;
 use super::plot::plot;
 use eggcorn::llm::{
-    Config, DataConfig, Error, Event, Generator, Kind, Manifest, Models, OWN_TEXT, Outcome, RESUMABLE, Result, RunLock, Sampling, Specials,
-    Tokenizer, Trainer, read_manifest, read_short, read_text, recipe, write_file,
+    Config, DataConfig, Error, Event, Generator, Kind, Manifest, Models, Outcome, RESUMABLE, Reads, Result, RunLock, Sampling, Tokenizer, Trainer,
+    read_manifest, read_short, recipe, write_file,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -27,9 +28,10 @@ pub struct Args {
     /// A configuration instead of a recipe.
     #[arg(long, conflicts_with = "recipe")]
     config: Option<PathBuf>,
-    /// The text, UTF-8. A byte order mark at its start is dropped; line ends stay as they are, so \r\n is two characters.
-    #[arg(long)]
-    data: Option<PathBuf>,
+    /// The text, UTF-8. A byte order mark at its start is dropped; line ends stay as they are, so \r\n is two characters. Or a folder that
+    /// was prepared, or a .bin of tokens as nanoGPT and llm.c have them. Several are mixed, by weights where they are given.
+    #[arg(long, value_name = "PATH[:WEIGHT]")]
+    data: Vec<DataArg>,
     /// A tokenizer that is there already instead of one of the text: tokenizer.json, GPT-2's encoder.json, ranks of tiktoken, or a folder.
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
@@ -68,13 +70,13 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
     let _lock = RunLock::take(&dir)?;
     let saved = Saved::read(&dir, models)?;
     let config = config(args, name, saved.as_ref(), models)?;
-    let text = text(args, name)?;
-    let tokenizer = tokenizer(args, &config.data, &text, saved.as_ref())?;
+    let named = args.tokenizer.as_ref().map(|path| Tokenizer::open(path, Some(config.data.split))).transpose()?;
+    let (sources, tokenizer) = corpus::open(&args.data, name, config.data.held_out, named, &|text| tokenizer(args, &config.data, text, saved.as_ref()))?;
     let config = Config { model: config.model.with_vocabulary(tokenizer.size())?, ..config };
     check_directory(&dir, &config, &tokenizer, saved.as_ref(), args.resume)?;
     let device = args.device.open()?;
     let options = args.compile.options_on(&device, config.train.precision)?;
-    let mut trainer = Trainer::compiled(config.clone(), tokenizer.encode_in(&text, Specials::Text, threads())?, device.clone(), &options)?;
+    let mut trainer = Trainer::compiled(config.clone(), sources, device.clone(), &options)?;
     trainer.step.check_finite = args.check_finite;
     let step = if args.resume { trainer.resume(&dir)? } else { 0 };
     write_file(&dir.join(CONFIG), (MARK.to_string() + &config.to_toml()).as_bytes())?;
@@ -89,7 +91,7 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
     view.clear();
     match outcome? {
         Outcome::Stopped(step) => {
-            let data = args.data.as_ref().map_or(String::new(), |d| format!(" --data {}", d.display()));
+            let data: String = args.data.iter().map(|d| format!(" --data {d}")).collect();
             Err(Error(format!("stopped after step {step}, which is saved; go on with: eggcorn train --resume --out {}{data}", dir.display())))
         }
         Outcome::Finished(loss) => {
@@ -125,32 +127,19 @@ fn config(args: &Args, name: &str, saved: Option<&Saved>, models: &Models) -> Re
         (None, Some(saved)) if args.resume && args.recipe.is_none() => saved.config.clone(),
         (None, _) => recipe(name, models)?,
     };
-    let mut config = apply(config, &args.set)?;
-    if args.tokenizer.is_some() {
+    let mut config = apply(corpus::weigh(&args.data, config)?, &args.set)?;
+    if args.tokenizer.is_some() || args.data.iter().any(DataArg::is_tokens) {
         config.data.tokenizer = Kind::File;
     }
     Ok(config)
 }
 
-/// The tokenizer of a run: as it was where the run goes on and nothing else is asked for, or else named, or learned.
+/// The tokenizer of texts: as it was where the run goes on, or else learned.
 fn tokenizer(args: &Args, data: &DataConfig, text: &str, saved: Option<&Saved>) -> Result<Tokenizer> {
     let learned = data.tokenizer.algorithm().is_some() || data.tokenizer == Kind::File;
-    match (&args.tokenizer, saved) {
-        (Some(path), _) => Tokenizer::open(path, Some(data.split)),
-        (None, Some(saved)) if args.resume && learned && saved.config.data == *data => Ok(saved.tokenizer.clone()),
-        (None, _) => Tokenizer::learned(data.tokenizer, &data.learning(), text),
-    }
-}
-
-fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-fn text(args: &Args, name: &str) -> Result<String> {
-    match &args.data {
-        Some(path) => read_text(path),
-        None if name == "self" => Ok(OWN_TEXT.to_string()),
-        None => Err(Error(format!("the recipe {name} needs a text: add --data FILE"))),
+    match saved {
+        Some(saved) if args.resume && learned && saved.config.data == *data => Ok(saved.tokenizer.clone()),
+        _ => Tokenizer::learned(data.tokenizer, &data.learning(), text),
     }
 }
 
@@ -220,10 +209,13 @@ impl View {
 
     fn tell(&mut self, event: &Event) {
         match event {
-            Event::Ready { parameters, bytes, compile_seconds, kernels, from_step } => {
+            Event::Ready { parameters, bytes, compile_seconds, kernels, from_step, sources } => {
                 let from = if *from_step > 0 { format!(", from step {from_step}") } else { String::new() };
                 let planned = mebibytes(*bytes);
                 self.line(&format!("{parameters} parameters, {kernels} kernels compiled in {compile_seconds:.2} s, {planned} planned{from}"));
+                for Reads { source, tokens, epochs } in sources {
+                    self.line(&format!("{source}: {tokens} tokens, {epochs:.2} times over"));
+                }
                 self.last = Instant::now();
             }
             Event::Step { step, loss, lr, tokens_per_second, .. } => {

@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         session.fill_param(name, |values| Init::Normal(0.05).fill(1, name, values))?;
     }
     for step in 0..50 {
-        let batch = data.batch(1, step, BATCH, CONTEXT);
+        let batch = data.batch(1, step, BATCH, CONTEXT)?;
         session.set_i32("ids", batch.i32s("input_ids"))?;
         session.set_i32("labels", &batch.i32s("labels").chunks(CONTEXT).map(|row| row[CONTEXT - 1]).collect::<Vec<_>>())?;
         session.set_f32("lr", &[3e-3])?;

@@ -12,7 +12,7 @@
 //! let text = "to be or not to be";
 //! let tokenizer = Tokenizer::of(Kind::Char, text).unwrap();
 //! let data = Data::split(tokenizer.encode(text).unwrap(), 0.5, 4).unwrap();
-//! let batch = data.batch(1, 0, 2, 4);
+//! let batch = data.batch(1, 0, 2, 4).unwrap();
 //! assert_eq!(batch.column("input_ids").unwrap().shape, [2, 4]);
 //! ```
 
@@ -29,12 +29,15 @@ pub mod text;
 mod weights;
 
 pub use config::{Config, DataConfig, Models, Precision, RECIPES, RESUMABLE, Recipe, Schedule, TrainConfig, recipe};
-pub use data::{Batch, Column, Data, OWN_TEXT, Values, random, read_text};
+pub use data::{
+    Batch, Column, Data, Header, HeldOut, INDEX, Index, IndexFile, IndexParts, IndexTokenizer, OWN_TEXT, Packing, Permutation, Shards, Source, Stage,
+    TokenFile, TokenFiles, Tokens, Values, Width, random, read_text,
+};
 pub use decode::{Beam, Choice, Generator, Sampling, Stop, likeliest, log_probabilities, sample};
 pub use error::{Error, Result, hint, nearest};
 pub use files::{Irregular, NewFile, irregular, read_short, write_file};
 pub use objective::{Mode, Objective, bound};
-pub use run::{Evaluation, Event, Outcome, Trainer};
+pub use run::{Evaluation, Event, Outcome, Reads, Trainer};
 pub use step::{Report, Step, step_program};
 pub use text::{Decoder, Kind, Specials, Tokenizer};
 pub use weights::named;

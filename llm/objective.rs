@@ -1,8 +1,8 @@
 //! What a model is trained to do: a model becomes a program with a loss.
 
 use crate::error::{Error, Result};
-use ir::{Builder, DType, Dim, Graph};
-use models::{Model, Reading, losses};
+use ir::{Builder, DType, Dim, Graph, NodeId, Op};
+use models::{Documents, Model, Reading, losses};
 
 /// What a model is trained to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,6 +10,8 @@ pub enum Objective {
     /// To guess each token's successor.
     #[default]
     NextToken,
+    /// The same in rows that whole documents are packed into: each is read as if it stood alone.
+    NextInDocument,
 }
 
 /// What a program is for.
@@ -26,23 +28,35 @@ impl Objective {
     pub fn columns(self) -> &'static [&'static str] {
         match self {
             Objective::NextToken => &["input_ids", "labels"],
+            Objective::NextInDocument => &["input_ids", "labels", "document_ids", "position_ids"],
         }
     }
 
     /// The program: inputs are the columns and, where something is dropped, `key`, a `u32`; results are `logits` `f32[B,T,V]`,
-    /// `loss.sum` and `loss.count`.
+    /// `loss.sum` and `loss.count`. Documents are refused where the model takes no notice of them, for then they would see each other.
     pub fn graph(self, model: &Model, mode: Mode) -> Result<Graph> {
         let b = Builder::default();
         let s = b.scope();
         let shape = (Dim::sym('B'), Dim::sym('T'));
         let columns: Vec<_> = self.columns().iter().map(|name| s.input(name, DType::I32, shape)).collect();
         let key = (mode == Mode::Train && model.dropout() > 0.0).then(|| s.input("key", DType::U32, [] as [Dim; 0]));
-        let logits = model.head(&s, model.hidden(&s, &Reading { tokens: columns[0], key, past: None }).0);
+        let documents = match self {
+            Objective::NextToken => None,
+            Objective::NextInDocument => Some(Documents { ids: columns[2], positions: columns[3] }),
+        };
+        let logits = model.head(&s, model.hidden(&s, &Reading { key, documents, ..Reading::of(columns[0]) }).0);
         b.output("logits", logits);
         match self {
-            Objective::NextToken => losses::cross_entropy(&s, logits, columns[1]).output(&b),
+            Objective::NextToken | Objective::NextInDocument => losses::cross_entropy(&s, logits, columns[1]).output(&b),
         }
-        b.finish().map_err(|e| Error(e.to_string()))
+        let graph = b.finish().map_err(|e| Error(e.to_string()))?;
+        match self {
+            Objective::NextInDocument if !reads(&graph, "document_ids") => Err(Error(format!(
+                "the model {} takes no notice of documents: its attention must ask Place::visible, or try data.packing = \"windows\"",
+                model.name()
+            ))),
+            Objective::NextToken | Objective::NextInDocument => Ok(graph),
+        }
     }
 
     /// The program for `batch` windows of `context` tokens.
@@ -53,6 +67,13 @@ impl Objective {
             _ => None,
         })?)
     }
+}
+
+/// Whether a program makes use of an input.
+fn reads(graph: &Graph, name: &str) -> bool {
+    let (index, main) = (graph.inputs.iter().position(|i| i == name), graph.main());
+    let own = |id: &NodeId| matches!(main.node(*id).op, Op::Input(i, _) if Some(i as usize) == index);
+    main.nodes.iter().flat_map(|n| &n.args).any(own)
 }
 
 /// The program of a step on `batch` windows of `context` tokens, before the compiler has seen it.

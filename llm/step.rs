@@ -1,12 +1,11 @@
 //! A training step: its program, its session, its learning rate and where it stands. Every training loop runs one.
 
-use crate::config::{Config, Schedule, TrainConfig};
+use crate::config::{Config, Schedule};
 use crate::data::{Batch, random};
 use crate::error::{Error, Result};
-use crate::objective::bound;
+use crate::objective::Mode;
 use crate::weights::{checkpoint, initialise};
 use ir::names::{GRAD_NORM, LOSS, LOSS_MEAN};
-use models::Model;
 use passes::{Goal, Options, Stages, compile};
 use runtime::{Device, Session};
 use std::path::Path;
@@ -38,16 +37,17 @@ pub struct Report {
 const OWN: [&str; 3] = ["lr", "step", "key"];
 
 /// A training step's program, dims bound, at every stage.
-pub fn step_program(model: &Model, train: &TrainConfig, options: &Options) -> Result<Stages> {
-    let graph = bound(model, train.batch, train.context)?.keep_outputs(&LOSS);
-    Ok(compile(&graph, Goal::Step(&train.update()), options)?)
+pub fn step_program(config: &Config, options: &Options) -> Result<Stages> {
+    let t = &config.train;
+    let graph = config.objective().bound(&config.model, Mode::Train, t.batch, t.context)?.keep_outputs(&LOSS);
+    Ok(compile(&graph, Goal::Step(&t.update()), options)?)
 }
 
 impl Step {
     /// Compiles the program and starts the parameters from the seed.
     pub fn new(config: &Config, device: Device, options: &Options) -> Result<Step> {
         let t = &config.train;
-        let stages = step_program(&config.model, t, options)?;
+        let stages = step_program(config, options)?;
         let mut session = Session::within(stages.last(), device, options.budget)?;
         initialise(&mut session, &config.model, t.seed)?;
         let (schedule, accumulate, notices) = (t.schedule(), u64::from(t.accumulate), stages.notices());

@@ -1,7 +1,7 @@
 //! What a model implements.
 
 use crate::init::Init;
-use crate::layers::{Past, beside, causal};
+use crate::layers::{Past, beside, causal, causal_within};
 use ir::{DType, Scope, Tensor};
 use std::fmt;
 
@@ -88,6 +88,17 @@ pub struct Reading<'g> {
     pub key: Option<Tensor<'g>>,
     /// In generation: the position of the first token of each row, `i32[B]`, and what is kept of those before.
     pub past: Option<(Tensor<'g>, Vec<Tensor<'g>>)>,
+    /// In rows that documents are packed into: which token is of which. There is no past then.
+    pub documents: Option<Documents<'g>>,
+}
+
+/// The documents that rows are packed with.
+#[derive(Clone, Copy)]
+pub struct Documents<'g> {
+    /// Each token's document: `i32[B,T]`, of a row alike where two tokens are of one.
+    pub ids: Tensor<'g>,
+    /// Where in it the token stands: `i32[B,T]`.
+    pub positions: Tensor<'g>,
 }
 
 /// Where a block stands.
@@ -97,6 +108,8 @@ pub struct Place<'g> {
     pub key: Option<Tensor<'g>>,
     /// What this block keeps of the tokens before.
     pub past: Option<Past<'g>>,
+    /// Each token's document, `i32[B,T]`, where rows are packed with such.
+    pub documents: Option<Tensor<'g>>,
 }
 
 impl<'g> Place<'g> {
@@ -106,12 +119,13 @@ impl<'g> Place<'g> {
         self.past.map_or([k, v], |p| p.with(k, v))
     }
 
-    /// Scores [B, H, T, S] of tokens after the one that asks become −∞.
+    /// Scores [B, H, T, S] of tokens after the one that asks, and of other documents' tokens, become −∞.
     #[track_caller]
     pub fn visible(&self, s: &Scope<'g>, scores: Tensor<'g>) -> Tensor<'g> {
-        match self.past {
-            None => causal(s, scores),
-            Some(past) => past.mask(s, scores),
+        match (self.past, self.documents) {
+            (None, None) => causal(s, scores),
+            (None, Some(documents)) => causal_within(s, scores, documents),
+            (Some(past), _) => past.mask(s, scores),
         }
     }
 }
@@ -119,19 +133,20 @@ impl<'g> Place<'g> {
 impl<'g> Reading<'g> {
     /// A whole sequence, with nothing before it and nothing dropped.
     pub fn of(tokens: Tensor<'g>) -> Reading<'g> {
-        Reading { tokens, key: None, past: None }
+        Reading { tokens, key: None, past: None, documents: None }
     }
 
-    /// The tokens' positions: `[T]`, or in generation, where each row has its own, `[B, T]`.
+    /// The tokens' positions: `[T]`, or `[B, T]` where each row has its own, in generation and in rows of documents.
     #[track_caller]
     pub fn positions(&self, s: &Scope<'g>) -> Tensor<'g> {
-        self.places(s, -1, 1)
+        self.documents.map_or_else(|| self.places(s, -1, 1), |d| d.positions)
     }
 
     /// The same as they broadcast over heads [B, H, T, D]: [T, 1], or [B, 1, T, 1].
     #[track_caller]
     pub fn head_positions(&self, s: &Scope<'g>) -> Tensor<'g> {
-        self.places(s, -2, 3)
+        let (b, t) = (self.tokens.dim(-2), self.tokens.dim(-1));
+        self.documents.map_or_else(|| self.places(s, -2, 3), |d| d.positions.reshape((b, 1usize, t, 1usize)))
     }
 
     /// Positions along an axis; each row's own have so many axes behind the rows'.
@@ -157,16 +172,17 @@ impl<'g> Reading<'g> {
             (None, Some(_)) => vec![s.iota(-1, n).cast(DType::U32)],
             (None, None) => vec![],
         };
+        let documents = self.documents.map(|d| d.ids);
         s.scan(name, n, x, &own, |s, x, own| match (&self.past, self.key) {
             (Some((position, _)), _) => {
                 let past = Some(Past { k: own[0], v: own[1], position: *position });
-                let (x, kept) = block(s, x, Place { key: None, past });
+                let (x, kept) = block(s, x, Place { key: None, past, documents });
                 (x, kept.to_vec())
             }
             (None, key) => {
                 // the layer's number moves the key, so that no two layers drop alike
                 let key = key.map(|key| key + (own[0] + s.uint(1)) * s.uint(8));
-                (block(s, x, Place { key, past: None }).0, vec![])
+                (block(s, x, Place { key, past: None, documents }).0, vec![])
             }
         })
     }

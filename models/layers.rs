@@ -64,6 +64,14 @@ pub fn causal<'g>(s: &Scope<'g>, scores: Tensor<'g>) -> Tensor<'g> {
     key.le(query).select(scores, s.num(f64::NEG_INFINITY))
 }
 
+/// The same, and scores of other documents' positions. documents: [B, T], for scores [B, H, T, T]
+#[track_caller]
+pub fn causal_within<'g>(s: &Scope<'g>, scores: Tensor<'g>, documents: Tensor<'g>) -> Tensor<'g> {
+    let (b, t) = (documents.dim(-2), documents.dim(-1));
+    let (of_query, of_key) = (documents.reshape((b, 1usize, t, 1usize)), documents.reshape((b, 1usize, 1usize, t)));
+    of_query.equals(of_key).select(causal(s, scores), s.num(f64::NEG_INFINITY))
+}
+
 /// x with each element dropped with probability p and the rest scaled by 1 / (1 − p). The bits are a function of the key.
 #[track_caller]
 pub fn dropout<'g>(s: &Scope<'g>, x: Tensor<'g>, p: f64, key: Option<Tensor<'g>>) -> Tensor<'g> {

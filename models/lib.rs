@@ -26,7 +26,7 @@ mod llama;
 pub mod losses;
 mod model;
 
-pub use architecture::{Architecture, Kept, Place, Reading, Shape};
+pub use architecture::{Architecture, Documents, Kept, Place, Reading, Shape};
 pub use gpt::Gpt;
 pub use init::Init;
 pub use llama::Llama;

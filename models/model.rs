@@ -129,7 +129,7 @@ impl Model {
         let position = s.input("position", DType::I32, [batch]);
         let last = s.input("last", DType::I32, [batch]);
         let past = Some((position, self.past(&s)));
-        let (x, present) = self.hidden(&s, &Reading { tokens, key: None, past });
+        let (x, present) = self.hidden(&s, &Reading { past, ..Reading::of(tokens) });
         b.output("logits", self.head(&s, nth(&s, x, last)));
         self.keep(&b, present);
         b.finish()

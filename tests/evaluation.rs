@@ -85,12 +85,12 @@ fn the_held_out_loss_is_that_of_the_trained_weights_without_dropout() {
     for dropout in [0.0, 0.4] {
         let c = config(dropout, &|_| {});
         let mut t = trainer(&c, tokens());
-        let held_out = Data::split(tokens(), c.data.held_out, 6).unwrap().held_out;
+        let held_out = &Data::split(tokens(), c.data.held_out, 6).unwrap().sources()[0].held_out.read(0..44).unwrap();
         assert!(held_out.len() % 6 != 1 && (held_out.len() - 1).div_ceil(6).is_multiple_of(2), "the last window is short: {}", held_out.len());
         let start = environment(&t);
         let mut last = f64::INFINITY;
         for round in 0..3 {
-            let want = held_out_loss(&environment(&t), &held_out, 6);
+            let want = held_out_loss(&environment(&t), held_out, 6);
             let have = t.evaluate(None).unwrap();
             assert!((have - want).abs() < 1e-5, "dropout {dropout}, round {round}: {have} and {want}");
             assert!(have < last, "it learns: {have} after {last}");

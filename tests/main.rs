@@ -86,6 +86,9 @@ mod ill_typed;
 /// What a process may use of the machine.
 #[cfg(feature = "llvm")]
 mod limits;
+/// Shards, mixtures and packed documents.
+#[cfg(feature = "llvm")]
+mod loader;
 /// Errors of the vector functions.
 #[cfg(feature = "llvm")]
 mod maths;

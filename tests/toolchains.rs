@@ -40,7 +40,7 @@ fn training_steps_in(precision: llm::Precision) -> Vec<(&'static str, Graph)> {
         let train = llm::TrainConfig { batch: 2, context: 64, precision, ..llm::TrainConfig::default() };
         let config = llm::Config { model: model.clone(), data: llm::DataConfig::default(), train };
         let options = passes::Options { precision: precision.dtype(), ..passes::Options::default() };
-        llm::step_program(model, &config.train, &options).unwrap().whole
+        llm::step_program(&config, &options).unwrap().whole
     };
     vec![("gpt", step(&gpt)), ("llama", step(&llama))]
 }

@@ -11,7 +11,9 @@ pub use precision::Precision;
 pub use recipe::{RECIPES, Recipe, recipe};
 pub use train::{RESUMABLE, Schedule, TrainConfig};
 
+use crate::data::{Packing, Stage, mixture};
 use crate::error::{Error, Result, hint};
+use crate::objective::Objective;
 use crate::text::{Kind, Learning, Split};
 use ::models::Model;
 use ::models::check::within;
@@ -42,11 +44,25 @@ pub struct DataConfig {
     pub split: Split,
     /// The share of the text, at its end, that is held out.
     pub held_out: f64,
+    /// How tokens become rows: windows or best-fit.
+    pub packing: Packing,
+    /// The weight of each source in the mixture; none for equal weights.
+    pub weights: Vec<f64>,
+    /// Other weights from a share of the run on.
+    pub curriculum: Vec<Stage>,
 }
 
 impl Default for DataConfig {
     fn default() -> DataConfig {
-        DataConfig { tokenizer: Kind::Char, vocabulary: 8192, split: Split::Gpt2, held_out: 0.1 }
+        DataConfig {
+            tokenizer: Kind::Char,
+            vocabulary: 8192,
+            split: Split::Gpt2,
+            held_out: 0.1,
+            packing: Packing::Windows,
+            weights: vec![],
+            curriculum: vec![],
+        }
     }
 }
 
@@ -176,7 +192,16 @@ impl Config {
         if context > positions {
             return Err(Error(format!("train.context is {context}, and the model has only {positions} positions; try train.context = {positions}")));
         }
+        mixture::check(&self.data.weights, &self.data.curriculum)?;
         Ok(within("data.held_out", self.data.held_out, (Excluded(0.0), Excluded(1.0)), 0.1)?)
+    }
+
+    /// What the model is trained to do on such rows.
+    pub fn objective(&self) -> Objective {
+        match self.data.packing {
+            Packing::Windows => Objective::NextToken,
+            Packing::BestFit => Objective::NextInDocument,
+        }
     }
 
     /// Why the model's settings are no model, if they are none.

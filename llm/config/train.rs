@@ -85,6 +85,16 @@ impl TrainConfig {
         Update { grad_clip: self.grad_clip, accumulate: self.accumulate, ..Update::adamw(settings) }
     }
 
+    /// Rows a step, of all its micro-batches.
+    pub fn step_rows(&self) -> usize {
+        self.batch * self.accumulate as usize
+    }
+
+    /// Rows of all steps.
+    pub fn rows(&self) -> u64 {
+        self.steps * self.step_rows() as u64
+    }
+
     /// The learning rate of a step, counted from 0.
     pub fn lr_at(&self, step: u64) -> f64 {
         self.schedule().at(step)

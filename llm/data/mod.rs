@@ -1,11 +1,24 @@
 //! Text to batches.
 
 mod batch;
+pub(crate) mod mixture;
 mod own_text;
+mod packing;
+mod permutation;
 mod read;
+mod shards;
+mod sources;
+mod token_file;
+mod tokens;
 mod windows;
 
 pub use batch::{Batch, Column, Values};
+pub use mixture::Stage;
 pub use own_text::OWN_TEXT;
+pub use packing::Packing;
+pub use permutation::{Permutation, random};
 pub use read::read_text;
-pub use windows::{Data, random};
+pub use shards::{Header, INDEX, Index, IndexFile, IndexParts, IndexTokenizer, Shards};
+pub use sources::{Data, HeldOut, Source};
+pub use token_file::{TokenFile, Width};
+pub use tokens::{TokenFiles, Tokens};

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::data::Batch;
 use crate::error::{Error, Result};
-use crate::objective::{Mode, Objective};
+use crate::objective::Mode;
 use ir::names::{LOSS, LOSS_COUNT, LOSS_SUM};
 use passes::{Goal, Options, compile};
 use runtime::{Device, Session};
@@ -18,7 +18,7 @@ impl Evaluation {
     /// only copy of them.
     pub fn new(config: &Config, device: Device, options: &Options, of: &Session) -> Result<Evaluation> {
         let t = &config.train;
-        let forward = Objective::NextToken.bound(&config.model, Mode::Evaluate, t.batch, t.context)?.keep_outputs(&LOSS);
+        let forward = config.objective().bound(&config.model, Mode::Evaluate, t.batch, t.context)?.keep_outputs(&LOSS);
         let stages = compile(&forward, Goal::Results, options)?;
         Ok(Evaluation { session: Session::sharing(stages.last(), device, options.budget, of)? })
     }
@@ -29,10 +29,10 @@ impl Evaluation {
     }
 
     /// The mean loss over batches, each label counted once.
-    pub fn mean_loss<'b>(&mut self, batches: impl Iterator<Item = &'b Batch>) -> Result<f64> {
+    pub fn mean_loss(&mut self, batches: impl IntoIterator<Item = Result<Batch>>) -> Result<f64> {
         let (mut total, mut count) = (0.0, 0.0);
         for batch in batches {
-            batch.fill(&mut self.session, &[])?;
+            batch?.fill(&mut self.session, &[])?;
             self.session.run().map_err(|e| Error(e.to_string()))?;
             let read = |name| f64::from(self.session.output(name).expect("the program has a loss").f32s()[0]);
             total += read(LOSS_SUM);

@@ -1,7 +1,8 @@
 //! The training loops, one plain file each, and the evaluation on the way.
 
+mod ahead;
 mod evaluation;
 mod pretrain;
 
 pub use evaluation::Evaluation;
-pub use pretrain::{Event, Outcome, Trainer};
+pub use pretrain::{Event, Outcome, Reads, Trainer};

@@ -1,14 +1,15 @@
 //! Pretraining: to guess each token of a text from those before it.
 
+use super::ahead::Ahead;
 use super::evaluation::Evaluation;
 use crate::config::Config;
-use crate::data::{Batch, Data};
+use crate::data::{Data, Source};
 use crate::error::{Error, Result};
 use crate::step::{Report, Step};
-use crate::weights::checksum;
 use passes::{Options, State};
 use runtime::{Device, Session};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -17,7 +18,7 @@ use std::time::Instant;
 #[allow(missing_docs)]
 pub enum Event {
     /// The program is compiled.
-    Ready { parameters: usize, bytes: usize, compile_seconds: f64, kernels: usize, from_step: u64 },
+    Ready { parameters: usize, bytes: usize, compile_seconds: f64, kernels: usize, from_step: u64, sources: Vec<Reads> },
     /// Something to know that is no error.
     Notice(String),
     /// A step is done.
@@ -26,6 +27,17 @@ pub enum Event {
     Evaluated { step: u64, loss: f64, whole: bool },
     /// A checkpoint is on disk.
     Saved { step: u64 },
+}
+
+/// What a run reads of a source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reads {
+    /// What a person calls the source.
+    pub source: String,
+    /// Tokens for training.
+    pub tokens: u64,
+    /// How often they are read over, from the first step to the last.
+    pub epochs: f64,
 }
 
 /// How training ended.
@@ -40,9 +52,7 @@ pub enum Outcome {
 /// A model in training.
 pub struct Trainer {
     config: Config,
-    data: Data,
-    /// Checksum of the tokens.
-    text: String,
+    data: Arc<Data>,
     /// The step it takes, again and again.
     pub step: Step,
     evaluation: Evaluation,
@@ -52,24 +62,24 @@ pub struct Trainer {
 impl Trainer {
     /// Compiles the programs and starts from the seed. The model's vocabulary is the tokenizer's.
     pub fn new(config: Config, tokens: Vec<i32>, device: impl Into<Device>) -> Result<Trainer> {
-        Trainer::compiled(config, tokens, device, &Options::default())
+        let text = Source::text("the text", tokens, config.data.held_out);
+        Trainer::compiled(config, vec![text], device, &Options::default())
     }
 
-    /// The same, compiled as `options` say; the precision is the configuration's, and prices are the device's.
-    pub fn compiled(config: Config, tokens: Vec<i32>, device: impl Into<Device>, options: &Options) -> Result<Trainer> {
+    /// The same on any sources, compiled as `options` say; the precision is the configuration's, and prices are the device's.
+    pub fn compiled(config: Config, sources: Vec<Source>, device: impl Into<Device>, options: &Options) -> Result<Trainer> {
         config.check()?;
         let (start, device) = (Instant::now(), device.into());
-        let text = checksum(&tokens.iter().flat_map(|t| t.to_le_bytes()).collect::<Vec<u8>>());
-        let data = Data::split(tokens, config.data.held_out, config.train.context)?;
+        let data = Arc::new(Data::new(sources, &config.data, config.train.context, config.train.rows())?);
         let options = Options { machine: device.target()?.machine(), precision: config.train.precision.dtype(), ..options.clone() };
         let step = Step::new(&config, device.clone(), &options)?;
         let evaluation = Evaluation::new(&config, device, &options, step.session())?;
-        Ok(Trainer { config, data, text, step, evaluation, compile_seconds: start.elapsed().as_secs_f64() })
+        Ok(Trainer { config, data, step, evaluation, compile_seconds: start.elapsed().as_secs_f64() })
     }
 
     /// Goes on from a run directory's checkpoint. Refused where it was made of another text, or is beyond the last step.
     pub fn resume(&mut self, dir: &Path) -> Result<u64> {
-        let (done, steps) = (self.step.resume(dir, &self.text)?, self.config.train.steps);
+        let (done, steps) = (self.step.resume(dir, &self.data.fingerprint())?, self.config.train.steps);
         if done <= steps {
             return Ok(done);
         }
@@ -81,17 +91,18 @@ impl Trainer {
     pub fn run(&mut self, dir: Option<&Path>, stop: &AtomicBool, show: &mut dyn FnMut(Event) -> Result<()>) -> Result<Outcome> {
         let t = self.config.train.clone();
         let tokens = (t.batch * t.context) as f64 * f64::from(t.accumulate);
-        show(self.ready())?;
+        show(self.ready()?)?;
         for notice in self.step.notices() {
             show(Event::Notice(notice.clone()))?;
         }
+        let ahead = Ahead::new(self.data.clone(), &t, self.step.done()..t.steps)?;
         while self.step.done() < t.steps {
             if stop.load(Ordering::Relaxed) {
                 self.save(dir, show)?;
                 return Ok(Outcome::Stopped(self.step.done()));
             }
             let start = Instant::now();
-            let Report { loss, grad_norm, lr } = self.step.take(&self.batch())?;
+            let Report { loss, grad_norm, lr } = self.step.take(&ahead.next()?)?;
             let step = self.step.done();
             show(Event::Step { step, loss, grad_norm, lr, tokens_per_second: tokens / start.elapsed().as_secs_f64() })?;
             if step.is_multiple_of(t.eval_every) && step < t.steps {
@@ -110,38 +121,44 @@ impl Trainer {
 
     /// One step; its loss and the norm of its gradient. A loss that is not finite is an error, and the step does not count.
     pub fn one_step(&mut self) -> Result<(f64, f64)> {
-        let report = self.step.take(&self.batch())?;
-        Ok((report.loss, report.grad_norm))
-    }
-
-    /// The batch of the next step, of all its micro-batches.
-    fn batch(&self) -> Batch {
         let t = &self.config.train;
-        self.data.batch(t.seed, self.step.done(), t.batch * t.accumulate as usize, t.context)
+        let batch = self.data.batch(t.seed, self.step.done(), t.step_rows(), t.context)?;
+        let report = self.step.take(&batch)?;
+        Ok((report.loss, report.grad_norm))
     }
 
     /// The mean loss over held-out text: all of it, or `batches` spread evenly.
     pub fn evaluate(&mut self, batches: Option<usize>) -> Result<f64> {
-        let all = self.data.held_out_batches(self.config.train.batch, self.config.train.context);
-        let n = batches.unwrap_or(all.len()).min(all.len());
-        self.evaluation.mean_loss((0..n).map(|i| &all[i * all.len() / n]))
+        let held_out = self.data.held_out(self.config.train.batch, self.config.train.context)?;
+        let all = held_out.count();
+        let n = batches.unwrap_or(all).min(all);
+        self.evaluation.mean_loss((0..n).map(|i| held_out.batch(i * all / n)))
     }
 
     fn save(&self, dir: Option<&Path>, show: &mut dyn FnMut(Event) -> Result<()>) -> Result<()> {
         let Some(dir) = dir else { return Ok(()) };
-        self.step.save(dir, &self.text)?;
+        self.step.save(dir, &self.data.fingerprint())?;
         show(Event::Saved { step: self.step.done() })
     }
 
-    fn ready(&self) -> Event {
+    fn ready(&self) -> Result<Event> {
         let session = self.step.session();
-        Event::Ready {
+        Ok(Event::Ready {
             parameters: session.params().filter(|p| State::parse(p.0).is_parameter()).map(|p| p.1.count()).sum(),
             bytes: session.bytes() + self.evaluation.bytes(),
             compile_seconds: self.compile_seconds,
             kernels: session.program().kernels.len(),
             from_step: self.step.done(),
-        }
+            sources: self.sources()?,
+        })
+    }
+
+    /// What is read of each source in the whole run.
+    fn sources(&self) -> Result<Vec<Reads>> {
+        let t = &self.config.train;
+        let epochs = self.data.epochs(t.seed, t.rows(), t.context)?;
+        let one = |(s, epochs): (&Source, f64)| Reads { source: s.name.clone(), tokens: s.train.count(), epochs };
+        Ok(self.data.sources().iter().zip(epochs).map(one).collect())
     }
 
     /// The session of the training step.

@@ -1,0 +1,144 @@
+//! What `--data` names: texts, prepared folders and files of tokens, alone or mixed.
+
+use eggcorn::llm::{Config, DataConfig, Error, INDEX, Index, OWN_TEXT, Result, Shards, Source, Specials, Tokenizer, read_text};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// A path, and its weight where several are mixed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DataArg {
+    path: PathBuf,
+    weight: Option<f64>,
+}
+
+impl FromStr for DataArg {
+    type Err = std::convert::Infallible;
+
+    /// `PATH` or `PATH:WEIGHT`; a path that is there as it stands has no weight.
+    fn from_str(text: &str) -> std::result::Result<DataArg, Self::Err> {
+        let weighted = text.rsplit_once(':').and_then(|(path, weight)| Some((path, weight.parse().ok()?)));
+        Ok(match weighted.filter(|_| !Path::new(text).exists()) {
+            Some((path, weight)) => DataArg { path: path.into(), weight: Some(weight) },
+            None => DataArg { path: text.into(), weight: None },
+        })
+    }
+}
+
+impl fmt::Display for DataArg {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        self.weight.map_or(Ok(()), |w| write!(f, ":{w}"))
+    }
+}
+
+/// What a path is.
+enum Kind {
+    /// A text in UTF-8.
+    Text,
+    /// A prepared folder.
+    Folder,
+    /// Tokens and nothing else, with the tokenizer in the same folder.
+    Tokens,
+}
+
+impl DataArg {
+    fn kind(&self) -> Kind {
+        match &self.path {
+            path if path.join(INDEX).exists() => Kind::Folder,
+            path if path.extension().is_some_and(|e| e == "bin") => Kind::Tokens,
+            _ => Kind::Text,
+        }
+    }
+
+    /// Whether it is tokens already.
+    pub fn is_tokens(&self) -> bool {
+        !matches!(self.kind(), Kind::Text)
+    }
+
+    /// The tokenizer that its tokens are of.
+    fn tokenizer(&self) -> Option<Result<Tokenizer>> {
+        match self.kind() {
+            Kind::Text => None,
+            Kind::Folder => Some(Index::read(&self.path).and_then(|i| Tokenizer::open(&self.path.join(i.tokenizer.file), None))),
+            Kind::Tokens => Some(Tokenizer::read(self.path.parent().unwrap_or(Path::new("")))),
+        }
+    }
+
+    fn source(&self, tokenizer: &Tokenizer, text: Option<String>, held_out: f64) -> Result<Source> {
+        let name = self.path.display().to_string();
+        match (self.kind(), text) {
+            (Kind::Folder, None) => folder(&self.path, &name, tokenizer),
+            (Kind::Tokens, None) => Ok(Source::shards(&name, Shards::plain(&self.path, tokenizer.size(), held_out)?)),
+            (_, text) => Ok(Source::text(&name, tokenizer.encode_in(&text.unwrap_or_default(), Specials::Text, threads())?, held_out)),
+        }
+    }
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn folder(path: &Path, name: &str, tokenizer: &Tokenizer) -> Result<Source> {
+    let shards = Shards::open(path, Some(&tokenizer.fingerprint()))?;
+    let (have, want) = (Index::read(path)?.tokenizer.vocabulary, tokenizer.size());
+    if have != want {
+        return Err(Error(format!("{name}: the vocabulary of its index is {have}, and its tokenizer's {want}; prepare the corpus again")));
+    }
+    Ok(Source::shards(name, shards))
+}
+
+/// The weights that are given become the configuration's.
+pub fn weigh(args: &[DataArg], config: Config) -> Result<Config> {
+    if let Some(again) = args.iter().find(|a| args.iter().filter(|b| b.path == a.path).count() > 1) {
+        return Err(Error(format!("--data: {} is named twice; name it once, with a larger weight", again.path.display())));
+    }
+    let weights: Vec<f64> = args.iter().filter_map(|a| a.weight).collect();
+    match weights.len() {
+        0 => Ok(config),
+        n if n == args.len() => Ok(Config { data: DataConfig { weights, ..config.data }, ..config }),
+        _ => Err(Error("--data: some have a weight and some have none; give each one, as in --data A:0.7 --data B:0.3".into())),
+    }
+}
+
+/// The sources and the tokenizer of all: the one that is named, or that of prepared tokens, where there are such, else one that is learned of
+/// the texts. Without any path it is this project's own source, for the recipe that is for that.
+pub fn open(
+    args: &[DataArg],
+    recipe: &str,
+    held_out: f64,
+    named: Option<Tokenizer>,
+    learn: &dyn Fn(&str) -> Result<Tokenizer>,
+) -> Result<(Vec<Source>, Tokenizer)> {
+    let texts = texts(args, recipe)?;
+    let tokenizer = match named.map(Ok).or_else(|| prepared(args).transpose()).transpose()? {
+        Some(tokenizer) => tokenizer,
+        None => learn(&texts.iter().flatten().map(String::as_str).collect::<String>())?,
+    };
+    let alone = DataArg { path: ALONE.into(), weight: None };
+    let args = if args.is_empty() { std::slice::from_ref(&alone) } else { args };
+    let one = |(arg, text): (&DataArg, Option<String>)| arg.source(&tokenizer, text, held_out);
+    let sources = args.iter().zip(texts).map(one).collect::<Result<_>>()?;
+    Ok((sources, tokenizer))
+}
+
+/// The tokenizer of what is tokens already.
+fn prepared(args: &[DataArg]) -> Result<Option<Tokenizer>> {
+    let all = args.iter().filter_map(DataArg::tokenizer).collect::<Result<Vec<_>>>()?;
+    match all.iter().position(|t| *t != all[0]) {
+        Some(i) => Err(Error(format!("--data: what is mixed must be of one tokenizer, and that of number {} among the prepared is another", i + 1))),
+        None => Ok(all.into_iter().next()),
+    }
+}
+
+/// The text of each path that is one.
+fn texts(args: &[DataArg], recipe: &str) -> Result<Vec<Option<String>>> {
+    match args {
+        [] if recipe == "self" => Ok(vec![Some(OWN_TEXT.into())]),
+        [] => Err(Error(format!("the recipe {recipe} needs a text: add --data FILE"))),
+        _ => args.iter().map(|a| if a.is_tokens() { Ok(None) } else { read_text(&a.path).map(Some) }).collect(),
+    }
+}
+
+/// The name of this project's own source.
+const ALONE: &str = "the project's own text";

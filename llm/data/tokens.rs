@@ -1,0 +1,97 @@
+//! Tokens in order, in memory or in files.
+
+use super::token_file::TokenFile;
+use crate::error::Result;
+use std::ops::Range;
+
+/// Tokens in order, with where their documents begin.
+#[derive(Debug)]
+pub enum Tokens {
+    /// In memory, all of one document.
+    Memory(Vec<i32>),
+    /// In files, one after another.
+    Files(TokenFiles),
+}
+
+/// Files that are one sequence of tokens.
+#[derive(Debug)]
+pub struct TokenFiles {
+    pub(super) files: Vec<TokenFile>,
+    /// How many tokens and documents there are before each file, and in all.
+    before: Vec<(u64, u64)>,
+}
+
+impl TokenFiles {
+    pub(super) fn new(files: Vec<TokenFile>) -> TokenFiles {
+        let mut before = vec![(0, 0)];
+        for file in &files {
+            let (tokens, documents) = before[before.len() - 1];
+            before.push((tokens + file.tokens, documents + file.documents()));
+        }
+        TokenFiles { files, before }
+    }
+
+    fn total(&self) -> (u64, u64) {
+        self.before[self.files.len()]
+    }
+
+    /// Reads a range; files may end within it.
+    fn read(&self, mut range: Range<u64>, to: &mut Vec<i32>) -> Result<()> {
+        while !range.is_empty() {
+            let i = self.before.partition_point(|b| b.0 <= range.start) - 1;
+            let end = range.end.min(self.before[i + 1].0);
+            self.files[i].read(range.start - self.before[i].0, (end - range.start) as usize, to)?;
+            range.start = end;
+        }
+        Ok(())
+    }
+
+    fn ranges(&self, mut documents: Range<u64>) -> Result<Vec<Range<u64>>> {
+        let mut ranges = vec![];
+        while !documents.is_empty() {
+            let i = self.before.partition_point(|b| b.1 <= documents.start) - 1;
+            let (end, (tokens, first)) = (documents.end.min(self.before[i + 1].1), self.before[i]);
+            let own = self.files[i].ranges(documents.start - first..end - first)?;
+            ranges.extend(own.into_iter().map(|r| r.start + tokens..r.end + tokens));
+            documents.start = end;
+        }
+        Ok(ranges)
+    }
+}
+
+impl Tokens {
+    /// Number of tokens.
+    pub fn count(&self) -> u64 {
+        match self {
+            Tokens::Memory(ids) => ids.len() as u64,
+            Tokens::Files(files) => files.total().0,
+        }
+    }
+
+    /// Number of documents.
+    pub fn documents(&self) -> u64 {
+        match self {
+            Tokens::Memory(_) => 1,
+            Tokens::Files(files) => files.total().1,
+        }
+    }
+
+    /// The ids of a range of tokens that there are.
+    pub fn read(&self, range: Range<u64>) -> Result<Vec<i32>> {
+        match self {
+            Tokens::Memory(ids) => Ok(ids[range.start as usize..range.end as usize].to_vec()),
+            Tokens::Files(files) => {
+                let mut ids = Vec::with_capacity((range.end - range.start) as usize);
+                files.read(range, &mut ids).map(|_| ids)
+            }
+        }
+    }
+
+    /// The tokens of consecutive documents, a range each.
+    pub fn ranges(&self, documents: Range<u64>) -> Result<Vec<Range<u64>>> {
+        match self {
+            Tokens::Memory(ids) => Ok(documents.map(|_| 0..ids.len() as u64).collect()),
+            Tokens::Files(files) => files.ranges(documents),
+        }
+    }
+}
