@@ -4,7 +4,7 @@ use crate::error::{Result, file_error};
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes a file whole or not at all: to a fresh name beside it, synced, then renamed over it.
@@ -39,6 +39,13 @@ impl NewFile {
         let target = end_of_links(path)?;
         let (temporary, file) = fresh(directory(&target), old.as_ref())?;
         Ok(NewFile { temporary, target, old, file, done: false })
+    }
+
+    /// Overwrites the beginning of what was written.
+    pub fn write_at_start(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.rewind()?;
+        self.file.write_all(bytes)?;
+        self.file.seek(io::SeekFrom::End(0)).map(|_| ())
     }
 
     /// Syncs what was written and puts it in its place.

@@ -701,5 +701,8 @@ fn a_step_is_timed_beside_shards() {
     assert!(seconds("batch_seconds") > 0.0 && seconds("batch_seconds") < seconds("shards_seconds"), "{line}");
     assert!((seconds("ratio") - seconds("shards_seconds") / seconds("synthetic_seconds")).abs() < 1e-9);
     assert!(works(&[&["bench", "train", "gpt2"][..], &small].concat()).contains("% of a step"));
-    fails(&[&["bench", "train", "gpt2", "--set", "vocab_size=999"][..], &small].concat(), &["its vocabulary is 1000", "the model's 999", "vocab_size=1000"]);
+    fails(
+        &[&["bench", "train", "gpt2", "--set", "vocab_size=999"][..], &small].concat(),
+        &["its vocabulary is 1000", "the model's 999", "vocab_size=1000"],
+    );
 }

@@ -6,6 +6,7 @@ use rustc_hash::FxHashMap;
 use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How text becomes the words that are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,20 +88,40 @@ impl WordCounts {
 
     /// Counts the words of a text.
     pub fn add(&mut self, text: &str) -> Result<()> {
-        let mut pieces = pieces(self.splitter, text, PIECE);
-        while !pieces.is_empty() {
-            let now: Vec<&str> = pieces.drain(..pieces.len().min(self.threads)).collect();
-            let splitter = self.splitter;
-            std::thread::scope(|scope| {
-                for (piece, counts) in now.iter().zip(&mut self.counts) {
-                    scope.spawn(move || splitter.words(piece, &mut |w| count(counts, w.as_bytes())));
-                }
-            });
+        self.add_all(&[text])
+    }
+
+    /// Counts the words of texts. No word is of two texts.
+    pub fn add_all(&mut self, texts: &[&str]) -> Result<()> {
+        let pieces: Vec<&str> = texts.iter().flat_map(|t| pieces(self.splitter, t, PIECE)).collect();
+        let mut rest = &pieces[..];
+        while !rest.is_empty() {
+            let (mut n, mut bytes) = (0, 0);
+            while n < rest.len() && bytes < 2 * PIECE * self.threads {
+                bytes += rest[n].len();
+                n += 1;
+            }
+            let (now, later) = rest.split_at(n);
+            self.count(now);
+            rest = later;
             if self.counts.iter().map(held).sum::<usize>() > self.memory / 2 {
                 self.spill().map_err(temporary)?;
             }
         }
         Ok(())
+    }
+
+    fn count(&mut self, pieces: &[&str]) {
+        let (splitter, next) = (self.splitter, &AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for counts in &mut self.counts {
+                scope.spawn(move || {
+                    while let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        splitter.words(piece, &mut |w| count(counts, w.as_bytes()));
+                    }
+                });
+            }
+        });
     }
 
     /// All words in order. Of more than fit into memory the least frequent are left out.

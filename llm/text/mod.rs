@@ -23,4 +23,4 @@ pub use hf::{Engine, Wrapped};
 pub use learn::{Algorithm, END_OF_TEXT, Learning};
 pub use split::{Split, Words};
 pub use subword::Subword;
-pub use tokenizer::{Kind, Tokenizer};
+pub use tokenizer::{Kind, TextEncoder, Tokenizer};

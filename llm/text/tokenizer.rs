@@ -1,6 +1,7 @@
 //! Text to ids and back.
 
 use super::added::Specials;
+use super::bpe::Encoder;
 use super::count::{WordCounts, pieces};
 use super::hf::Engine;
 use super::learn::{Algorithm, Learning};
@@ -39,6 +40,22 @@ impl Kind {
             Kind::Unigram => Some(Algorithm::Unigram),
             Kind::Char | Kind::Byte | Kind::File => None,
         }
+    }
+}
+
+/// Encodes text after text, remembering words where that helps.
+pub struct TextEncoder<'t> {
+    tokenizer: &'t Tokenizer,
+    words: Option<Encoder<'t>>,
+}
+
+impl TextEncoder<'_> {
+    /// The ids of a text, as [`Tokenizer::encode_with`] gives them.
+    pub fn encode(&mut self, text: &str, specials: Specials) -> Result<Vec<i32>> {
+        let Some(encoder) = &mut self.words else { return self.tokenizer.encode_with(text, specials) };
+        let mut ids = Vec::with_capacity(text.len() / 3);
+        encoder.encode(text, specials, &mut ids);
+        Ok(ids.into_iter().map(|id| id as i32).collect())
     }
 }
 
@@ -114,6 +131,18 @@ impl Tokenizer {
             }
             Tokenizer::Subword(subword) => Ok(subword.encode(text, specials)?.into_iter().map(|id| id as i32).collect()),
         }
+    }
+
+    /// An encoder of many texts, for a thread.
+    pub fn encoder(&self) -> TextEncoder<'_> {
+        let words = match self {
+            Tokenizer::Subword(subword) => match subword.engine() {
+                Engine::Bpe(bpe) => Some(bpe.encoder()),
+                Engine::Wrapped(_) => None,
+            },
+            Tokenizer::Char { .. } | Tokenizer::Byte => None,
+        };
+        TextEncoder { tokenizer: self, words }
     }
 
     /// The same in several threads, for a long text; equal whatever their number.

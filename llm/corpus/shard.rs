@@ -1,0 +1,291 @@
+//! Documents to files of tokens: what trainers read.
+//!
+//! Each part becomes tokens by itself, in a folder of the stage; then one process joins them, in order, to the files that the index names.
+
+use super::part::{Part, hash, parts};
+use super::report::Report;
+use super::split::{HELD_OUT, TRAIN};
+use super::work::Work;
+use crate::data::{Header, INDEX, Index, IndexFile, IndexParts, IndexTokenizer, Width};
+use crate::error::{Error, Result, file_error};
+use crate::files::{NewFile, read_short, write_file};
+use crate::text::{Specials, Tokenizer};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use xxhash_rust::xxh3::Xxh3;
+
+/// How token files are written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ShardConfig {
+    /// What stands before the tokens of a file.
+    pub header: Header,
+    /// A file is closed after the document with which it has so many tokens; 0 for one file, whatever its size.
+    pub shard_tokens: u64,
+    /// Whether the token that ends a text ends each document, where the tokenizer has one.
+    pub end_of_text: bool,
+}
+
+impl Default for ShardConfig {
+    fn default() -> ShardConfig {
+        ShardConfig { header: Header::Absent, shard_tokens: 0, end_of_text: true }
+    }
+}
+
+/// Tokens of a part's documents that are encoded before they are written.
+const DOCUMENTS: usize = 256;
+
+/// Encodes the parts of the folders `train` and `held_out` of a split: of this share, where they are not there already. The report counts
+/// tokens.
+pub fn encode(work: &Work, from: &Path, to: &Path, tokenizer: &Tokenizer, config: &ShardConfig) -> Result<Report> {
+    let mut all = Report::default();
+    for side in [TRAIN, HELD_OUT] {
+        let (from, to) = (parts(&from.join(side))?, to.join(side));
+        std::fs::create_dir_all(&to).map_err(|e| file_error(&to, "the folder of tokens cannot be made", e))?;
+        crate::files::sweep(&to);
+        let settings = settings(tokenizer, config);
+        let reports = work.each("tokens", from.len(), &|number| {
+            let before = from[number].finished()?;
+            let made_of = hash(format!("tokens\n{settings}\n{}", before.checksum).as_bytes());
+            let part = TokenPart::new(&to, &from[number].name);
+            let report = match part.report().filter(|r| r.made_of == made_of) {
+                Some(report) => report,
+                None => {
+                    let report = Report { made_of, documents_in: before.documents, bytes_in: before.bytes, ..Report::default() };
+                    part.make(work, &from[number], tokenizer, config, report)?
+                }
+            };
+            Ok((report, before.bytes))
+        })?;
+        reports.iter().for_each(|r| all.add(r));
+    }
+    Ok(all)
+}
+
+/// All that determines a document's tokens, but for the document.
+fn settings(tokenizer: &Tokenizer, config: &ShardConfig) -> String {
+    format!("{} {}", tokenizer.fingerprint(), config.end_of_text)
+}
+
+fn width(tokenizer: &Tokenizer) -> Width {
+    if tokenizer.size() > 1 << 16 { Width::U32 } else { Width::U16 }
+}
+
+/// The tokens of a part: `NAME.bin`, the number of tokens of each document in `NAME.lengths` as `u64`, and the report.
+struct TokenPart {
+    folder: PathBuf,
+    name: String,
+}
+
+/// The name of the count of tokens in a report.
+const TOKENS: &str = "tokens";
+
+impl TokenPart {
+    fn new(folder: &Path, name: &str) -> TokenPart {
+        TokenPart { folder: folder.into(), name: name.into() }
+    }
+
+    fn file(&self, extension: &str) -> PathBuf {
+        self.folder.join(format!("{}.{extension}", self.name))
+    }
+
+    fn report(&self) -> Option<Report> {
+        let text = read_short(&self.file("json"), 1 << 20).ok()?;
+        serde_json::from_str(&text).ok().filter(|_| self.file("bin").is_file() && self.file("lengths").is_file())
+    }
+
+    fn make(&self, work: &Work, from: &Part, tokenizer: &Tokenizer, config: &ShardConfig, mut report: Report) -> Result<Report> {
+        let (bin, lengths) = (self.file("bin"), self.file("lengths"));
+        let mut tokens = Checked::create(&bin)?;
+        let mut starts = Checked::create(&lengths)?;
+        let (width, end) = (width(tokenizer), tokenizer.end_of_text().filter(|_| config.end_of_text));
+        let mut documents = from.read()?;
+        let mut encode = tokenizer.encoder();
+        loop {
+            work.go_on()?;
+            let some: Vec<String> = documents.by_ref().take(DOCUMENTS).map(|d| d.map(|d| d.text)).collect::<Result<_>>()?;
+            if some.is_empty() {
+                break;
+            }
+            for text in some {
+                let mut ids = encode.encode(&text, Specials::Text)?;
+                ids.extend(end);
+                tokens.write(&bytes(&ids, width))?;
+                starts.write(&(ids.len() as u64).to_le_bytes())?;
+                report.count(TOKENS, ids.len() as u64);
+                report.documents += 1;
+                report.bytes += text.len() as u64;
+            }
+        }
+        report.checksum = tokens.finish()?;
+        starts.finish()?;
+        write_file(&self.file("json"), (serde_json::to_string_pretty(&report).expect("a report has a JSON form") + "\n").as_bytes())?;
+        Ok(report)
+    }
+}
+
+fn bytes(ids: &[i32], width: Width) -> Vec<u8> {
+    match width {
+        Width::U16 => ids.iter().flat_map(|id| (*id as u16).to_le_bytes()).collect(),
+        Width::U32 => ids.iter().flat_map(|id| id.to_le_bytes()).collect(),
+    }
+}
+
+/// A file being written, with the checksum of what was.
+struct Checked {
+    path: PathBuf,
+    file: BufWriter<NewFile>,
+    checksum: Xxh3,
+}
+
+impl Checked {
+    fn create(path: &Path) -> Result<Checked> {
+        let file = NewFile::create(path).map_err(|e| file_error(path, "the tokens cannot be written", e))?;
+        Ok(Checked { path: path.into(), file: BufWriter::with_capacity(1 << 18, file), checksum: Xxh3::new() })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.checksum.update(bytes);
+        self.file.write_all(bytes).map_err(|e| file_error(&self.path, "the tokens cannot be written", e))
+    }
+
+    fn finish(self) -> Result<String> {
+        let fail = |e: std::io::Error| file_error(&self.path, "the tokens cannot be written", e);
+        self.file.into_inner().map_err(|e| fail(e.into_error()))?.commit().map_err(fail)?;
+        Ok(format!("{:032x}", self.checksum.digest128()))
+    }
+}
+
+/// Joins the encoded parts to the files of a corpus, and writes its tokenizer and, last, its index. All shares must be there.
+pub fn join(work: &Work, split: &Path, encoded: &Path, out: &Path, tokenizer: &Tokenizer, config: &ShardConfig) -> Result<Index> {
+    let sides = [(TRAIN, "train"), (HELD_OUT, "val")];
+    std::fs::create_dir_all(out).map_err(|e| file_error(out, "the folder cannot be made", e))?;
+    // an index that is there says what is no longer so
+    let _ = std::fs::remove_file(out.join(INDEX));
+    let mut files = vec![];
+    for (side, name) in sides {
+        let found: Vec<TokenPart> = parts(&split.join(side))?.iter().map(|p| TokenPart::new(&encoded.join(side), &p.name)).collect();
+        files.push(Joiner::new(out, name, width(tokenizer), config).join(work, &found)?);
+    }
+    let [train, held_out] = <[Vec<IndexFile>; 2]>::try_from(files).expect("there are two sides");
+    if train.iter().all(|f| f.tokens == 0) {
+        return Err(Error("there is no document left to train on; look at what each stage removed: eggcorn data inspect".into()));
+    }
+    tokenizer.write(out)?;
+    let index = Index {
+        format: 1,
+        tokenizer: IndexTokenizer {
+            file: tokenizer.file().into(),
+            fingerprint: tokenizer.fingerprint(),
+            vocabulary: tokenizer.size(),
+            end_of_text: tokenizer.end_of_text().filter(|_| config.end_of_text).map(|id| id as u32),
+        },
+        dtype: width(tokenizer),
+        header: config.header,
+        parts: IndexParts { train, held_out },
+    };
+    write_file(&out.join(INDEX), (serde_json::to_string_pretty(&index).expect("an index has a JSON form") + "\n").as_bytes())?;
+    Ok(index)
+}
+
+/// Files of tokens of one side, one after another.
+struct Joiner<'a> {
+    out: &'a Path,
+    name: &'a str,
+    width: Width,
+    config: &'a ShardConfig,
+    files: Vec<IndexFile>,
+    /// Starts of the documents of the file that is being written.
+    starts: Vec<u64>,
+    body: Option<BufWriter<NewFile>>,
+}
+
+impl<'a> Joiner<'a> {
+    fn new(out: &'a Path, name: &'a str, width: Width, config: &'a ShardConfig) -> Joiner<'a> {
+        Joiner { out, name, width, config, files: vec![], starts: vec![0], body: None }
+    }
+
+    fn join(mut self, work: &Work, parts: &[TokenPart]) -> Result<Vec<IndexFile>> {
+        for part in parts {
+            let path = part.file("bin");
+            let fail = |e: std::io::Error| file_error(&path, "the tokens cannot be read", e);
+            part.report().ok_or_else(|| file_error(&path, "these tokens are missing", "encode all shares first"))?;
+            let mut tokens = BufReader::with_capacity(1 << 18, File::open(&path).map_err(fail)?);
+            let lengths = std::fs::read(part.file("lengths")).map_err(fail)?;
+            for length in lengths.as_chunks().0.iter().map(|b| u64::from_le_bytes(*b)) {
+                work.go_on()?;
+                let mut document = vec![0; (length * self.width.bytes()) as usize];
+                tokens.read_exact(&mut document).map_err(fail)?;
+                self.document(&document, length)?;
+            }
+        }
+        // one file, if an empty one, so that there is always something to open
+        if self.body.is_some() || self.files.is_empty() {
+            self.begin()?;
+            self.close()?;
+        }
+        Ok(self.files)
+    }
+
+    fn path(&self) -> PathBuf {
+        let number = if self.config.shard_tokens > 0 { format!("-{:05}", self.files.len()) } else { String::new() };
+        self.out.join(format!("{}{number}.bin", self.name))
+    }
+
+    fn fail(&self, e: std::io::Error) -> Error {
+        file_error(&self.path(), "the tokens cannot be written", e)
+    }
+
+    /// Begins a file where none is open. The header follows when its tokens are counted.
+    fn begin(&mut self) -> Result<()> {
+        if self.body.is_none() {
+            let file = NewFile::create(&self.path()).map_err(|e| self.fail(e))?;
+            let mut body = BufWriter::with_capacity(1 << 18, file);
+            body.write_all(&vec![0; self.config.header.bytes() as usize]).map_err(|e| self.fail(e))?;
+            self.body = Some(body);
+        }
+        Ok(())
+    }
+
+    fn document(&mut self, bytes: &[u8], tokens: u64) -> Result<()> {
+        self.begin()?;
+        let written = self.body.as_mut().expect("it was just begun").write_all(bytes);
+        written.map_err(|e| self.fail(e))?;
+        let total = self.starts.last().expect("the first document starts at 0") + tokens;
+        self.starts.push(total);
+        if self.config.shard_tokens > 0 && total >= self.config.shard_tokens { self.close() } else { Ok(()) }
+    }
+
+    /// Puts the open file in its place, with its header and its documents' starts beside it.
+    fn close(&mut self) -> Result<()> {
+        let path = self.path();
+        let body = self.body.take().expect("a file is open");
+        let mut file = body.into_inner().map_err(|e| self.fail(e.into_error()))?;
+        let tokens = *self.starts.last().expect("the first document starts at 0");
+        if self.config.header == Header::LlmC {
+            let count = u32::try_from(tokens).map_err(|_| file_error(&path, "llm.c counts tokens in 32 bits", "set shard.shard_tokens"))?;
+            let [magic, version] = self.width.magic();
+            file.write_at_start(&[magic, version, count].iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>()).map_err(|e| self.fail(e))?;
+        }
+        file.commit().map_err(|e| self.fail(e))?;
+        let starts: Vec<u8> = self.starts.iter().flat_map(|s| s.to_le_bytes()).collect();
+        write_file(&path.with_extension("docs"), &starts)?;
+        let checksum = checksum(&path).map_err(|e| self.fail(e))?;
+        let name = path.file_name().expect("it has one").to_string_lossy().into_owned();
+        self.files.push(IndexFile { file: name, tokens, documents: self.starts.len() as u64 - 1, checksum });
+        self.starts = vec![0];
+        Ok(())
+    }
+}
+
+fn checksum(path: &Path) -> std::io::Result<String> {
+    let (mut file, mut hash, mut buffer) = (File::open(path)?, Xxh3::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(format!("{:032x}", hash.digest128())),
+            n => hash.update(&buffer[..n]),
+        }
+    }
+}
