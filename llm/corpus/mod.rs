@@ -4,6 +4,7 @@
 //! which is written last: a part without one is not there yet. A stage makes each of its parts from the part of the same name before it,
 //! so that any number of processes can each take a [`Share`] of them, and what is there already is not made again.
 
+mod clean;
 mod decontaminate;
 mod dedup;
 mod document;
@@ -12,11 +13,13 @@ mod part;
 mod read;
 mod report;
 mod rows;
+mod settings;
 mod sort;
 mod split;
 mod words;
 mod work;
 
+pub use clean::{CleanConfig, Filter, Form, Mask, clean, clean_document};
 pub use decontaminate::{DecontaminateConfig, decontaminate};
 pub use dedup::{Cluster, DedupConfig, DedupKind, DedupStep, Keep, Member, Permutations, Signature, dedup, dedup_step, similarity};
 pub use document::Document;
@@ -24,6 +27,7 @@ pub use inspect::{Inspection, clusters, inspect, sample};
 pub use part::{Part, PartReader, PartWriter, parts};
 pub use read::{Format, Input, ReadConfig, SplitOn, complete, inputs, read};
 pub use report::{Example, Report, Tally};
+pub use settings::set;
 pub use rows::{RowWriter, Rows};
 pub use sort::{Budget, Merge, Section, Sorted, Sorter};
 pub use split::{HELD_OUT, SplitConfig, TRAIN, split};
