@@ -17,7 +17,7 @@ static IPV6: LazyLock<Regex> = LazyLock::new(|| {
 });
 /// From abroad, +49 30 1234567, of which the digits are counted; and as in North America, (555) 123-4567 or 555-123-4567.
 static PHONE: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(r"(?-u)\+[1-9][0-9]{0,2}(?:[ .-]?\(?[0-9]{1,5}\)?){2,6}\b|(?-u)(?:\([2-9][0-9]{2}\) ?|\b[2-9][0-9]{2}[-. ])[2-9][0-9]{2}[-. ][0-9]{4}\b")
+    pattern(r"(?-u)\+[1-9][0-9]{0,2}(?:[ .-]?\(?[0-9]{1,5}\)?){2,6}\b|(?:\([2-9][0-9]{2}\) ?|\b[2-9][0-9]{2}[-. ])[2-9][0-9]{2}[-. ][0-9]{4}\b")
 });
 
 /// A text behind masks, whose matches are counted.

@@ -144,7 +144,7 @@ fn number(name: &str) -> Option<usize> {
 /// The parts of a stage's folder, once all are there: until then, an error that names what is missing. Of a folder that does not say what
 /// should be there, all that is.
 pub fn complete(folder: &Path) -> Result<Vec<Part>> {
-    let Some(list) = List::read(folder)? else { return Ok(expected(folder)?.map_or_else(|| parts(folder), Ok)?) };
+    let Some(list) = List::read(folder)? else { return expected(folder)?.map_or_else(|| parts(folder), Ok) };
     let mut found = vec![];
     for (number, input) in list.inputs.iter().enumerate() {
         let record = Record::read(folder, number).filter(|r| r.input == *input && r.settings == list.settings && r.is_whole(folder));
