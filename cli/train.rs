@@ -71,7 +71,8 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
     let saved = Saved::read(&dir, models)?;
     let config = config(args, name, saved.as_ref(), models)?;
     let named = args.tokenizer.as_ref().map(|path| Tokenizer::open(path, Some(config.data.split))).transpose()?;
-    let (sources, tokenizer) = corpus::open(&args.data, name, config.data.held_out, named, &|text| tokenizer(args, &config.data, text, saved.as_ref()))?;
+    let (sources, tokenizer) =
+        corpus::open(&args.data, name, config.data.held_out, named, &|text| tokenizer(args, &config.data, text, saved.as_ref()))?;
     let config = Config { model: config.model.with_vocabulary(tokenizer.size())?, ..config };
     check_directory(&dir, &config, &tokenizer, saved.as_ref(), args.resume)?;
     let device = args.device.open()?;

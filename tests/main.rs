@@ -31,6 +31,10 @@ mod common;
 mod compiled;
 /// What a model is held to, and what it may be called.
 mod contracts;
+/// Documents cleaned: every step with cases computed by hand.
+mod corpus_clean;
+/// Files to documents: every format, what is bad, shares, threads, restarts.
+mod corpus_read;
 /// Duplicates of every kind against plain comparison; sorting in little memory; stopped, shared and threaded.
 mod corpus_dedup;
 /// Evaluation sets taken out, documents held out, stages looked at.
