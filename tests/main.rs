@@ -31,8 +31,12 @@ mod common;
 mod compiled;
 /// What a model is held to, and what it may be called.
 mod contracts;
+/// Documents cleaned: every step with cases computed by hand.
+mod corpus_clean;
 /// Duplicates of every kind against plain comparison; sorting in little memory; stopped, shared and threaded.
 mod corpus_dedup;
+/// Files to documents: every format, what is bad, shares, threads, restarts.
+mod corpus_read;
 /// Evaluation sets taken out, documents held out, stages looked at.
 mod corpus_split;
 /// The loss of language models: whatever is common to a row, rows that are ignored.

@@ -1,5 +1,6 @@
 //! `eggcorn data`: the stages of a corpus, each a command.
 
+mod clean;
 mod decontaminate;
 mod dedup;
 mod inspect;
@@ -21,6 +22,8 @@ pub struct Args {
 enum DataCommand {
     /// Read files of text into documents.
     Read(read::Args),
+    /// Clean documents: how they are written, which stay, what is masked.
+    Clean(clean::Args),
     /// Remove duplicates of documents and of pieces of them.
     Dedup(dedup::Args),
     /// Take documents out that evaluation sets are in.
@@ -34,6 +37,7 @@ enum DataCommand {
 pub fn run(args: &Args) -> Result<()> {
     match &args.command {
         DataCommand::Read(a) => read::run(a),
+        DataCommand::Clean(a) => clean::run(a),
         DataCommand::Dedup(a) => dedup::run(a),
         DataCommand::Decontaminate(a) => decontaminate::run(a),
         DataCommand::Split(a) => split::run(a),

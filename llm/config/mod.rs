@@ -3,7 +3,7 @@
 mod models;
 mod precision;
 mod recipe;
-mod settings;
+pub(crate) mod settings;
 mod train;
 
 pub use self::models::Models;

@@ -1,12 +1,12 @@
 //! The settings of a whole preparation: one TOML file, and `--set stage.key=value`.
 
+use super::settings::set;
 use super::{CleanConfig, DecontaminateConfig, DedupConfig, ReadConfig, ShardConfig, SplitConfig};
 use crate::config::settings;
 use crate::error::{Error, Result, hint};
 use crate::text::{Algorithm, Learning, Split};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use toml::{Table, Value};
 
 /// Which tokenizer a corpus gets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,24 +70,37 @@ impl CorpusConfig {
         toml::to_string(self).expect("settings have a TOML form")
     }
 
-    /// Changes one setting: `clean.min_words=50`.
-    pub fn set(&self, assignment: &str) -> Result<CorpusConfig> {
-        let fail = |why: String| Error(format!("--set {assignment}: {why}"));
-        let (path, value) = assignment.split_once('=').ok_or_else(|| fail("expected stage.key=value, as in clean.min_words=50".into()))?;
-        let (stage, key) = path.trim().split_once('.').ok_or_else(|| fail("expected a stage before the key, as in clean.min_words=50".into()))?;
-        let mut all = Table::try_from(self).expect("settings have a TOML form");
-        let stages: Vec<String> = all.keys().cloned().collect();
-        let stages: Vec<&str> = stages.iter().map(String::as_str).collect();
-        let Some(Value::Table(keys)) = all.get_mut(stage) else {
-            return Err(fail(format!("there is no stage {stage}; there are {}{}", stages.join(", "), hint(stage, &stages))));
-        };
-        let value = match keys.get(key) {
-            Some(old) => settings::fit(old, settings::read(value)).map_err(|e| fail(format!("expected {e}, as in {key} = {old}")))?,
-            None => settings::read(value),
-        };
-        let known: Vec<String> = keys.keys().cloned().collect();
-        keys.insert(key.into(), value);
-        let near = hint(key, &known.iter().map(String::as_str).collect::<Vec<_>>());
-        all.try_into().map_err(|e: toml::de::Error| fail(format!("{}{near}", e.message().trim())))
+    /// Changes one setting: `clean.min_words=50`. Ranges are not checked yet.
+    pub fn set(mut self, assignment: &str) -> Result<CorpusConfig> {
+        match assignment.split('.').next().unwrap_or_default().trim() {
+            "read" => self.read = set("read", &self.read, assignment)?,
+            "clean" => self.clean = set("clean", &self.clean, assignment)?,
+            "dedup" => self.dedup = set("dedup", &self.dedup, assignment)?,
+            "decontaminate" => self.decontaminate = set("decontaminate", &self.decontaminate, assignment)?,
+            "split" => self.split = set("split", &self.split, assignment)?,
+            "tokenizer" => self.tokenizer = set("tokenizer", &self.tokenizer, assignment)?,
+            "shard" => self.shard = set("shard", &self.shard, assignment)?,
+            stage => {
+                let near = hint(stage, &SECTIONS);
+                return Err(Error(format!("--set {assignment}: expected stage.key=value, with a stage of {}{near}", ir::either(&SECTIONS))));
+            }
+        }
+        Ok(self)
+    }
+
+    /// An error where a setting is out of its range.
+    pub fn check(&self, memory: u64) -> Result<()> {
+        self.read.check(memory)?;
+        self.clean.check()?;
+        if !self.dedup.kinds().is_empty() {
+            self.dedup.check()?;
+        }
+        if !self.decontaminate.against.is_empty() {
+            self.decontaminate.check()?;
+        }
+        self.split.check()
     }
 }
+
+/// The sections of the file.
+const SECTIONS: [&str; 7] = ["read", "clean", "dedup", "decontaminate", "split", "tokenizer", "shard"];

@@ -4,7 +4,7 @@
 //! each n-gram: 10⁷ of them and 10¹⁰ of a corpus meet by chance once in two hundred such corpora.
 
 use super::document::Document;
-use super::part::parts;
+use super::read::complete;
 use super::report::Report;
 use super::rows::too_large;
 use super::words::{Windows, each_hash, each_word};
@@ -159,7 +159,7 @@ fn each_string(value: &serde_json::Value, take: &mut dyn FnMut(&str) -> Result<(
 /// report says of each set how many documents it was in, with the first n-grams as examples.
 pub fn decontaminate(work: &Work, from: &Path, to: &Path, config: &DecontaminateConfig) -> Result<Report> {
     config.check()?;
-    let parts = parts(from)?;
+    let parts = complete(from)?;
     super::make_ready(&parts, to)?;
     let sets = Sets::read(work, config)?;
     if sets.ngrams.is_empty() {

@@ -4,28 +4,38 @@
 //! which is written last: a part without one is not there yet. A stage makes each of its parts from the part of the same name before it,
 //! so that any number of processes can each take a [`Share`] of them, and what is there already is not made again.
 
+mod card;
+mod clean;
+mod config;
 mod decontaminate;
 mod dedup;
 mod document;
 mod inspect;
 mod part;
+mod prepare;
 mod read;
 mod report;
 mod rows;
+mod settings;
 mod shard;
 mod sort;
 mod split;
 mod words;
 mod work;
 
+pub use card::{Card, StageCard};
+pub use clean::{CleanConfig, Filter, Form, Mask, clean, clean_document};
+pub use config::{CorpusConfig, CorpusTokenizer};
 pub use decontaminate::{DecontaminateConfig, decontaminate};
 pub use dedup::{Cluster, DedupConfig, DedupKind, DedupStep, Keep, Member, Permutations, Signature, dedup, dedup_step, similarity};
 pub use document::Document;
 pub use inspect::{Inspection, clusters, inspect, sample};
 pub use part::{Part, PartReader, PartWriter, parts};
+pub use prepare::{Prepared, prepare, stages};
 pub use read::{Format, Input, ReadConfig, SplitOn, complete, inputs, read};
 pub use report::{Example, Report, Tally};
 pub use rows::{RowWriter, Rows};
+pub use settings::set;
 pub use shard::{ShardConfig, encode as encode_parts, join as join_shards};
 pub use sort::{Budget, Merge, Section, Sorted, Sorter};
 pub use split::{HELD_OUT, SplitConfig, TRAIN, split};

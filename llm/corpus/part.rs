@@ -4,6 +4,7 @@ use super::document::Document;
 use super::report::Report;
 use crate::error::{Error, Result, file_error};
 use crate::files::{NewFile, read_short, write_file};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -87,6 +88,36 @@ impl Part {
         // the fastest level: parts are read a few times and then gone
         let encoder = zstd::Encoder::new(file, 1).map_err(fail)?;
         Ok(PartWriter { part: self.clone(), encoder, checksum: Xxh3::new(), documents: 0, bytes: 0, line: vec![] })
+    }
+}
+
+/// The file of what parts a stage makes of those before it.
+const LIST: &str = "parts.json";
+
+/// Says which parts a folder will have, by name, and what each is made of. Every share says the same.
+pub(super) fn expect(folder: &Path, made_of: &BTreeMap<String, String>) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|e| file_error(folder, "the folder cannot be made", e))?;
+    let json = serde_json::to_string_pretty(made_of).expect("a list has a JSON form") + "\n";
+    let path = folder.join(LIST);
+    if read_short(&path, LONGEST_LINE).is_ok_and(|old| old == json) { Ok(()) } else { write_file(&path, json.as_bytes()) }
+}
+
+/// The parts that a folder should have, once all are there: until then, an error that names one that is not.
+pub(super) fn expected(folder: &Path) -> Result<Option<Vec<Part>>> {
+    let path = folder.join(LIST);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let fail = |why: String| file_error(&path, "the list of parts cannot be read", format!("{why}; run the stage that wrote it again"));
+    let text = read_short(&path, LONGEST_LINE).map_err(|e| fail(e.to_string()))?;
+    let list: BTreeMap<String, String> = serde_json::from_str(&text).map_err(|e| fail(e.to_string()))?;
+    let found: Vec<Part> = list.keys().map(|name| Part::new(folder, name)).collect();
+    match found.iter().find(|p| !p.is_made_of(&list[&p.name])) {
+        None => Ok(Some(found)),
+        Some(part) => {
+            let what = format!("part {} of {} is not made", part.name, found.len());
+            Err(file_error(folder, &what, "run the stage before to its end, with every --share if it has shares"))
+        }
     }
 }
 

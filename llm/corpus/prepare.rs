@@ -33,6 +33,7 @@ pub fn prepare(work: &Work, given: &[String], out: &Path, config: &CorpusConfig)
     if !work.share.is_all() {
         return Err(Error("shares are taken of each stage: eggcorn data read, clean, dedup, decontaminate, split, shard, each with --share".into()));
     }
+    config.check(work.memory)?;
     // one writer; what killed ones left is removed
     let _lock = RunLock::take(out)?;
     let inputs: Vec<Input> = inputs(given)?;

@@ -54,12 +54,17 @@ const LONGEST: usize = 200;
 impl Report {
     /// Counts something under a reason, and keeps it as an example where there are few yet.
     pub fn tally(&mut self, reason: &str, bytes: usize, id: &str, text: &str) {
+        self.tally_times(reason, 1, bytes, id, text);
+    }
+
+    /// Counts something that happened several times under a reason, with one example.
+    pub fn tally_times(&mut self, reason: &str, times: u64, bytes: usize, id: &str, text: &str) {
         // a key is made for the first of a kind alone
         if !self.tallies.contains_key(reason) {
             self.tallies.insert(reason.to_string(), Tally::default());
         }
         let tally = self.tallies.get_mut(reason).expect("it was just put there");
-        tally.times += 1;
+        tally.times += times;
         tally.bytes += bytes as u64;
         if tally.examples.len() < EXAMPLES {
             tally.examples.push(Example { id: id.into(), text: text.chars().take(LONGEST).collect() });

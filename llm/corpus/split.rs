@@ -3,7 +3,8 @@
 //! Which a document is follows from its text alone, by a keyed hash: it stays where it is when others come or go, and two that are equal
 //! are never on both sides.
 
-use super::part::{Part, parts};
+use super::part::Part;
+use super::read::complete;
 use super::report::Report;
 use super::work::{Work, made_of};
 use crate::error::{Error, Result};
@@ -52,7 +53,7 @@ impl SplitConfig {
 /// trained on, and counts the others.
 pub fn split(work: &Work, from: &Path, to: &Path, config: &SplitConfig) -> Result<Report> {
     config.check()?;
-    let (parts, settings) = (parts(from)?, format!("{} {}", config.held_out, config.seed));
+    let (parts, settings) = (complete(from)?, format!("{} {}", config.held_out, config.seed));
     for side in [TRAIN, HELD_OUT] {
         super::make_ready(&parts, &to.join(side))?;
     }

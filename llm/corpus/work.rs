@@ -1,6 +1,6 @@
 //! How a stage goes over its parts: in threads, a share of them, until it is asked to stop.
 
-use super::part::{Part, hash};
+use super::part::{Part, expect, hash};
 use super::report::Report;
 use crate::error::{Error, Result};
 use std::fmt;
@@ -126,6 +126,8 @@ pub fn map_parts(
     settings: &str,
     make: &(dyn Fn(&Part, &Part, Report) -> Result<Report> + Sync),
 ) -> Result<Vec<Report>> {
+    let all = from.iter().map(|p| Ok((p.name.clone(), made_of(stage, settings, &p.finished()?))));
+    expect(folder, &all.collect::<Result<_>>()?)?;
     work.each(stage, from.len(), &|number| {
         let (old, new) = (&from[number], from[number].within(folder));
         let before = old.finished()?;

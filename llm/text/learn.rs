@@ -9,11 +9,13 @@ use super::split::Split;
 use super::subword::Subword;
 use crate::error::{Error, Result};
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeSet;
 
 /// A kind of vocabulary of parts of words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Algorithm {
     /// Byte-pair encoding over bytes (Sennrich et al., 2016; GPT-2).
     #[default]

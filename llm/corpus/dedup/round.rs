@@ -6,7 +6,8 @@
 use super::config::{DedupConfig, DedupKind};
 use super::table::PARTS;
 use crate::corpus::make_ready;
-use crate::corpus::part::{Part, hash, parts};
+use crate::corpus::part::{Part, hash};
+use crate::corpus::read::complete;
 use crate::corpus::work::{Share, Work};
 use crate::error::{Result, file_error};
 use crate::files::sweep;
@@ -54,7 +55,7 @@ impl<'a> Round<'a> {
         let at = kinds.iter().position(|k| *k == kind).expect("it was asked for");
         let folder = |kind: DedupKind| out.join("rounds").join(kind.name());
         // the stage says which parts there are, also where not all of the kind before are there yet
-        let first = parts(stage)?;
+        let first = complete(stage)?;
         if first.is_empty() || first.len() > PARTS {
             let what = format!("there are {} parts in it, expected 1 to {PARTS}", first.len());
             return Err(file_error(stage, &what, "give the folder that a stage has written"));

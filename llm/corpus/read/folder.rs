@@ -1,6 +1,6 @@
 //! What stands in the folder of what was read, beside parts: the list of inputs, and a record of each that is read.
 
-use super::super::part::{Part, parts};
+use super::super::part::{Part, expected, parts};
 use super::super::report::Report;
 use super::super::work::Share;
 use super::input::{Input, Stamp};
@@ -141,9 +141,10 @@ fn number(name: &str) -> Option<usize> {
     (digits(input, 5) && digits(part, 4)).then(|| input.parse().ok())?
 }
 
-/// The parts of a folder that was read, once every input is: until then, an error that names one that is not.
+/// The parts of a stage's folder, once all are there: until then, an error that names what is missing. Of a folder that does not say what
+/// should be there, all that is.
 pub fn complete(folder: &Path) -> Result<Vec<Part>> {
-    let Some(list) = List::read(folder)? else { return parts(folder) };
+    let Some(list) = List::read(folder)? else { return expected(folder)?.map_or_else(|| parts(folder), Ok) };
     let mut found = vec![];
     for (number, input) in list.inputs.iter().enumerate() {
         let record = Record::read(folder, number).filter(|r| r.input == *input && r.settings == list.settings && r.is_whole(folder));

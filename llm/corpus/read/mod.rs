@@ -21,6 +21,7 @@ pub use folder::complete;
 pub use input::{Input, inputs};
 
 use super::report::Report;
+use super::sum;
 use super::work::Work;
 use crate::error::{Error, Result, file_error};
 use crate::files::sweep;
@@ -45,8 +46,7 @@ pub fn read(work: &Work, inputs: &[Input], to: &Path, config: &ReadConfig) -> Re
         let bytes = report.bytes_in;
         Ok((report, bytes))
     })?;
-    let mut all = Report::default();
-    reports.iter().for_each(|r| all.add(r));
+    let all = sum(&reports);
     if all.documents == 0 && work.share.is_all() { Err(empty(inputs.len(), &all)) } else { Ok(all) }
 }
 
