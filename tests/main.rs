@@ -35,6 +35,8 @@ mod contracts;
 mod corpus_clean;
 /// Duplicates of every kind against plain comparison; sorting in little memory; stopped, shared and threaded.
 mod corpus_dedup;
+/// A whole corpus: the same bytes whatever the threads, shares and interruptions.
+mod corpus_prepare;
 /// Files to documents: every format, what is bad, shares, threads, restarts.
 mod corpus_read;
 /// Evaluation sets taken out, documents held out, stages looked at.

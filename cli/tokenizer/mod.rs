@@ -8,6 +8,8 @@ mod page;
 mod train;
 mod view;
 
+pub use page::escaped;
+
 use eggcorn::llm::text::Split;
 use eggcorn::llm::{Result, Tokenizer};
 use std::path::PathBuf;
