@@ -624,14 +624,14 @@ fn the_mask_of_documents_is_inside_attention() {
 #[test]
 fn trained_from_the_command_line() {
     let (dir, other) = (Directory::new("loader-cli"), Directory::new("loader-cli-other"));
-    let tokenizer = llm::Tokenizer::of(llm::Kind::Char, &text());
+    let tokenizer = llm::Tokenizer::of(llm::Kind::Char, &text()).unwrap();
     let prepare = |dir: &Directory, repeat: usize| {
         let document = tokenizer.encode(&text().repeat(repeat)).unwrap();
         let mut index = folder(&dir.0, &[document.clone(), document.clone()], &[document], Width::U16, Header::Absent, 1);
         index.tokenizer.vocabulary = tokenizer.size();
         index.tokenizer.fingerprint = tokenizer.fingerprint();
         dir.write("index.json", serde_json::to_string(&index).unwrap());
-        dir.write(llm::Tokenizer::FILE, tokenizer.to_json());
+        dir.write(llm::Tokenizer::OWN, tokenizer.to_json());
     };
     prepare(&dir, 1);
     prepare(&other, 2);
@@ -645,7 +645,7 @@ fn trained_from_the_command_line() {
     let fails = |args: Vec<String>, words: &[&str]| fails(&args.iter().map(String::as_str).collect::<Vec<_>>(), words);
     let printed = works(args(&[&data], &run, &[]));
     assert!(printed.contains(&format!("{data}: 3600 tokens, 0.03 times over")), "{printed}");
-    assert_eq!(std::fs::read_to_string(Path::new(&run).join(llm::Tokenizer::FILE)).unwrap(), tokenizer.to_json());
+    assert_eq!(std::fs::read_to_string(Path::new(&run).join(llm::Tokenizer::OWN)).unwrap(), tokenizer.to_json());
     assert!(works(["generate", &run, "--prompt", "the ", "--max-tokens", "5"].map(String::from).to_vec()).starts_with("the "));
     works(args(&[&data], &run, &["--resume", "--set", "train.steps=8"]));
     fails(args(&[&more], &run, &["--resume", "--set", "train.steps=9"]), &["another text", "--data"]);
@@ -672,10 +672,10 @@ fn trained_from_the_command_line() {
     // what cannot be
     fails(args(&[&a, &more], &dir.path("no"), &[]), &["some have a weight and some have none"]);
     fails(args(&[&a, &b], &dir.path("no"), &["--set", "data.weights=[1]"]), &["data.weights has 1 numbers", "2 sources"]);
-    other.write(llm::Tokenizer::FILE, llm::Tokenizer::Byte.to_json());
+    other.write(llm::Tokenizer::OWN, llm::Tokenizer::Byte.to_json());
     fails(args(&[&more], &dir.path("no"), &[]), &[&more, "another tokenizer", "fingerprint"]);
     fails(args(&[&data, &more], &dir.path("no"), &[]), &["one tokenizer", "number 2"]);
-    std::fs::remove_file(other.path(llm::Tokenizer::FILE)).unwrap();
+    std::fs::remove_file(other.path(llm::Tokenizer::OWN)).unwrap();
     fails(args(&[&more], &dir.path("no"), &[]), &["tokenizer"]);
 }
 
