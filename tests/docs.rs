@@ -51,6 +51,8 @@ fn commands_of_the_readme_run() {
         }
         match args[0] {
             // long, or in need of files: `tests/cli.rs` runs them small; here their flags are checked
+            // files and folders of text: run together with the documents about them
+            "tokenizer" | "data" => {}
             "train" | "generate" | "run" | "bench" => {
                 let help = output(&[args[0], "--help"]);
                 args.iter().filter(|a| a.starts_with("--")).for_each(|a| assert!(help.contains(a), "{command}: {a}"));
@@ -67,6 +69,32 @@ fn commands_of_the_readme_run() {
         ran += 1;
     }
     assert!(ran >= 8, "the README shows what one can do");
+}
+
+/// The commands about text, in a folder that has a text and books, one after another.
+#[test]
+fn commands_about_text_run() {
+    let d = crate::common::Directory::new("documents");
+    d.write("input.txt", llm::OWN_TEXT);
+    std::fs::create_dir(d.0.join("books")).unwrap();
+    for (n, book) in llm::OWN_TEXT.as_bytes().chunks(1500).enumerate() {
+        d.write(&format!("books/{n}.txt"), String::from_utf8_lossy(book).as_bytes());
+    }
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_eggcorn")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let mut ran = 0;
+    for document in ["docs/tokenizers.md", "docs/corpus.md", "README.md"] {
+        for line in fenced(&read(document), "sh").concat() {
+            let about_text = line.starts_with("eggcorn tokenizer ") || line.starts_with("eggcorn data ");
+            if !about_text {
+                continue;
+            }
+            let run = Command::new("sh").args(["-c", &line]).current_dir(&d.0).env("PATH", &path).output().unwrap();
+            assert!(run.status.success(), "{document}: {line}\n{}", String::from_utf8_lossy(&run.stderr));
+            ran += 1;
+        }
+    }
+    assert!(ran >= 10, "{ran} commands were run");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::count::{Counted, Splitter};
 use super::hf::{of_bpe, of_parts};
 use super::split::Split;
 use super::subword::Subword;
+use super::unigram;
 use crate::error::{Error, Result};
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
@@ -92,7 +93,7 @@ impl Learning {
         let json = match self.algorithm {
             Algorithm::Bpe => of_bpe(&self.bpe(counted, each)?),
             Algorithm::WordPiece => self.word_piece(counted, each)?,
-            Algorithm::Unigram => self.unigram(counted)?,
+            Algorithm::Unigram => self.unigram(counted, each)?,
         };
         Subword::parse(&json).map_err(|e| Error(format!("the vocabulary cannot be used: {e}")))
     }
@@ -152,21 +153,20 @@ impl Learning {
         Ok(of_parts(&added, normalizer, json!({"type": "BertPreTokenizer"}), decoder, model))
     }
 
-    fn unigram(&self, counted: &Counted) -> Result<String> {
-        use tokenizers::models::unigram::{Unigram, UnigramTrainer};
+    /// Special tokens, then pieces, whose ids are their places.
+    fn unigram(&self, counted: &Counted, each: &mut dyn FnMut(usize) -> bool) -> Result<String> {
         let special = self.special();
-        let room = self.room(special.len() + 1, "special ones")?;
+        let words: Vec<(&str, u64)> = counted.words.iter().map(|(w, n)| (std::str::from_utf8(w).expect("words are text"), *n)).collect();
+        let characters: BTreeSet<char> = words.iter().flat_map(|w| w.0.chars()).collect();
+        self.room(special.len() + characters.len(), "special ones and characters")?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let pieces = unigram::learn(&words, self.vocabulary - special.len(), threads, each);
+        // a text that has a special token's name for a word has it as a piece no more
+        let pieces = pieces.into_iter().filter(|p| !special.contains(&p.0));
+        let vocab: Vec<(String, f64)> = special.iter().map(|s| (s.clone(), 0.0)).chain(pieces).collect();
         let added: Vec<AddedToken> = special.iter().enumerate().map(|(i, s)| AddedToken::special(i as u32, s)).collect();
-        let mut trainer = UnigramTrainer::builder();
-        let specials = special.iter().map(|s| tokenizers::AddedToken::from(s.clone(), true)).collect();
-        let trainer = trainer.show_progress(false).vocab_size((room + special.len()) as u32).special_tokens(specials).unk_token(Some("<unk>".into()));
-        let trainer = trainer.build().map_err(|e| Error(e.to_string()))?;
-        let words = counted.words.iter().map(|(w, n)| (String::from_utf8_lossy(w).into_owned(), u32::try_from(*n).unwrap_or(u32::MAX))).collect();
-        let mut model = Unigram::default();
-        let trained = super::hf::guarded(|| trainer.do_train(words, &mut model).map_err(|e| e.to_string()));
-        trained.map_err(|e| Error(format!("the pieces cannot be learned: {e}")))?;
         let marks = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true});
-        let model = serde_json::to_value(&model).map_err(|e| Error(e.to_string()))?;
+        let model = json!({"type": "Unigram", "unk_id": 0, "vocab": vocab, "byte_fallback": false});
         Ok(of_parts(&added, serde_json::Value::Null, marks.clone(), marks, model))
     }
 }

@@ -13,6 +13,7 @@ mod ranks;
 mod split;
 mod subword;
 mod tokenizer;
+mod unigram;
 
 pub use added::{Added, AddedToken, Found, Specials};
 pub use blocks::Blocks;

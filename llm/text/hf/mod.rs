@@ -9,7 +9,6 @@ mod file;
 mod write;
 
 pub use check::IDS;
-pub(super) use crate_run::guarded;
 pub use crate_run::{Stream, Wrapped};
 use file::{Entries, File, Merge};
 pub use write::{of_bpe, of_parts};
