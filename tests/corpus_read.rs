@@ -240,6 +240,10 @@ fn bad_records_are_counted() {
         assert_eq!(found.iter().map(|d| d.1.as_str()).collect::<Vec<_>>(), ["a", "z"], "{split}");
         assert_eq!(report.tallies["too-long"].times, 1, "{split}");
     }
+    // wherever its pieces end, no separator is lost
+    let text: String = (300..410).map(|n| format!("{}<|>ok<|>", "x".repeat(n))).collect();
+    let (found, report) = read_file("a.txt", text, &c("<|>")).unwrap();
+    assert_eq!((found.len(), report.tallies["too-long"].times), (110, 110));
     let json = format!("[{{\"text\":\"a\"}},{{\"text\":\"{long}\"}},{{\"text\":\"z\"}}]");
     let (found, report) = read_file("a.json", json, &c("file")).unwrap();
     assert_eq!((found.len(), report.tallies["too-long"].times), (2, 1));
@@ -432,7 +436,8 @@ fn the_command_reads_standard_input() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        // one that refuses its arguments reads nothing
+        let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
         let done = child.wait_with_output().unwrap();
         let text = |b: &[u8]| String::from_utf8(b.to_vec()).unwrap();
         (done.status.code(), text(&done.stdout), text(&done.stderr))
@@ -448,6 +453,8 @@ fn the_command_reads_standard_input() {
     let report: Report = serde_json::from_str(&json).unwrap();
     assert_eq!((report.documents, report.bytes), (1, 3));
     assert_eq!(documents(Path::new(&out), &d), [("-".into(), "two".into())]);
+    run("three", &["--json"]);
+    assert_eq!(documents(Path::new(&out), &d), [("-".into(), "three".into())]);
     let (code, _, errors) = run("{}", &["--format", "jsonl"]);
     assert_eq!(
         (code, errors.as_str()),
