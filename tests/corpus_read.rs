@@ -422,6 +422,34 @@ fn parquet_is_a_feature() {
     assert_eq!(words, "a.parquet: this is a Parquet file, and this program was built without them; build it with --features parquet");
 }
 
+/// Four records in two groups: `id`, `text` that may be null, `meta.body`, a list `l`. Written by the `parquet` crate.
+#[cfg(feature = "parquet")]
+const RECORDS: &[u8] = include_bytes!("data/records.parquet");
+
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_is_read() {
+    let c = |field: &str, skip_bad: bool| ReadConfig { field: field.into(), skip_bad, ..ReadConfig::default() };
+    holds("a.parquet", RECORDS, &c("text", true), &[("a.parquet:1", "one"), ("a.parquet:3", "thrö"), ("a.parquet:4", "four")]);
+    let ids = [1, 2, 3, 4].map(|n| format!("a.parquet:{n}"));
+    holds("a.parquet", RECORDS, &c("meta.body", false), &ids.each_ref().map(|id| (id.as_str(), "body")));
+    let fails = |bytes: &[u8], config: &ReadConfig| read_file("a.parquet", bytes, config).unwrap_err();
+    let null = "a.parquet:2: the field 'text' is null here, expected a string; try another --field, or --skip-bad to leave it out";
+    assert_eq!(fails(RECORDS, &c("text", false)), null);
+    assert_eq!(fails(RECORDS, &c("id", true)), "a.parquet: the column 'id' holds no strings; try another --field");
+    assert_eq!(
+        fails(RECORDS, &c("l.list.element", true)),
+        "a.parquet: the column 'l.list.element' holds lists, expected strings; try another --field"
+    );
+    let known = "id, text, meta.body or l.list.element; try --field with one of them";
+    assert_eq!(fails(RECORDS, &c("body", true)), format!("a.parquet: there is no column 'body', expected {known}"));
+    let long = fails(RECORDS, &ReadConfig { max_document: 3, ..c("meta.body", false) });
+    assert!(long.starts_with("a.parquet:1: this is longer than 3 bytes"), "{long}");
+    for n in (0..RECORDS.len()).step_by(7) {
+        assert!(fails(&RECORDS[..n], &c("text", true)).starts_with("a.parquet: the Parquet file cannot be read: "), "cut at {n}");
+    }
+}
+
 /// The command, from standard input.
 #[test]
 fn the_command_reads_standard_input() {
