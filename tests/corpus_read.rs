@@ -240,6 +240,10 @@ fn bad_records_are_counted() {
         assert_eq!(found.iter().map(|d| d.1.as_str()).collect::<Vec<_>>(), ["a", "z"], "{split}");
         assert_eq!(report.tallies["too-long"].times, 1, "{split}");
     }
+    // wherever its pieces end, no separator is lost
+    let text: String = (300..410).map(|n| format!("{}<|>ok<|>", "x".repeat(n))).collect();
+    let (found, report) = read_file("a.txt", text, &c("<|>")).unwrap();
+    assert_eq!((found.len(), report.tallies["too-long"].times), (110, 110));
     let json = format!("[{{\"text\":\"a\"}},{{\"text\":\"{long}\"}},{{\"text\":\"z\"}}]");
     let (found, report) = read_file("a.json", json, &c("file")).unwrap();
     assert_eq!((found.len(), report.tallies["too-long"].times), (2, 1));
@@ -418,6 +422,34 @@ fn parquet_is_a_feature() {
     assert_eq!(words, "a.parquet: this is a Parquet file, and this program was built without them; build it with --features parquet");
 }
 
+/// Four records in two groups: `id`, `text` that may be null, `meta.body`, a list `l`. Written by the `parquet` crate.
+#[cfg(feature = "parquet")]
+const RECORDS: &[u8] = include_bytes!("data/records.parquet");
+
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_is_read() {
+    let c = |field: &str, skip_bad: bool| ReadConfig { field: field.into(), skip_bad, ..ReadConfig::default() };
+    holds("a.parquet", RECORDS, &c("text", true), &[("a.parquet:1", "one"), ("a.parquet:3", "thrö"), ("a.parquet:4", "four")]);
+    let ids = [1, 2, 3, 4].map(|n| format!("a.parquet:{n}"));
+    holds("a.parquet", RECORDS, &c("meta.body", false), &ids.each_ref().map(|id| (id.as_str(), "body")));
+    let fails = |bytes: &[u8], config: &ReadConfig| read_file("a.parquet", bytes, config).unwrap_err();
+    let null = "a.parquet:2: the field 'text' is null here, expected a string; try another --field, or --skip-bad to leave it out";
+    assert_eq!(fails(RECORDS, &c("text", false)), null);
+    assert_eq!(fails(RECORDS, &c("id", true)), "a.parquet: the column 'id' holds no strings; try another --field");
+    assert_eq!(
+        fails(RECORDS, &c("l.list.element", true)),
+        "a.parquet: the column 'l.list.element' holds lists, expected strings; try another --field"
+    );
+    let known = "id, text, meta.body or l.list.element; try --field with one of them";
+    assert_eq!(fails(RECORDS, &c("body", true)), format!("a.parquet: there is no column 'body', expected {known}"));
+    let long = fails(RECORDS, &ReadConfig { max_document: 3, ..c("meta.body", false) });
+    assert!(long.starts_with("a.parquet:1: this is longer than 3 bytes"), "{long}");
+    for n in (0..RECORDS.len()).step_by(7) {
+        assert!(fails(&RECORDS[..n], &c("text", true)).starts_with("a.parquet: the Parquet file cannot be read: "), "cut at {n}");
+    }
+}
+
 /// The command, from standard input.
 #[test]
 fn the_command_reads_standard_input() {
@@ -432,7 +464,8 @@ fn the_command_reads_standard_input() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        // one that refuses its arguments reads nothing
+        let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
         let done = child.wait_with_output().unwrap();
         let text = |b: &[u8]| String::from_utf8(b.to_vec()).unwrap();
         (done.status.code(), text(&done.stdout), text(&done.stderr))
@@ -448,6 +481,8 @@ fn the_command_reads_standard_input() {
     let report: Report = serde_json::from_str(&json).unwrap();
     assert_eq!((report.documents, report.bytes), (1, 3));
     assert_eq!(documents(Path::new(&out), &d), [("-".into(), "two".into())]);
+    run("three", &["--json"]);
+    assert_eq!(documents(Path::new(&out), &d), [("-".into(), "three".into())]);
     let (code, _, errors) = run("{}", &["--format", "jsonl"]);
     assert_eq!(
         (code, errors.as_str()),
