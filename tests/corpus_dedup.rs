@@ -366,6 +366,14 @@ fn estimates_err_as_independent_permutations_do() {
     }
 }
 
+/// Permutations lose no bit: of many n-grams no two come to one number, so that texts that share none have no minimum in common.
+#[test]
+fn long_texts_that_share_nothing_have_nothing_in_common() {
+    let text = |name: &str| (0..20_000).map(|i| format!("{name}{i} ")).collect::<String>();
+    let p = Permutations::new(1, 112);
+    assert_eq!(similarity(&p.signature(&text("a"), 2).unwrap(), &p.signature(&text("b"), 2).unwrap()), 0.0);
+}
+
 /// The same seed draws the same permutations for all pairs, and the curve holds.
 #[test]
 fn bands_meet_as_often_as_they_should() {
@@ -390,7 +398,7 @@ fn clusters_say_what_was_merged_with_what() {
     let d = Directory::new("clusters");
     let (from, to) = (d.0.join("in"), d.0.join("out"));
     let long = |end: &str| (0..100).map(|i| format!("word{i} ")).collect::<String>() + end;
-    let texts = vec![vec![long("a"), "alone in the world".into(), long("b")], vec![long("a"), long("b and some more"), long("a")]];
+    let texts = vec![vec![long("a"), long("b"), "alone in the world".into()], vec![long("a"), long("b and some more"), long("a")]];
     write(&from, &texts);
     let config = DedupConfig { keep: Keep::Longest, ..DedupConfig::default() };
     let report = dedup(&work(2, 1 << 16), &from, &to, &config).unwrap();
@@ -399,9 +407,9 @@ fn clusters_say_what_was_merged_with_what() {
     assert_eq!(exact.iter().map(ids).collect::<Vec<_>>(), [("0:0".to_string(), "1:0 1:2".to_string())]);
     assert!(exact[0].removed.iter().all(|m| m.similarity == 1.0 && m.bytes == texts[0][0].len() as u64));
     let near = clusters(&to, "near");
-    assert_eq!(near.iter().map(ids).collect::<Vec<_>>(), [("1:1".to_string(), "0:0 0:2".to_string())]);
+    assert_eq!(near.iter().map(ids).collect::<Vec<_>>(), [("1:1".to_string(), "0:0 0:1".to_string())]);
     assert!(near[0].removed.iter().all(|m| (0.85..1.0).contains(&m.similarity)), "{near:?}");
-    assert_eq!(read(&to).iter().map(|d| d.0.as_str()).collect::<Vec<_>>(), ["0:1", "1:1"]);
+    assert_eq!(read(&to).iter().map(|d| d.0.as_str()).collect::<Vec<_>>(), ["0:2", "1:1"]);
     let times = |reason: &str| report.tallies[reason].times;
     assert_eq!((times("duplicate document"), times("near duplicate"), report.documents_in, report.documents), (2, 2, 6, 2));
     assert_eq!(report.tallies["near duplicate"].examples[0].id, "0:0");

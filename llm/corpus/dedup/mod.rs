@@ -4,6 +4,10 @@
 //! was merged of them, and the parts it leaves; the last kind's parts stand in `OUT`. `OUT/clusters/KIND.jsonl` says which documents were
 //! merged with which. Sorting and merging go through files, so that memory does not depend on the corpus; but for near duplicates, where
 //! 40 bytes are held of each document that has one.
+//!
+//! Passages that stand in several places are usually found in a suffix array of the whole corpus, which takes its size several times in the
+//! memory of one machine. Here every window of the shortest length has a key, and keys are sorted on disk: a longer passage is the union of
+//! its windows, so that what is found is the same, and parts can be keyed anywhere. It costs 24 bytes of disk a word while it runs.
 
 mod apply;
 mod clusters;
