@@ -45,8 +45,8 @@ fn a_corpus_is_the_same_whatever_the_threads_and_goes_on() {
     let d = Directory::new("prepare");
     let given = [write_inputs(&d)];
     let (one, two) = (d.0.join("one"), d.0.join("two"));
-    let prepared = prepare(&work(1, 64 << 20), &given, &one, &config()).unwrap();
-    prepare(&work(3, 70 << 20), &given, &two, &config()).unwrap();
+    let prepared = prepare(&work(1, 128 << 20), &given, &one, &config()).unwrap();
+    prepare(&work(3, 140 << 20), &given, &two, &config()).unwrap();
     let want = files(&one);
     assert_eq!(
         want.keys().map(String::as_str).collect::<Vec<_>>(),
@@ -56,11 +56,20 @@ fn a_corpus_is_the_same_whatever_the_threads_and_goes_on() {
     // again: nothing changes; with a part gone it comes back
     std::fs::remove_file(parts(&one.join("stages/2-clean")).unwrap()[0].documents()).unwrap();
     std::fs::remove_file(one.join("train.bin")).unwrap();
-    prepare(&work(2, 64 << 20), &given, &one, &config()).unwrap();
+    prepare(&work(2, 128 << 20), &given, &one, &config()).unwrap();
+    assert_eq!(files(&one), want);
+    // a file that goes takes its documents along
+    std::fs::rename(d.0.join("in/b.txt"), d.0.join("b.txt")).unwrap();
+    prepare(&work(2, 128 << 20), &given, &one, &config()).unwrap();
+    prepare(&work(2, 128 << 20), &given, &d.0.join("three"), &config()).unwrap();
+    assert_eq!(files(&one), files(&d.0.join("three")));
+    assert_ne!(files(&one), want);
+    std::fs::rename(d.0.join("b.txt"), d.0.join("in/b.txt")).unwrap();
+    prepare(&work(2, 128 << 20), &given, &one, &config()).unwrap();
     assert_eq!(files(&one), want);
     // with another setting it is another corpus
     let other = config().set("clean.unicode=none").unwrap().set("split.held_out=0.3").unwrap();
-    let again = prepare(&work(2, 64 << 20), &given, &one, &other).unwrap();
+    let again = prepare(&work(2, 128 << 20), &given, &one, &other).unwrap();
     assert!(again.index.parts.held_out[0].documents > prepared.index.parts.held_out[0].documents);
 }
 
@@ -68,7 +77,7 @@ fn a_corpus_is_the_same_whatever_the_threads_and_goes_on() {
 fn a_corpus_is_what_its_documents_are() {
     let d = Directory::new("prepare-tokens");
     let out = d.0.join("out");
-    let prepared = prepare(&work(2, 64 << 20), &[write_inputs(&d)], &out, &config()).unwrap();
+    let prepared = prepare(&work(2, 128 << 20), &[write_inputs(&d)], &out, &config()).unwrap();
     let tokenizer = Tokenizer::read(&out).unwrap();
     assert_eq!(tokenizer.size(), prepared.index.tokenizer.vocabulary);
     Shards::verify(&out).unwrap();
@@ -107,14 +116,14 @@ fn shares_make_the_same_corpus() {
     let d = Directory::new("prepare-shares");
     let given = [write_inputs(&d)];
     let whole = d.0.join("whole");
-    prepare(&work(2, 64 << 20), &given, &whole, &config()).unwrap();
+    prepare(&work(2, 128 << 20), &given, &whole, &config()).unwrap();
     let config = config();
     for count in [3, 8] {
         let at = |name: &str| d.0.join(format!("{count}")).join(name);
         let each = |stage: &dyn Fn(&Work)| {
             for index in (1..=count).rev() {
                 let share: Share = format!("{index}/{count}").parse().unwrap();
-                stage(&Work { share, ..work(1, 64 << 20) });
+                stage(&Work { share, ..work(1, 128 << 20) });
             }
         };
         let files = inputs(&given).unwrap();
@@ -122,13 +131,13 @@ fn shares_make_the_same_corpus() {
         each(&|w| drop(clean(w, &at("1"), &at("2"), &config.clean).unwrap()));
         for kind in [DedupKind::Documents, DedupKind::Near] {
             each(&|w| drop(dedup_step(w, &at("2"), &at("3"), &config.dedup, kind, DedupStep::Keys).unwrap()));
-            dedup_step(&work(1, 64 << 20), &at("2"), &at("3"), &config.dedup, kind, DedupStep::Merge).unwrap();
+            dedup_step(&work(1, 128 << 20), &at("2"), &at("3"), &config.dedup, kind, DedupStep::Merge).unwrap();
             each(&|w| drop(dedup_step(w, &at("2"), &at("3"), &config.dedup, kind, DedupStep::Apply).unwrap()));
         }
         each(&|w| drop(split(w, &at("3"), &at("5"), &config.split).unwrap()));
         let tokenizer = Tokenizer::read(&whole).unwrap();
         each(&|w| drop(encode_parts(w, &at("5"), &at("6"), &tokenizer, &config.shard).unwrap()));
-        join_shards(&work(1, 64 << 20), &at("5"), &at("6"), &at("out"), &tokenizer, &config.shard).unwrap();
+        join_shards(&work(1, 128 << 20), &at("5"), &at("6"), &at("out"), &tokenizer, &config.shard).unwrap();
         let have = self::files(&at("out"));
         assert_eq!(have.len(), 6);
         for (name, bytes) in have {
@@ -181,13 +190,13 @@ fn a_killed_preparation_goes_on() {
 fn files_of_tokens_of_every_form() {
     let d = Directory::new("prepare-forms");
     let out = d.0.join("out");
-    prepare(&work(1, 64 << 20), &[write_inputs(&d)], &out, &config()).unwrap();
+    prepare(&work(1, 128 << 20), &[write_inputs(&d)], &out, &config()).unwrap();
     let (tokenizer, apart) = (Tokenizer::read(&out).unwrap(), out.join("stages/5-split"));
     let plain = std::fs::read(out.join("train.bin")).unwrap();
     let shard = |name: &str, tokenizer: &Tokenizer, config: &ShardConfig| -> (Index, std::path::PathBuf) {
         let to = d.0.join(name);
-        encode_parts(&work(2, 64 << 20), &apart, &to.join("tokens"), tokenizer, config).unwrap();
-        (join_shards(&work(1, 64 << 20), &apart, &to.join("tokens"), &to, tokenizer, config).unwrap(), to)
+        encode_parts(&work(2, 128 << 20), &apart, &to.join("tokens"), tokenizer, config).unwrap();
+        (join_shards(&work(1, 128 << 20), &apart, &to.join("tokens"), &to, tokenizer, config).unwrap(), to)
     };
     // llm.c's header stands before the same tokens
     let (index, to) = shard("llmc", &tokenizer, &ShardConfig { header: Header::LlmC, ..ShardConfig::default() });
@@ -218,11 +227,15 @@ fn what_cannot_be_a_corpus_is_said() {
     let d = Directory::new("prepare-bad");
     let given = [write_inputs(&d)];
     let refused = |given: &[String], config: &CorpusConfig, words: &[&str]| {
-        let error = prepare(&work(1, 64 << 20), given, &d.0.join("out"), config).err().expect("it is refused").0;
+        let error = prepare(&work(1, 128 << 20), given, &d.0.join("out"), config).err().expect("it is refused").0;
         words.iter().for_each(|w| assert!(error.contains(w), "{error}\nshould have {w}"));
     };
     refused(&given, &config().set("clean.languages=[\"jpn\"]").unwrap().set("clean.identify=true").unwrap(), &["language"]);
-    refused(&given, &config().set("clean.filters=[\"gopher\"]").unwrap().set("clean.min_words=100000").unwrap(), &["min_words"]);
+    refused(
+        &given,
+        &config().set("clean.filters=[\"gopher\"]").unwrap().set("clean.min_words=100000").unwrap(),
+        &["all 120 documents", "gopher-short"],
+    );
     refused(&given, &config().set("tokenizer.vocabulary=100").unwrap(), &["100 tokens", "257"]);
     d.write("empty.txt", "");
     refused(&[d.path("empty.txt")], &config(), &["no document"]);
@@ -236,6 +249,6 @@ fn what_cannot_be_a_corpus_is_said() {
     let error = CorpusConfig::parse("[clean]\nmin_wrds = 3\n", "my.toml").unwrap_err().0;
     assert!(error.starts_with("my.toml:2:"), "{error}");
     // a share of all is no share of a stage
-    let share = Work { share: "1/2".parse().unwrap(), ..work(1, 64 << 20) };
+    let share = Work { share: "1/2".parse().unwrap(), ..work(1, 128 << 20) };
     assert!(prepare(&share, &given, &d.0.join("s"), &config()).is_err_and(|e| e.0.contains("each with --share")));
 }

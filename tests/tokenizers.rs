@@ -415,5 +415,5 @@ fn unigram_pieces_are_as_likely_as_the_crates() {
     let mut trainer: tokenizers::models::TrainerWrapper = trainer.unwrap().into();
     theirs.train(&mut trainer, std::iter::once(text)).unwrap();
     let (have, want) = (ours.encode(text, Specials::Text).unwrap().len(), theirs.encode_fast(text, false).unwrap().len());
-    assert!((have as f64 / want as f64 - 1.0).abs() < 0.03, "{have} tokens, and {want} by theirs");
+    assert!((0.9..1.02).contains(&(have as f64 / want as f64)), "{have} tokens, and {want} by theirs");
 }

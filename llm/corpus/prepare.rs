@@ -39,24 +39,31 @@ pub fn prepare(work: &Work, given: &[String], out: &Path, config: &CorpusConfig)
     let inputs: Vec<Input> = inputs(given)?;
     write_file(&out.join(CONFIG), config.to_toml().as_bytes())?;
     let stage = |name: &str| out.join(STAGES).join(name);
+    // what was made of files that are given no more
+    let forget = |from: &Path, to: &Path| forget(&parts(from)?, to);
     let mut cards: Vec<StageCard> = vec![];
     let mut told = |name: &str, report: Report| cards.push(StageCard::of(name, report));
     let mut at = stage("1-read");
     told("read", read(work, &inputs, &at, &config.read)?);
     let next = stage("2-clean");
+    forget(&at, &next)?;
     told("clean", clean(work, &at, &next, &config.clean)?);
     at = next;
     if !config.dedup.kinds().is_empty() {
         let next = stage("3-dedup");
+        forget(&at, &next)?;
         told("dedup", dedup(work, &at, &next, &config.dedup)?);
         at = next;
     }
     if !config.decontaminate.against.is_empty() {
         let next = stage("4-decontaminate");
+        forget(&at, &next)?;
         told("decontaminate", decontaminate(work, &at, &next, &config.decontaminate)?);
         at = next;
     }
     let apart = stage("5-split");
+    forget(&at, &apart.join(TRAIN))?;
+    forget(&at, &apart.join(HELD_OUT))?;
     told("split", split(work, &at, &apart, &config.split)?);
     let tokenizer = tokenizer(work, &apart.join(TRAIN), &out.join(STAGES), config)?;
     let encoded = stage("6-tokens");
@@ -114,6 +121,29 @@ fn count(work: &Work, part: &Part, counts: &mut WordCounts) -> Result<()> {
         counts.add_all(&texts.iter().map(String::as_str).collect::<Vec<_>>())?;
     }
     Ok(())
+}
+
+/// Removes the parts of a stage's folder that none of those before it are, and what stands of them in folders of steps.
+fn forget(from: &[Part], to: &Path) -> Result<()> {
+    if !to.is_dir() {
+        return Ok(());
+    }
+    let gone: Vec<Part> = parts(to)?.into_iter().filter(|p| !from.iter().any(|f| f.name == p.name)).collect();
+    for part in &gone {
+        for file in [part.report_file(), part.documents()] {
+            std::fs::remove_file(&file).map_err(|e| crate::error::file_error(&file, "a part of a file that is gone cannot be removed", e))?;
+        }
+    }
+    if gone.is_empty() { Ok(()) } else { remove_steps(to) }
+}
+
+/// What steps have kept is of parts that are gone, too.
+fn remove_steps(folder: &Path) -> Result<()> {
+    let steps = folder.join("rounds");
+    match std::fs::remove_dir_all(&steps) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(crate::error::file_error(&steps, "old steps cannot be removed", e)),
+        _ => Ok(()),
+    }
 }
 
 /// The folders of the stages of a corpus, in order.
