@@ -131,7 +131,7 @@ fn fields_by_name() {
     for (name, text) in [("a.b", "nested"), ("a.d", "whole"), ("b", "top"), ("a.b.x", "dotted")] {
         holds("x.jsonl", line, &c(name), &[("x.jsonl:1", text)]);
     }
-    for name in ["a.e", "text", "b.a", "aa", "a"] {
+    for name in ["a.e", "text", "b.a", "aa", "ab", "a"] {
         assert!(read_file("x.jsonl", line, &c(name)).is_err(), "{name}");
     }
     for name in ["", "a.", ".a", "a..b"] {
@@ -240,6 +240,9 @@ fn bad_records_are_counted() {
         assert_eq!(found.iter().map(|d| d.1.as_str()).collect::<Vec<_>>(), ["a", "z"], "{split}");
         assert_eq!(report.tallies["too-long"].times, 1, "{split}");
     }
+    // a paragraph of short lines is as long as all of them
+    let (found, report) = read_file("a.txt", format!("a\n\n{}\nz", "a line\n".repeat(20)), &c("blank-line")).unwrap();
+    assert_eq!((found.len(), report.tallies["too-long"].times), (2, 1));
     // wherever its pieces end, no separator is lost
     let text: String = (300..410).map(|n| format!("{}<|>ok<|>", "x".repeat(n))).collect();
     let (found, report) = read_file("a.txt", text, &c("<|>")).unwrap();
@@ -339,6 +342,7 @@ fn what_is_read_is_not_read_again() {
     assert_eq!(std::fs::read(&mark).unwrap(), b"mark");
     // a part that is gone, a record that is damaged, an input that changed, other settings
     std::fs::remove_file(&mark).unwrap();
+    assert!(complete(&out).unwrap_err().0.contains("in/3.jsonl, is not read"));
     std::fs::write(out.join("00004.read.json"), "{").unwrap();
     read(&work(), &all, &out, &c).unwrap();
     assert_eq!(files(&out), expected);

@@ -23,7 +23,7 @@ static PHONE: LazyLock<Regex> = LazyLock::new(|| {
 /// A text behind masks, whose matches are counted.
 pub fn mask(text: String, masks: &[Mask], id: &str, report: &mut Report) -> String {
     masks.iter().fold(text, |text, mask| match mask {
-        Mask::Email => hide(text, &['@'], &EMAIL, &|_, _| true, "<EMAIL>", "mask-email", id, report),
+        Mask::Email => hide(text, &['@'], &EMAIL, &|_, _, _| true, "<EMAIL>", "mask-email", id, report),
         Mask::Phone => hide(text, &['+', '(', '-', '.'], &PHONE, &is_phone, "<PHONE>", "mask-phone", id, report),
         Mask::Ip => {
             let text = hide(text, &['.'], &IPV4, &is_public_v4, "<IP>", "mask-ip", id, report);
@@ -32,13 +32,13 @@ pub fn mask(text: String, masks: &[Mask], id: &str, report: &mut Report) -> Stri
     })
 }
 
-/// Replaces what a pattern finds and a test agrees to. The test is told what stands before and the match. Where none of the signs is in
+/// Replaces what a pattern finds and a test agrees to. The test is told what stands before, the match, and what stands behind. Where none of the signs is in
 /// the text, one of which every match has, nothing is looked for.
 fn hide(
     text: String,
     signs: &[char],
     pattern: &Regex,
-    test: &dyn Fn(&str, &str) -> bool,
+    test: &dyn Fn(&str, &str, &str) -> bool,
     mask: &str,
     reason: &str,
     id: &str,
@@ -50,7 +50,7 @@ fn hide(
     let mut found = false;
     let new = pattern.replace_all(&text, |c: &Captures| {
         let whole = c.get(0).expect("a match has a whole");
-        if !test(&text[..whole.start()], whole.as_str()) || goes_on(&text[whole.end()..]) {
+        if !test(&text[..whole.start()], whole.as_str(), &text[whole.end()..]) {
             return whole.as_str().to_string();
         }
         found = true;
@@ -76,18 +76,18 @@ fn is_inside(before: &str) -> bool {
     before.chars().next_back().is_some_and(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_'))
 }
 
-fn is_phone(before: &str, text: &str) -> bool {
+fn is_phone(before: &str, text: &str, behind: &str) -> bool {
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
-    !is_inside(before) && !before.ends_with('/') && (8..=15).contains(&digits)
+    !is_inside(before) && !goes_on(behind) && !before.ends_with('/') && (8..=15).contains(&digits)
 }
 
 /// An address that others can reach. Four numbers behind the word version are none.
-fn is_public_v4(before: &str, text: &str) -> bool {
+fn is_public_v4(before: &str, text: &str, behind: &str) -> bool {
     let reserved = |a: Ipv4Addr| {
         let near = a.is_private() || a.is_loopback() || a.is_link_local() || a.is_broadcast();
         near || a.is_multicast() || a.is_documentation() || a.octets()[0] == 0
     };
-    !is_inside(before) && !is_version(before) && text.parse::<Ipv4Addr>().is_ok_and(|a| !reserved(a))
+    !is_inside(before) && !goes_on(behind) && !is_version(before) && text.parse::<Ipv4Addr>().is_ok_and(|a| !reserved(a))
 }
 
 /// Whether the word before says that a version follows.
@@ -97,7 +97,7 @@ fn is_version(before: &str) -> bool {
 }
 
 /// An address that others can reach: those of 2000::/3, but for the one of examples. Names of programs such as `abc::def` are none.
-fn is_public_v6(before: &str, text: &str) -> bool {
+fn is_public_v6(before: &str, text: &str, behind: &str) -> bool {
     let public = |a: Ipv6Addr| a.segments()[0] & 0xE000 == 0x2000 && !(a.segments()[0] == 0x2001 && a.segments()[1] == 0xDB8);
-    !is_inside(before) && text.parse::<Ipv6Addr>().is_ok_and(public)
+    !is_inside(before) && !goes_on(behind) && text.parse::<Ipv6Addr>().is_ok_and(public)
 }
