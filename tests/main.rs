@@ -87,6 +87,8 @@ mod grouping;
 mod growth;
 /// Damaged dumps through the whole compiler, and absurd programs.
 mod hostile;
+/// Tokenizers' files that somebody crafted.
+mod hostile_tokenizers;
 /// One ill-typed program for each error of the type rule.
 mod ill_typed;
 /// What a process may use of the machine.

@@ -247,10 +247,10 @@ fn long_words_are_merged_as_short_ones() {
 /// minbpe's example from Wikipedia.
 #[test]
 fn three_merges_of_aaabdaaabac() {
-    use llm::text::{Alphabet, learn_merges};
+    use llm::text::{Alphabet, Ties, learn_merges};
     let tokens = (0..=255u8).map(|b| vec![b]).collect();
     let word = b"aaabdaaabac".iter().map(|b| u32::from(*b)).collect();
-    let learned = learn_merges([(word, 1)].into_iter(), Alphabet { tokens, join: &|a, b| [a, b].concat() }, 259, 1, &mut |_| true);
+    let learned = learn_merges([(word, 1)].into_iter(), Alphabet { tokens, join: &|a, b| [a, b].concat(), ties: Ties::First }, 259, 1, &mut |_| true);
     let mut ids: Vec<u32> = b"aaabdaaabac".iter().map(|b| u32::from(*b)).collect();
     for (pair, id) in learned.pairs {
         let mut at = 0;
@@ -416,4 +416,65 @@ fn unigram_pieces_are_as_likely_as_the_crates() {
     theirs.train(&mut trainer, std::iter::once(text)).unwrap();
     let (have, want) = (ours.encode(text, Specials::Text).unwrap().len(), theirs.encode_fast(text, false).unwrap().len());
     assert!((0.9..1.02).contains(&(have as f64 / want as f64)), "{have} tokens, and {want} by theirs");
+}
+
+/// The book's byte-pair encoding of the-verdict to 1,000 tokens: characters, a mark for a space before a word, ties by what stands first. Its
+/// encoder merges from left to right whatever the rank, again and again, so that is done here.
+#[test]
+fn the_books_tokens_of_the_verdict() {
+    use llm::text::{Alphabet, Ties, learn_merges};
+    let Some(path) = sample("the-verdict.txt") else { return };
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut tokens: Vec<Vec<u8>> = (0..256u32).map(|c| char::from_u32(c).unwrap().to_string().into_bytes()).collect();
+    tokens.extend(["Ġ", "<|endoftext|>"].map(|t| t.as_bytes().to_vec()));
+    let ids = |word: &str| -> Vec<u32> { word.chars().map(|c| if c == 'Ġ' { 256 } else { c as u32 }).collect() };
+    let mut counted: Vec<(String, u64)> = vec![];
+    for (number, line) in text.split('\n').enumerate() {
+        let words = line.split_whitespace().enumerate().map(|(i, w)| if i == 0 { w.to_string() } else { format!("Ġ{w}") });
+        for word in (number > 0).then(|| "\n".to_string()).into_iter().chain(words) {
+            match counted.iter_mut().find(|c| c.0 == word) {
+                Some(c) => c.1 += 1,
+                None => counted.push((word, 1)),
+            }
+        }
+    }
+    let words = counted.iter().map(|(w, n)| (ids(w), *n));
+    let learned = learn_merges(words, Alphabet { tokens, join: &|a, b| [a, b].concat(), ties: Ties::First }, 1000, 1, &mut |_| true);
+    assert_eq!(learned.pairs.len(), 742);
+    let merges: std::collections::HashMap<(u32, u32), u32> = learned.pairs.into_iter().collect();
+    let mut all = vec![];
+    for word in ["Jack", "Ġembraced", "Ġbeauty", "Ġthrough", "Ġart", "Ġand", "Ġlife."] {
+        let mut word = ids(word);
+        loop {
+            let (mut next, mut at) = (vec![], 0);
+            while at < word.len() {
+                let merged = word.get(at + 1).and_then(|b| merges.get(&(word[at], *b)));
+                next.push(*merged.unwrap_or(&word[at]));
+                at += if merged.is_some() { 2 } else { 1 };
+            }
+            if next.len() == word.len() {
+                break;
+            }
+            word = next;
+        }
+        all.extend(word);
+    }
+    assert_eq!(all, [74, 361, 310, 109, 98, 420, 397, 100, 300, 428, 116, 121, 519, 699, 299, 808, 534]);
+}
+
+#[test]
+fn a_vocabulary_grows_at_its_end() {
+    for (algorithm, known) in [(Algorithm::Bpe, "<|endoftext|>"), (Algorithm::WordPiece, "[SEP]"), (Algorithm::Unigram, "</s>")] {
+        let before = learned(&Learning { algorithm, vocabulary: 500, ..Learning::default() }, &TEXT[..30_000]);
+        let more = ["<|user|>", known, "<|end|>", "<|user|>"].map(String::from);
+        let after = before.with_specials(&more).unwrap();
+        assert_eq!(after.size(), before.size() + 2, "{algorithm}");
+        let text = "let x = <|user|>let y<|end|>";
+        let ids = after.encode(text, Specials::Token).unwrap();
+        let n = before.size() as u32;
+        assert!(ids.contains(&n) && ids.last() == Some(&(n + 1)), "{ids:?}");
+        assert_eq!(after.encode("let y = graph;", Specials::Token).unwrap(), before.encode("let y = graph;", Specials::Token).unwrap());
+        assert_eq!(reference(after.json()).encode_fast(text, false).unwrap().get_ids(), ids);
+        assert!(before.with_specials(&[" ".into()]).is_err());
+    }
 }

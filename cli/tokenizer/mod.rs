@@ -3,6 +3,7 @@
 mod decode;
 mod encode;
 mod eval;
+mod extend;
 mod input;
 mod page;
 mod train;
@@ -25,6 +26,8 @@ pub struct Args {
 enum TokenizerCommand {
     /// Learn a vocabulary from text.
     Train(train::Args),
+    /// Add special tokens to a vocabulary.
+    Extend(extend::Args),
     /// Text to ids.
     Encode(encode::Args),
     /// Ids to text.
@@ -38,6 +41,7 @@ enum TokenizerCommand {
 pub fn run(args: &Args) -> Result<()> {
     match &args.command {
         TokenizerCommand::Train(a) => train::run(a),
+        TokenizerCommand::Extend(a) => extend::run(a),
         TokenizerCommand::Encode(a) => encode::run(a),
         TokenizerCommand::Decode(a) => decode::run(a),
         TokenizerCommand::Eval(a) => eval::run(a),

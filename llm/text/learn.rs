@@ -2,7 +2,7 @@
 
 use super::added::{Added, AddedToken};
 use super::alphabet;
-use super::bpe::{Alphabet, Bpe, Merges, learn};
+use super::bpe::{Alphabet, Bpe, Merges, Ties, learn};
 use super::count::{Counted, Splitter};
 use super::hf::{of_bpe, of_parts};
 use super::split::Split;
@@ -112,7 +112,7 @@ impl Learning {
         let mut bytes = vec![0; 256];
         order.iter().enumerate().for_each(|(id, byte)| bytes[usize::from(*byte)] = id as u32);
         let words = counted.words.iter().map(|(word, n)| (word.iter().map(|b| bytes[usize::from(*b)]).collect(), *n));
-        let alphabet = Alphabet { tokens: order.iter().map(|b| vec![*b]).collect(), join: &|a, b| [a, b].concat() };
+        let alphabet = Alphabet { tokens: order.iter().map(|b| vec![*b]).collect(), join: &|a, b| [a, b].concat(), ties: Ties::LowerIds };
         let learned = learn(words, alphabet, 256 + room, self.least, each);
         let mut tokens = learned.tokens;
         // a pair that came back keeps its first rank
@@ -140,7 +140,7 @@ impl Learning {
         let ids: FxHashMap<&str, u32> = tokens.iter().enumerate().map(|(id, t)| (t.as_str(), id as u32)).collect();
         let words = words.iter().map(|(w, n)| (pieces(w).iter().map(|p| ids[p.as_str()]).collect(), *n));
         let join = |a: &[u8], b: &[u8]| [a, b.strip_prefix(b"##").unwrap_or(b)].concat();
-        let alphabet = Alphabet { tokens: tokens.iter().map(|t| t.clone().into_bytes()).collect(), join: &join };
+        let alphabet = Alphabet { tokens: tokens.iter().map(|t| t.clone().into_bytes()).collect(), join: &join, ties: Ties::LowerIds };
         let learned = learn(words, alphabet, self.vocabulary, self.least, each);
         let added: Vec<AddedToken> = special.iter().enumerate().map(|(i, s)| AddedToken::special(i as u32, s)).collect();
         let vocab: serde_json::Map<String, serde_json::Value> =

@@ -17,7 +17,7 @@ mod unigram;
 
 pub use added::{Added, AddedToken, Found, Specials};
 pub use blocks::Blocks;
-pub use bpe::{Alphabet, Bpe, Encoder, Learned, Merges, Step as MergeStep, learn as learn_merges};
+pub use bpe::{Alphabet, Bpe, Encoder, Learned, Merges, Step as MergeStep, Ties, learn as learn_merges};
 pub use count::{Counted, Splitter, WordCounts};
 pub use decoder::Decoder;
 pub use hf::{Engine, Wrapped};

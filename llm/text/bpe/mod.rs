@@ -8,7 +8,7 @@ mod train;
 
 pub use encoder::Encoder;
 pub use merges::{Merges, Step};
-pub use train::{Alphabet, Learned, learn};
+pub use train::{Alphabet, Learned, Ties, learn};
 
 use super::added::Added;
 use super::split::Split;

@@ -20,9 +20,21 @@ pub struct Alphabet<'a> {
     pub tokens: Vec<Vec<u8>>,
     /// What two tokens are together. Where that is a token already, the pair becomes it.
     pub join: &'a dyn Fn(&[u8], &[u8]) -> Vec<u8>,
+    /// Which of several pairs that are equally frequent is first.
+    pub ties: Ties,
 }
 
-/// A pair in the heap. The most frequent is the greatest; of equals the one of lower ids, so that the order of words does not matter.
+/// Which of several pairs that are equally frequent becomes a token first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ties {
+    /// The one of lower ids, so that the order of words does not matter.
+    #[default]
+    LowerIds,
+    /// The one that stands first in the words as they are given: what a dictionary of counts gives, and books have. It costs a search.
+    First,
+}
+
+/// A pair in the heap. The most frequent is the greatest; of equals the one of lower ids.
 #[derive(PartialEq, Eq)]
 struct Candidate {
     count: u64,
@@ -85,6 +97,10 @@ pub fn learn(
         if count < least.max(1) {
             break;
         }
+        let pair = match alphabet.ties {
+            Ties::LowerIds => pair,
+            Ties::First => first_of(pair, count, &words, &places, &mut heap),
+        };
         let token = (alphabet.join)(&learned.tokens[pair.0 as usize], &learned.tokens[pair.1 as usize]);
         let id = *ids.entry(token.clone()).or_insert(learned.tokens.len() as u32);
         if id as usize == learned.tokens.len() {
@@ -104,7 +120,35 @@ pub fn learn(
     learned
 }
 
+/// Of a pair and all others of its count the one that stands first; the others go back to the heap.
+fn first_of(pair: (u32, u32), count: u64, words: &Words, places: &FxHashMap<(u32, u32), Places>, heap: &mut BinaryHeap<Candidate>) -> (u32, u32) {
+    let mut equal = vec![pair];
+    while heap.peek().is_some_and(|c| c.count == count) {
+        let pair = heap.pop().expect("it was just seen").pair;
+        match places.get(&pair).map_or(0, |p| p.count) {
+            now if now == count => equal.push(pair),
+            // it lost some since it was pushed
+            0 => {}
+            now => heap.push(Candidate { count: now, pair }),
+        }
+    }
+    let first = equal.iter().copied().min_by_key(|p| words.first(*p, &places[p])).expect("there is one");
+    equal.sort_unstable();
+    equal.dedup();
+    heap.extend(equal.into_iter().filter(|p| *p != first).map(|pair| Candidate { count, pair }));
+    first
+}
+
 impl Words {
+    /// Where a pair stands first: the word, and the place in it.
+    fn first(&self, pair: (u32, u32), places: &Places) -> Option<(u32, usize)> {
+        let at = |word: u32| {
+            let ids = &self.ids[self.start[word as usize]..][..self.len[word as usize] as usize];
+            ids.windows(2).position(|w| (w[0], w[1]) == pair).map(|at| (word, at))
+        };
+        places.words.iter().filter_map(|w| at(*w)).min()
+    }
+
     fn of(words: impl Iterator<Item = (Vec<u32>, u64)>) -> Words {
         let mut all = Words { ids: vec![], start: vec![], len: vec![], counts: vec![] };
         // a word of one token has no pair
