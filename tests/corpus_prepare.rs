@@ -21,6 +21,8 @@ fn write_inputs(d: &Directory) -> String {
     let mut all: Vec<String> = (0..120).map(|i| text(20 + i % 40)).collect();
     all[7] = all[3].clone();
     all[50] = all[3].clone() + "once more\n";
+    // which is no end of a document
+    all[20] += "<|endoftext|> is a token\n";
     let lines: String = all[..60].iter().map(|t| serde_json::json!({ "text": t }).to_string() + "\n").collect();
     d.write("in/a.jsonl", lines);
     d.write("in/b.txt", all[60..100].join("\n\n"));
@@ -71,6 +73,8 @@ fn a_corpus_is_the_same_whatever_the_threads_and_goes_on() {
     let other = config().set("clean.unicode=none").unwrap().set("split.held_out=0.3").unwrap();
     let again = prepare(&work(2, 128 << 20), &given, &one, &other).unwrap();
     assert!(again.index.parts.held_out[0].documents > prepared.index.parts.held_out[0].documents);
+    prepare(&work(2, 128 << 20), &given, &d.0.join("four"), &other).unwrap();
+    assert_eq!(files(&one), files(&d.0.join("four")));
 }
 
 #[test]

@@ -139,7 +139,10 @@ fn mutated(json: &Value, random: &mut Random) -> Value {
     };
     match json {
         _ if random.below(60) == 0 => odd(random),
-        Value::Array(list) => Value::Array(list.iter().filter_map(|v| (random.below(97) > 0).then(|| mutated(v, random))).collect()),
+        Value::Array(list) => {
+            let stay: Vec<&Value> = list.iter().filter(|_| random.below(97) > 0).collect();
+            Value::Array(stay.into_iter().map(|v| mutated(v, random)).collect())
+        }
         Value::Object(map) => {
             Value::Object(map.iter().map(|(k, v)| (k.clone(), if random.below(2) == 0 { mutated(v, random) } else { v.clone() })).collect())
         }

@@ -2,17 +2,17 @@
 
 use super::report::print;
 use crate::cli::say;
-use eggcorn::llm::Result;
 use eggcorn::llm::corpus::{Cluster, DedupKind, clusters, inspect, sample};
+use eggcorn::llm::{INDEX, Index, Result, Shards};
 use std::path::PathBuf;
 
 /// Show what a stage has made: how much, what was removed and why, some of its documents.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn data inspect corpus/clean\n  eggcorn data inspect corpus/dedup --clusters\n  eggcorn data inspect corpus/dedup --documents 10 --seed 2 --json | jq .documents"
+    after_help = "Examples:\n  eggcorn data inspect corpus\n  eggcorn data inspect corpus/stages/2-clean\n  eggcorn data inspect corpus/dedup --clusters\n  eggcorn data inspect corpus/dedup --documents 10 --seed 2 --json | jq .documents"
 )]
 pub struct Args {
-    /// The folder of a stage.
+    /// The folder of a stage; or of a corpus, whose files of tokens are checked.
     folder: PathBuf,
     /// How many documents to show.
     #[arg(long, default_value_t = 3)]
@@ -32,6 +32,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    if args.folder.join(INDEX).is_file() {
+        return corpus(args);
+    }
     let (found, documents) = (inspect(&args.folder)?, sample(&args.folder, args.documents, args.seed)?);
     let listed = args.clusters.map_or(Ok(vec![]), |count| lists(args, count))?;
     if args.json {
@@ -52,6 +55,22 @@ pub fn run(args: &Args) -> Result<()> {
         say!("\n--- {}, {} bytes\n{text}{dots}", document.id, document.text.len());
     }
     listed.iter().for_each(show);
+    Ok(())
+}
+
+/// What a corpus holds, whose files are read whole and compared with their checksums.
+fn corpus(args: &Args) -> Result<()> {
+    let index = Index::read(&args.folder)?;
+    Shards::verify(&args.folder)?;
+    if args.json {
+        say!("{}", serde_json::to_string(&index).expect("an index has a JSON form"));
+        return Ok(());
+    }
+    say!("tokens of {} kinds, {} each, by {}", index.tokenizer.vocabulary, index.dtype, index.tokenizer.file);
+    for (side, files) in [("train", &index.parts.train), ("held out", &index.parts.held_out)] {
+        files.iter().for_each(|f| say!("{side:10} {:20} {:>14} tokens {:>10} documents", f.file, f.tokens, f.documents));
+    }
+    say!("every file is as it was written; the stages are below {}", args.folder.join("stages").display());
     Ok(())
 }
 

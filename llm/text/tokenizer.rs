@@ -172,11 +172,11 @@ impl Tokenizer {
         Ok(all.into_iter().flat_map(|p| p.1).map(|id| id as i32).collect())
     }
 
-    /// The text of ids. Bytes that are no UTF-8 and ids that are none of this tokenizer's become U+FFFD.
+    /// The text of ids. Bytes that are no UTF-8 and ids that are none of this tokenizer's become U+FFFD; where the `tokenizers` crate decodes,
+    /// ids that are none are left out.
     pub fn decode(&self, ids: &[i32]) -> String {
         if let Some(wrapped) = self.wrapped() {
-            let known = |id: &&i32| **id >= 0 && wrapped.written(**id as u32).is_some();
-            let ids: Vec<u32> = ids.iter().take_while(known).map(|id| *id as u32).collect();
+            let ids: Vec<u32> = ids.iter().filter_map(|id| u32::try_from(*id).ok()).collect();
             return wrapped.decode(&ids).unwrap_or_default();
         }
         let mut bytes = vec![];
