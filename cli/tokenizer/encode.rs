@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> Result<()> {
         Some(text) => block(text)?,
         None => {
             let path = args.file.clone().unwrap_or_else(|| "-".into());
-            each_block(&path, splitter(&tokenizer), &mut block)?;
+            each_block(&path, splitter(&tokenizer), &mut |texts| texts.iter().try_for_each(|t| block(t)))?;
         }
     }
     sink.finish()

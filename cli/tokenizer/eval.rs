@@ -53,6 +53,19 @@ struct Row {
 }
 
 impl Row {
+    /// Counts a text. `used` says which ids were met.
+    fn add(&mut self, tokenizer: &Tokenizer, text: &str, used: &mut [bool], threads: usize) -> Result<()> {
+        let start = Instant::now();
+        let ids = tokenizer.encode_in(text, Specials::Text, threads)?;
+        self.seconds += start.elapsed().as_secs_f64();
+        self.bytes += text.len() as u64;
+        self.characters += text.chars().count() as u64;
+        self.words += text.split_whitespace().count() as u64;
+        self.tokens += ids.len() as u64;
+        ids.iter().for_each(|id| used[*id as usize] = true);
+        Ok(())
+    }
+
     fn bytes_per_token(&self) -> f64 {
         self.bytes as f64 / self.tokens.max(1) as f64
     }
@@ -82,17 +95,7 @@ pub fn run(args: &Args) -> Result<()> {
 fn measured(tokenizer: &Tokenizer, name: &str, text: &Path, threads: usize) -> Result<Row> {
     let mut row = Row { tokenizer: name.into(), text: text.display().to_string(), vocabulary: tokenizer.size(), ..Row::default() };
     let mut used = vec![false; tokenizer.size()];
-    each_block(text, splitter(tokenizer), &mut |block| {
-        let start = Instant::now();
-        let ids = tokenizer.encode_in(block, Specials::Text, threads)?;
-        row.seconds += start.elapsed().as_secs_f64();
-        row.bytes += block.len() as u64;
-        row.characters += block.chars().count() as u64;
-        row.words += block.split_whitespace().count() as u64;
-        row.tokens += ids.len() as u64;
-        ids.iter().for_each(|id| used[*id as usize] = true);
-        Ok(())
-    })?;
+    each_block(text, splitter(tokenizer), &mut |texts| texts.iter().try_for_each(|t| row.add(tokenizer, t, &mut used, threads)))?;
     if row.bytes == 0 {
         return Err(Error(format!("{}: the text is empty", row.text)));
     }

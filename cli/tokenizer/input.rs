@@ -10,22 +10,34 @@ use std::path::{Path, PathBuf};
 /// Bytes read at a time.
 const BLOCK: usize = 8 << 20;
 
-/// Tells the text of a file in blocks that no word crosses; of a folder of parts, its documents. `-` is standard input.
-pub fn each_block(path: &Path, splitter: Splitter, each: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+/// Tells the text of a file in blocks that no word crosses; of a folder of parts, its documents, many at a time. `-` is standard input.
+pub fn each_block(path: &Path, splitter: Splitter, each: &mut dyn FnMut(&[&str]) -> Result<()>) -> Result<()> {
     if path.is_dir() {
         return parts(path)?.iter().try_for_each(|part| documents(part, each));
     }
     for block in Blocks::new(open(path)?, path, splitter, BLOCK) {
-        each(&block?)?;
+        each(&[&block?])?;
     }
     Ok(())
 }
 
-fn documents(part: &Part, each: &mut dyn FnMut(&str) -> Result<()>) -> Result<()> {
+fn documents(part: &Part, each: &mut dyn FnMut(&[&str]) -> Result<()>) -> Result<()> {
+    let (mut texts, mut bytes) = (vec![], 0);
+    let mut hand_on = |texts: &mut Vec<String>| {
+        let done = each(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        texts.clear();
+        done
+    };
     for document in part.read()? {
-        each(&document?.text)?;
+        let text = document?.text;
+        bytes += text.len();
+        texts.push(text);
+        if bytes >= BLOCK {
+            bytes = 0;
+            hand_on(&mut texts)?;
+        }
     }
-    Ok(())
+    hand_on(&mut texts)
 }
 
 /// A file, or standard input.
@@ -50,8 +62,8 @@ pub fn whole(text: Option<&String>, file: Option<&PathBuf>) -> Result<String> {
     let path = file.cloned().unwrap_or_else(|| "-".into());
     let mut all = String::new();
     // the splitting does not matter: the blocks are put together again
-    each_block(&path, Splitter::Bytes(eggcorn::llm::text::Split::Gpt2), &mut |block| {
-        all.push_str(block);
+    each_block(&path, Splitter::Bytes(eggcorn::llm::text::Split::Gpt2), &mut |texts| {
+        texts.iter().for_each(|t| all.push_str(t));
         Ok(())
     })?;
     Ok(all)

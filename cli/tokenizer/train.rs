@@ -65,10 +65,11 @@ pub fn run(args: &Args) -> Result<()> {
     let mut counts = WordCounts::new(learning.splitter(), threads(args.threads)?, args.memory);
     let mut read = 0;
     for path in &args.text {
-        each_block(path, learning.splitter(), &mut |block| {
-            read += block.len() as u64;
-            bar.inc(block.len() as u64);
-            go_on().and_then(|()| counts.add(block))
+        each_block(path, learning.splitter(), &mut |texts| {
+            let bytes = texts.iter().map(|t| t.len() as u64).sum::<u64>();
+            read += bytes;
+            bar.inc(bytes);
+            go_on().and_then(|()| counts.add_all(texts))
         })?;
     }
     bar.finish_and_clear();

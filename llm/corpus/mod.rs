@@ -20,6 +20,7 @@ mod settings;
 mod shard;
 mod sort;
 mod split;
+mod tokens;
 mod words;
 mod work;
 
@@ -36,9 +37,10 @@ pub use read::{Format, Input, ReadConfig, SplitOn, complete, inputs, read};
 pub use report::{Example, Report, Tally};
 pub use rows::{RowWriter, Rows};
 pub use settings::set;
-pub use shard::{ShardConfig, encode as encode_parts, join as join_shards};
+pub use shard::join as join_shards;
 pub use sort::{Budget, Merge, Section, Sorted, Sorter};
 pub use split::{HELD_OUT, SplitConfig, TRAIN, split};
+pub use tokens::{ShardConfig, encode as encode_parts};
 pub use words::each_word;
 pub use work::{Progress, Share, Work, map_parts};
 

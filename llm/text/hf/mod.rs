@@ -4,19 +4,19 @@
 //! other kind by the `tokenizers` crate, under a guard.
 
 mod check;
-mod crate_run;
 mod file;
+mod wrapped;
 mod write;
 
 pub use check::IDS;
-pub use crate_run::{Stream, Wrapped};
-use file::{Entries, File, Merge};
+pub use wrapped::{Stream, Wrapped};
 pub use write::{of_bpe, of_parts};
 
 use super::added::Added;
 use super::alphabet;
 use super::bpe::{Bpe, Merges};
 use super::split::Split;
+use file::{Entries, File, Merge};
 use serde_json::Value;
 
 /// What encodes.
