@@ -136,7 +136,21 @@ fn a_cut_changes_no_word() {
             cuts += 1;
         }
     }
-    assert!(cuts > 500, "{cuts}");
+    let all = |splitter: Splitter, text: &str| {
+        let mut words = vec![];
+        splitter.words(text, &mut |w| words.push(w.to_string()));
+        words
+    };
+    for splitter in [Splitter::Bert { lowercase: true }, Splitter::Metaspace] {
+        for _ in 0..2000 {
+            let text = random_text(&mut random, 30).replace(' ', if random.below(2) == 0 { " " } else { " a" });
+            let Some(at) = splitter.cut(&text, random.below(text.len() + 2)) else { continue };
+            let parts = [all(splitter, &text[..at]), all(splitter, &text[at..])].concat();
+            assert_eq!(parts, all(splitter, &text), "{splitter:?}: {text:?} at {at}");
+            cuts += 1;
+        }
+    }
+    assert!(cuts > 1500, "{cuts}");
     assert_eq!(Split::None.cut("a b c", 4), None);
     assert_eq!(Split::Gpt2.cut("one two three", 12), Some(7));
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// Make a corpus of files: read, clean, deduplicate, decontaminate, split, encode; with a card that tells of it.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn data prepare books/ --out corpus --vocabulary 8192\n  eggcorn data prepare 'crawl/*.jsonl.gz' --field content --filter gopher,fineweb --mask email,ip --language eng --out corpus\n  eggcorn data prepare stories.txt --split-on '<|endoftext|>' --tokenizer gpt2/encoder.json --against hellaswag.jsonl --out corpus\n  eggcorn train gpt2 --data corpus --set train.batch=4\n\nStopped or killed, the same command goes on. Many machines: docs/corpus.md."
+    after_help = "Examples:\n  eggcorn data prepare books/ --out corpus --vocabulary 8192 --held-out 0.1\n  eggcorn data prepare 'crawl/*.jsonl.gz' --field content --filter gopher,fineweb --mask email,ip --language eng --out corpus\n  eggcorn data prepare stories.txt --split-on '<|endoftext|>' --tokenizer gpt2/encoder.json --against hellaswag.jsonl --out corpus\n  eggcorn train gpt2 --data corpus --set train.batch=4\n\nStopped or killed, the same command goes on. Many machines: docs/corpus.md."
 )]
 pub struct Args {
     /// Files, folders and patterns; - is standard input. What gzip or zstd packed is unpacked.

@@ -48,8 +48,8 @@ impl Splitter {
         match self {
             Splitter::Bytes(split) => split.cut(text, limit),
             Splitter::Bert { .. } => Split::Gpt2.cut(text, limit),
-            // a mark stands before each piece, so a piece must begin with the space that it is of: then there are two
-            Splitter::Metaspace => text[..text.floor_char_boundary(limit)].rfind('\n').map(|at| at + 1).filter(|at| *at > 0),
+            // a text's first word gets a mark unless it begins with a space, which becomes one
+            Splitter::Metaspace => text[..text.floor_char_boundary(limit.min(text.len().saturating_sub(1)) + 1)].rfind(' ').filter(|at| *at > 0),
         }
     }
 }
