@@ -219,12 +219,14 @@ fn llama2c_pieces() {
     };
     ["<unk>", "\n<s>\n", "\n</s>\n"].iter().for_each(|t| push(t.as_bytes(), 0.0));
     (0..=255u8).for_each(|b| push(format!("<0x{b:02X}>").as_bytes(), 0.0));
-    for (i, piece) in ["he", "ll", "hell", "hello", " hello", " ", "h", "e", "l", "o"].iter().enumerate() {
+    for (i, piece) in ["he", "ll", "hell", "hello", " hello", " ", "h", "e", "l", "o", "el"].iter().enumerate() {
         push(piece.as_bytes(), -(i as f32));
     }
     let d = Directory::new("llama2c");
     let tokenizer = Tokenizer::open(d.write("tokenizer.bin", &bytes).as_ref(), None).unwrap();
-    assert_eq!(tokenizer.size(), 269);
+    assert_eq!(tokenizer.size(), 270);
+    // of two pieces that share a letter the one of higher score
+    assert_eq!(tokenizer.encode("hel").unwrap(), [264, 259, 267]);
     assert_eq!(tokenizer.encode("hello").unwrap(), [263]);
     assert_eq!(tokenizer.encode("hell!").unwrap(), [264, 261, 3 + 33]);
     assert_eq!(tokenizer.decode(&tokenizer.encode("hello hello é").unwrap()), "hello hello é");

@@ -362,7 +362,7 @@ fn word_pieces_are_learned_as_the_crate_learns_them() {
     let (ours, theirs) = (vocabulary(ours.json()), vocabulary(&theirs.to_string(false).unwrap()));
     let missing = theirs.difference(&ours).count();
     // characters are numbered otherwise there, so that pairs met equally often come in another order
-    assert!(missing * 50 < theirs.len(), "{missing} of {} are not ours", theirs.len());
+    assert!(missing * 20 < theirs.len(), "{missing} of {} are not ours", theirs.len());
 }
 
 #[test]
@@ -430,6 +430,19 @@ fn unigram_pieces_are_as_likely_as_the_crates() {
     theirs.train(&mut trainer, std::iter::once(text)).unwrap();
     let (have, want) = (ours.encode(text, Specials::Text).unwrap().len(), theirs.encode_fast(text, false).unwrap().len());
     assert!((0.9..1.02).contains(&(have as f64 / want as f64)), "{have} tokens, and {want} by theirs");
+}
+
+#[test]
+fn of_equal_pairs_the_first_or_the_lower() {
+    use llm::text::{Alphabet, Ties, learn_merges};
+    let even = |ties: Ties| {
+        let tokens = (0..=255u8).map(|b| vec![b]).collect();
+        let words = ["zy", "ab", "ay"].map(|w| (w.bytes().map(u32::from).collect(), 1));
+        learn_merges(words.into_iter(), Alphabet { tokens, join: &|a, b| [a, b].concat(), ties }, 258, 1, &mut |_| true).pairs
+    };
+    let (a, b, y, z) = (97, 98, 121, 122);
+    assert_eq!(even(Ties::LowerIds), [((a, b), 256), ((a, y), 257)]);
+    assert_eq!(even(Ties::First), [((z, y), 256), ((a, b), 257)]);
 }
 
 /// The book's byte-pair encoding of the-verdict to 1,000 tokens: characters, a mark for a space before a word, ties by what stands first. Its
