@@ -11,7 +11,7 @@
 //! use eggcorn::runtime::Device;
 //!
 //! let text = "the quick brown fox jumps over the lazy dog. ".repeat(20);
-//! let tokenizer = Tokenizer::of(Kind::Char, &text);
+//! let tokenizer = Tokenizer::of(Kind::Char, &text).unwrap();
 //! let config = "[model]\narch = 'gpt2'\nn_layer = 1\nn_head = 2\nn_embd = 8\n[train]\nbatch = 2\ncontext = 8";
 //! let mut config = Config::parse(config, "text", &Models::default()).unwrap();
 //! config.model = config.model.with_vocabulary(tokenizer.size()).unwrap();
