@@ -278,6 +278,11 @@ fn damaged_tokens_are_found() {
     std::fs::write(&docs, [0u64, 101, 100].iter().flat_map(|s| s.to_le_bytes()).collect::<Vec<_>>()).unwrap();
     let error = Shards::verify(&dir.0).unwrap_err().to_string();
     assert!(error.contains("train-0.docs") && error.contains("document 0 is tokens 0 to 101 of 100"), "{error}");
+    let three = Directory::new("loader-starts");
+    folder(&three.0, &[(0..40).collect(), (40..70).collect(), (70..100).collect()], &[(0..20).collect()], Width::U16, Header::Absent, 1);
+    std::fs::write(three.0.join("train-0.docs"), [0u64, 70, 30, 100].iter().flat_map(|s| s.to_le_bytes()).collect::<Vec<_>>()).unwrap();
+    let error = Shards::verify(&three.0).unwrap_err().to_string();
+    assert!(error.contains("document 1 is tokens 70 to 30 of 100"), "{error}");
     // a file that is cut while it is open is an error, and no signal
     let d = data(vec![open(&dir)], &DataConfig::default(), 8, 100);
     std::fs::write(&path, b"").unwrap();
@@ -367,7 +372,7 @@ fn a_curriculum_changes_weights_on_the_way() {
     // numbers go on across stages: the windows of a source are those it has alone
     let text = || Source::text("a", (0..900).collect(), 0.2);
     let other = || Source::text("b", vec![999; 900], 0.2);
-    let config = DataConfig { curriculum: vec![stage(0.3, 0.2, 0.8), stage(0.31, 0.9, 0.1)], ..DataConfig::default() };
+    let config = DataConfig { curriculum: vec![stage(0.05, 0.2, 0.8), stage(0.06, 0.9, 0.1), stage(0.8, 0.4, 0.6)], ..DataConfig::default() };
     let d = data(vec![text(), other()], &config, 4, 5000);
     let starts = |d: &Data, rows: usize| d.batch(7, 0, rows, 4).unwrap().i32s("input_ids").chunks(4).map(|r| r[0]).collect::<Vec<_>>();
     let own: Vec<i32> = starts(&d, 5000).into_iter().filter(|s| *s != 999).collect();
@@ -432,6 +437,15 @@ fn pieces(batch: &Batch, context: usize) -> Vec<Vec<(i32, usize)>> {
         documents[r][..filled].chunk_by(|a, b| a == b).enumerate().map(piece).collect()
     };
     (0..ids.len()).map(row).collect()
+}
+
+/// A document goes into the fullest row that has room: into the emptiest, these six would take three rows.
+#[test]
+fn documents_fit_best() {
+    let dir = Directory::new("loader-best");
+    folder(&dir.0, &numbered(&[8, 5, 4, 3, 3, 3]), &numbered(&[3]), Width::U16, Header::Absent, 1);
+    let d = data(vec![open(&dir)], &packed(), 10, 1);
+    assert_eq!(d.epochs(1, 1, 10).unwrap(), [0.5]);
 }
 
 /// Each epoch has each document once, whole or cut where it is longer than a row, and rows are as few as they can nearly be.
