@@ -1,6 +1,7 @@
 //! What `--data` names: texts, prepared folders and files of tokens, alone or mixed.
 
 use eggcorn::llm::{Config, DataConfig, Error, INDEX, Index, OWN_TEXT, Result, Shards, Source, Specials, Tokenizer, read_text};
+use eggcorn::runtime::cores;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -70,13 +71,9 @@ impl DataArg {
         match (self.kind(), text) {
             (Kind::Folder, None) => folder(&self.path, &name, tokenizer),
             (Kind::Tokens, None) => Ok(Source::shards(&name, Shards::plain(&self.path, tokenizer.size(), held_out)?)),
-            (_, text) => Ok(Source::text(&name, tokenizer.encode_in(&text.unwrap_or_default(), Specials::Text, threads())?, held_out)),
+            (_, text) => Ok(Source::text(&name, tokenizer.encode_in(&text.unwrap_or_default(), Specials::Text, cores())?, held_out)),
         }
     }
-}
-
-fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn folder(path: &Path, name: &str, tokenizer: &Tokenizer) -> Result<Source> {

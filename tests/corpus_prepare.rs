@@ -218,6 +218,10 @@ fn files_of_tokens_of_every_form() {
     let number = |at: usize| u32::from_le_bytes(bytes[4 * at..][..4].try_into().unwrap());
     assert_eq!((number(0), number(1), u64::from(number(2))), (20_240_520, 1, index.parts.train[0].tokens));
     assert!(bytes[1024..] == plain && (3..256).all(|i| number(i) == 0));
+    // what was encoded otherwise is not joined
+    let (to, bare) = (d.0.join("llmc"), ShardConfig { end_of_text: false, ..ShardConfig::default() });
+    let error = join_shards(&work(1, 128 << 20), &apart, &to.join("tokens"), &to, &tokenizer, &bare).unwrap_err().0;
+    assert!(error.contains("another tokenizer") && error.contains("encode all shares"), "{error}");
     // in several files, each with whole documents
     let (index, to) = shard("many", &tokenizer, &ShardConfig { shard_tokens: 500, ..ShardConfig::default() });
     let files = &index.parts.train;

@@ -2,7 +2,7 @@
 
 use super::TokenizerArgs;
 use crate::cli::output::print;
-use eggcorn::llm::{Decoder, Error, Result, Tokenizer};
+use eggcorn::llm::{Decoder, Error, Result, Tokenizer, Width};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -56,7 +56,7 @@ fn known(id: i32, tokenizer: &Tokenizer) -> Result<i32> {
 fn binary(path: &Path, tokenizer: &Tokenizer, push: &mut dyn FnMut(i32)) -> Result<()> {
     let fail = |e: &dyn std::fmt::Display| Error(format!("{}: the ids cannot be read: {e}", path.display()));
     let mut file = BufReader::new(std::fs::File::open(path).map_err(|e| fail(&e))?);
-    let width = if tokenizer.size() > 1 << 16 { 4 } else { 2 };
+    let width = Width::of(tokenizer.size()).bytes();
     loop {
         let mut bytes = vec![];
         (&mut file).take(width).read_to_end(&mut bytes).map_err(|e| fail(&e))?;

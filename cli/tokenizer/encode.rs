@@ -5,7 +5,7 @@ use super::input::each_block;
 use crate::cli::options::threads;
 use crate::cli::output::print;
 use eggcorn::llm::text::{Engine, Specials, Splitter};
-use eggcorn::llm::{Error, NewFile, Result, Tokenizer};
+use eggcorn::llm::{Error, NewFile, Result, Tokenizer, Width};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -65,14 +65,14 @@ enum Sink {
     /// To standard output, with spaces between.
     Text { first: bool },
     /// To a file.
-    File { path: PathBuf, file: Box<NewFile>, wide: bool },
+    File { path: PathBuf, file: Box<NewFile>, width: Width },
 }
 
 impl Sink {
     fn open(path: Option<&Path>, vocabulary: usize) -> Result<Sink> {
         let Some(path) = path else { return Ok(Sink::Text { first: true }) };
         let file = Box::new(NewFile::create(path).map_err(|e| fail(path, &e))?);
-        Ok(Sink::File { path: path.into(), file, wide: vocabulary > 1 << 16 })
+        Ok(Sink::File { path: path.into(), file, width: Width::of(vocabulary) })
     }
 
     fn push(&mut self, ids: &[i32]) -> Result<()> {
@@ -83,13 +83,7 @@ impl Sink {
                 print(format_args!("{space}{}", words.join(" ")));
                 Ok(())
             }
-            Sink::File { path, file, wide: true } => {
-                file.write_all(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>()).map_err(|e| fail(path, &e))
-            }
-            Sink::File { path, file, wide: false } => {
-                let bytes: Vec<u8> = ids.iter().flat_map(|id| (*id as u16).to_le_bytes()).collect();
-                file.write_all(&bytes).map_err(|e| fail(path, &e))
-            }
+            Sink::File { path, file, width } => file.write_all(&width.written(ids)).map_err(|e| fail(path, &e)),
         }
     }
 

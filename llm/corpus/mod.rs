@@ -32,7 +32,7 @@ pub use dedup::{Cluster, DedupConfig, DedupKind, DedupStep, Keep, Member, Permut
 pub use document::Document;
 pub use inspect::{Inspection, clusters, inspect, sample};
 pub use part::{Part, PartReader, PartWriter, parts};
-pub use prepare::{Prepared, prepare, stages};
+pub use prepare::{Prepared, prepare};
 pub use read::{Format, Input, ReadConfig, SplitOn, complete, inputs, read};
 pub use report::{Example, Report, Tally};
 pub use rows::{RowWriter, Rows};

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::files::write_file;
 use crate::text::{Tokenizer, WordCounts};
 use crate::weights::RunLock;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The settings that made a corpus, in its folder.
@@ -144,10 +144,4 @@ fn remove_steps(folder: &Path) -> Result<()> {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(crate::error::file_error(&steps, "old steps cannot be removed", e)),
         _ => Ok(()),
     }
-}
-
-/// The folders of the stages of a corpus, in order.
-pub fn stages(out: &Path) -> Vec<PathBuf> {
-    let names = ["1-read", "2-clean", "3-dedup", "4-decontaminate", "5-split", "6-tokens"];
-    names.iter().map(|n| out.join(STAGES).join(n)).filter(|p| p.is_dir()).collect()
 }

@@ -1,8 +1,9 @@
 //! Encoded parts to the files that trainers read.
 
-use super::part::parts;
+use super::part::Part;
+use super::read::complete;
 use super::split::{HELD_OUT, TRAIN};
-use super::tokens::{ShardConfig, TokenPart, width};
+use super::tokens::{ShardConfig, TokenPart, tokens_of};
 use super::work::Work;
 use crate::data::{Header, INDEX, Index, IndexFile, IndexParts, IndexTokenizer, Width};
 use crate::error::{Error, Result, file_error};
@@ -21,8 +22,9 @@ pub fn join(work: &Work, split: &Path, encoded: &Path, out: &Path, tokenizer: &T
     let _ = std::fs::remove_file(out.join(INDEX));
     let mut files = vec![];
     for (side, name) in sides {
-        let found: Vec<TokenPart> = parts(&split.join(side))?.iter().map(|p| TokenPart::new(&encoded.join(side), &p.name)).collect();
-        files.push(Joiner::new(out, name, width(tokenizer), config).join(work, &found)?);
+        let found = complete(&split.join(side))?;
+        let found = found.iter().map(|part| of_part(part, &encoded.join(side), tokenizer, config)).collect::<Result<Vec<_>>>()?;
+        files.push(Joiner::new(out, name, Width::of(tokenizer.size()), config).join(work, &found)?);
     }
     let [train, held_out] = <[Vec<IndexFile>; 2]>::try_from(files).expect("there are two sides");
     if train.iter().all(|f| f.tokens == 0) {
@@ -37,12 +39,21 @@ pub fn join(work: &Work, split: &Path, encoded: &Path, out: &Path, tokenizer: &T
             vocabulary: tokenizer.size(),
             end_of_text: tokenizer.end_of_text().filter(|_| config.end_of_text).map(|id| id as u32),
         },
-        dtype: width(tokenizer),
+        dtype: Width::of(tokenizer.size()),
         header: config.header,
         parts: IndexParts { train, held_out },
     };
     write_file(&out.join(INDEX), (serde_json::to_string_pretty(&index).expect("an index has a JSON form") + "\n").as_bytes())?;
     Ok(index)
+}
+
+/// The tokens of a part of a split. An error where they are not there, or are made of other documents or by another tokenizer.
+fn of_part(part: &Part, encoded: &Path, tokenizer: &Tokenizer, config: &ShardConfig) -> Result<TokenPart> {
+    let (tokens, made_of) = (TokenPart::new(encoded, &part.name), tokens_of(&part.finished()?, tokenizer, config));
+    match tokens.report() {
+        Some(report) if report.made_of == made_of => Ok(tokens),
+        _ => Err(file_error(&tokens.file("bin"), "these tokens are missing, or of other documents or another tokenizer", "encode all shares first")),
+    }
 }
 
 /// Files of tokens of one side, one after another.
@@ -66,7 +77,6 @@ impl<'a> Joiner<'a> {
         for part in parts {
             let path = part.file("bin");
             let fail = |e: std::io::Error| file_error(&path, "the tokens cannot be read", e);
-            part.report().ok_or_else(|| file_error(&path, "these tokens are missing", "encode all shares first"))?;
             let mut tokens = BufReader::with_capacity(1 << 18, File::open(&path).map_err(fail)?);
             let lengths = std::fs::read(part.file("lengths")).map_err(fail)?;
             for length in lengths.as_chunks().0.iter().map(|b| u64::from_le_bytes(*b)) {

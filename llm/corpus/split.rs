@@ -3,7 +3,7 @@
 //! Which a document is follows from its text alone, by a keyed hash: it stays where it is when others come or go, and two that are equal
 //! are never on both sides.
 
-use super::part::Part;
+use super::part::{Part, expect};
 use super::read::complete;
 use super::report::Report;
 use super::work::{Work, made_of};
@@ -54,8 +54,10 @@ impl SplitConfig {
 pub fn split(work: &Work, from: &Path, to: &Path, config: &SplitConfig) -> Result<Report> {
     config.check()?;
     let (parts, settings) = (complete(from)?, format!("{} {}", config.held_out, config.seed));
+    let list = parts.iter().map(|p| Ok((p.name.clone(), made_of("split", &settings, &p.finished()?)))).collect::<Result<_>>()?;
     for side in [TRAIN, HELD_OUT] {
         super::make_ready(&parts, &to.join(side))?;
+        expect(&to.join(side), &list)?;
     }
     let reports = work.each("split", parts.len(), &|number| {
         let before = parts[number].finished()?;

@@ -1,9 +1,10 @@
 //! Documents to tokens, part by part: the stage that shares can take.
 
-use super::part::{Part, hash, parts};
+use super::part::Part;
+use super::read::complete;
 use super::report::Report;
 use super::split::{HELD_OUT, TRAIN};
-use super::work::Work;
+use super::work::{Work, made_of};
 use crate::data::{Header, Width};
 use crate::error::{Result, file_error};
 use crate::files::{NewFile, read_short, write_file};
@@ -37,15 +38,14 @@ const DOCUMENTS: usize = 256;
 /// Encodes the parts of the folders `train` and `held_out` of a split: of this share, where they are not there already. The report counts
 /// tokens.
 pub fn encode(work: &Work, from: &Path, to: &Path, tokenizer: &Tokenizer, config: &ShardConfig) -> Result<Report> {
-    let mut all = Report::default();
+    let mut all = vec![];
     for side in [TRAIN, HELD_OUT] {
-        let (from, to) = (parts(&from.join(side))?, to.join(side));
+        let (from, to) = (complete(&from.join(side))?, to.join(side));
         std::fs::create_dir_all(&to).map_err(|e| file_error(&to, "the folder of tokens cannot be made", e))?;
         crate::files::sweep(&to);
-        let settings = settings(tokenizer, config);
-        let reports = work.each("tokens", from.len(), &|number| {
+        all.extend(work.each("tokens", from.len(), &|number| {
             let before = from[number].finished()?;
-            let made_of = hash(format!("tokens\n{settings}\n{}", before.checksum).as_bytes());
+            let made_of = tokens_of(&before, tokenizer, config);
             let part = TokenPart::new(&to, &from[number].name);
             let report = match part.report().filter(|r| r.made_of == made_of) {
                 Some(report) => report,
@@ -55,19 +55,14 @@ pub fn encode(work: &Work, from: &Path, to: &Path, tokenizer: &Tokenizer, config
                 }
             };
             Ok((report, before.bytes))
-        })?;
-        reports.iter().for_each(|r| all.add(r));
+        })?);
     }
-    Ok(all)
+    Ok(super::sum(&all))
 }
 
-/// All that determines a document's tokens, but for the document.
-fn settings(tokenizer: &Tokenizer, config: &ShardConfig) -> String {
-    format!("{} {}", tokenizer.fingerprint(), config.end_of_text)
-}
-
-pub(super) fn width(tokenizer: &Tokenizer) -> Width {
-    if tokenizer.size() > 1 << 16 { Width::U32 } else { Width::U16 }
+/// What the tokens of a part are made of.
+pub(super) fn tokens_of(before: &Report, tokenizer: &Tokenizer, config: &ShardConfig) -> String {
+    made_of("tokens", &format!("{} {}", tokenizer.fingerprint(), config.end_of_text), before)
 }
 
 /// The tokens of a part: `NAME.bin`, the number of tokens of each document in `NAME.lengths` as `u64`, and the report.
@@ -97,7 +92,7 @@ impl TokenPart {
         let (bin, lengths) = (self.file("bin"), self.file("lengths"));
         let mut tokens = Checked::create(&bin)?;
         let mut starts = Checked::create(&lengths)?;
-        let (width, end) = (width(tokenizer), tokenizer.end_of_text().filter(|_| config.end_of_text));
+        let (width, end) = (Width::of(tokenizer.size()), tokenizer.end_of_text().filter(|_| config.end_of_text));
         let mut documents = from.read()?;
         let mut encode = tokenizer.encoder();
         loop {
@@ -109,7 +104,7 @@ impl TokenPart {
             for text in some {
                 let mut ids = encode.encode(&text, Specials::Text)?;
                 ids.extend(end);
-                tokens.write(&bytes(&ids, width))?;
+                tokens.write(&width.written(&ids))?;
                 starts.write(&(ids.len() as u64).to_le_bytes())?;
                 report.count(TOKENS, ids.len() as u64);
                 report.documents += 1;
@@ -120,13 +115,6 @@ impl TokenPart {
         starts.finish()?;
         write_file(&self.file("json"), (serde_json::to_string_pretty(&report).expect("a report has a JSON form") + "\n").as_bytes())?;
         Ok(report)
-    }
-}
-
-fn bytes(ids: &[i32], width: Width) -> Vec<u8> {
-    match width {
-        Width::U16 => ids.iter().flat_map(|id| (*id as u16).to_le_bytes()).collect(),
-        Width::U32 => ids.iter().flat_map(|id| id.to_le_bytes()).collect(),
     }
 }
 

@@ -24,6 +24,19 @@ pub enum Width {
 ir::spell!(Width, "type of tokens", [U16 "u16", U32 "u32"]);
 
 impl Width {
+    /// What the ids of a vocabulary of a size need.
+    pub fn of(vocabulary: usize) -> Width {
+        if vocabulary > 1 << 16 { Width::U32 } else { Width::U16 }
+    }
+
+    /// Ids as a file's bytes; each is of a vocabulary that this is wide enough for.
+    pub fn written(self, ids: &[i32]) -> Vec<u8> {
+        match self {
+            Width::U16 => ids.iter().flat_map(|id| (*id as u16).to_le_bytes()).collect(),
+            Width::U32 => ids.iter().flat_map(|id| id.to_le_bytes()).collect(),
+        }
+    }
+
     /// Bytes a token.
     pub fn bytes(self) -> u64 {
         match self {

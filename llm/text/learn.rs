@@ -159,7 +159,7 @@ impl Learning {
         let words: Vec<(&str, u64)> = counted.words.iter().map(|(w, n)| (std::str::from_utf8(w).expect("words are text"), *n)).collect();
         let characters: BTreeSet<char> = words.iter().flat_map(|w| w.0.chars()).collect();
         self.room(special.len() + characters.len(), "special ones and characters")?;
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = runtime::cores();
         let pieces = unigram::learn(&words, self.vocabulary - special.len(), threads, each);
         // a text that has a special token's name for a word has it as a piece no more
         let pieces = pieces.into_iter().filter(|p| !special.contains(&p.0));

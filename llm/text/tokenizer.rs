@@ -83,7 +83,7 @@ impl Tokenizer {
     pub fn learned(kind: Kind, learning: &Learning, text: &str) -> Result<Tokenizer> {
         if let Some(algorithm) = kind.algorithm() {
             let learning = Learning { algorithm, ..learning.clone() };
-            let threads = std::thread::available_parallelism().map_or(1, usize::from);
+            let threads = runtime::cores();
             // of a text that is in memory the words are, too
             let mut counts = WordCounts::new(learning.splitter(), threads, usize::MAX);
             counts.add(text)?;
