@@ -148,8 +148,12 @@ fn shares_make_the_same_corpus() {
             dedup_step(&work(1, 128 << 20), &at("2"), &at("3"), &config.dedup, kind, DedupStep::Merge).unwrap();
             each(&|w| drop(dedup_step(w, &at("2"), &at("3"), &config.dedup, kind, DedupStep::Apply).unwrap()));
         }
-        each(&|w| drop(split(w, &at("3"), &at("5"), &config.split).unwrap()));
         let tokenizer = Tokenizer::read(&whole).unwrap();
+        // a split of which a share is missing is not encoded
+        split(&Work { share: format!("1/{count}").parse().unwrap(), ..work(1, 128 << 20) }, &at("3"), &at("5"), &config.split).unwrap();
+        let early = encode_parts(&work(1, 128 << 20), &at("5"), &at("6"), &tokenizer, &config.shard).unwrap_err().0;
+        assert!(early.contains("is not made") && early.contains("every --share"), "{early}");
+        each(&|w| drop(split(w, &at("3"), &at("5"), &config.split).unwrap()));
         each(&|w| drop(encode_parts(w, &at("5"), &at("6"), &tokenizer, &config.shard).unwrap()));
         join_shards(&work(1, 128 << 20), &at("5"), &at("6"), &at("out"), &tokenizer, &config.shard).unwrap();
         let have = self::files(&at("out"));
