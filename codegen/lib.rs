@@ -26,6 +26,7 @@ pub mod kernel;
 #[cfg(feature = "llvm")]
 pub mod llvm;
 mod lower;
+mod polynomials;
 mod routine;
 pub mod spec;
 mod touch;

@@ -792,7 +792,7 @@ macro_rules! methods {
     };
 }
 methods!(
-    exp Exp, log Log, sqrt Sqrt, rsqrt Rsqrt, recip Recip, tanh Tanh, sin Sin, cos Cos, abs Abs;
+    exp Exp, log Log, sqrt Sqrt, rsqrt Rsqrt, recip Recip, tanh Tanh, sin Sin, cos Cos, abs Abs, erf Erf;
     maximum Maximum, minimum Minimum, lt Lt, le Le, equals Eq;
     Add add Add, Sub sub Sub, Mul mul Mul, Div div Div
 );

@@ -224,6 +224,7 @@ pub fn unary(un: Un, x: f64) -> f64 {
         Un::Sin => x.sin(),
         Un::Cos => x.cos(),
         Un::Abs => x.abs(),
+        Un::Erf => libm::erf(x),
     }
 }
 

@@ -34,7 +34,8 @@ macro_rules! spelled {
 
 spelled! {
     /// Elementwise functions of one operand.
-    Un { Exp "exp", Log "log", Neg "neg", Sqrt "sqrt", Rsqrt "rsqrt", Recip "recip", Tanh "tanh", Sin "sin", Cos "cos", Abs "abs" }
+    Un { Exp "exp", Log "log", Neg "neg", Sqrt "sqrt", Rsqrt "rsqrt", Recip "recip", Tanh "tanh", Sin "sin", Cos "cos", Abs "abs",
+         Erf "erf" }
 }
 
 spelled! {

@@ -42,6 +42,12 @@ pub fn gelu(x: Tensor) -> Tensor {
     x * 0.5 * (u.tanh() + 1.0)
 }
 
+/// GELU as it is defined, x Φ(x): ½ x (1 + erf(x / √2)) (Hendrycks & Gimpel 2016)
+#[track_caller]
+pub fn gelu_exact(x: Tensor) -> Tensor {
+    x * 0.5 * ((x * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0)
+}
+
 /// x · sigmoid x, where sigmoid x = 1 / (1 + exp −x)
 #[track_caller]
 pub fn silu(x: Tensor) -> Tensor {

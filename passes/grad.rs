@@ -394,6 +394,7 @@ fn pullback<'t>(op: &Op, g: V<'t>, y: V<'t>, args: &[V<'t>], wants: &[bool]) -> 
         (Op::Un(Un::Sin), &[x])          => some(vec![g * x.un(Un::Cos)]),
         (Op::Un(Un::Cos), &[x])          => some(vec![-(g * x.un(Un::Sin))]),
         (Op::Un(Un::Abs), &[x])          => some(vec![g * sign(x)]),
+        (Op::Un(Un::Erf), &[x])          => some(vec![g * (-(x * x)).un(Un::Exp) * std::f64::consts::FRAC_2_SQRT_PI]),
         (Op::Select, &[p, _, _])         => Some(vec![None, wants[1].then(|| p.select(g, zero())), wants[2].then(|| p.select(zero(), g))]),
         (Op::Cast(_), &[x])              => Some(vec![(x.ty().dtype == DType::F32 && y.ty().dtype == DType::F32).then_some(g)]),
         (Op::Reduce(Red::Sum, _), &[x])  => some(vec![g.broadcast(&x.ty())]),

@@ -1,7 +1,7 @@
 //! Evaluation in `f32`: every op's result is rounded, and what no standard rounds correctly is off by an ulp here or there.
 //!
 //! It says whether two programs have the same bits on *any* machine that follows IEEE 754: sums and products are added one at a time in
-//! the order of their elements, and `exp`, `log`, `tanh`, `sin`, `cos`, `pow`, `rsqrt` and `recip` are correctly rounded but for the last
+//! the order of their elements, and `exp`, `log`, `tanh`, `sin`, `cos`, `erf`, `pow`, `rsqrt` and `recip` are correctly rounded but for the last
 //! bit, which is as a hash of the operands has it. Two programs that differ in how they use those differ in bits.
 
 use crate::common::Random;
@@ -47,7 +47,7 @@ fn eval_one(op: &Op, types: &[&Type], ty: &Type, args: &[&Value]) -> Value {
     };
     let value = round(ty.dtype, value);
     let salt = match op {
-        Op::Un(un @ (Un::Exp | Un::Log | Un::Tanh | Un::Sin | Un::Cos | Un::Rsqrt | Un::Recip)) => *un as u32 + 1,
+        Op::Un(un @ (Un::Exp | Un::Log | Un::Tanh | Un::Sin | Un::Cos | Un::Erf | Un::Rsqrt | Un::Recip)) => *un as u32 + 1,
         Op::Bin(ir::Bin::Pow) => 100,
         _ => return value,
     };

@@ -68,7 +68,7 @@ fn program(op: &Op, types: &[Type]) -> Graph {
             let p = s.param(&format!("p{i}"), ty.dims.clone());
             // away from where roots, quotients, ties and kinks are
             let shifted = p * p * 0.5 + p * 0.3 + 1.2 + i as f64 * 0.37;
-            if matches!(op, Op::Un(Un::Sin | Un::Cos | Un::Tanh | Un::Exp | Un::Abs) | Op::Row(_)) && i == 0 { p * 1.3 } else { shifted }
+            if matches!(op, Op::Un(Un::Sin | Un::Cos | Un::Tanh | Un::Exp | Un::Erf | Un::Abs) | Op::Row(_)) && i == 0 { p * 1.3 } else { shifted }
         }
         dtype => s.input(&format!("x{i}"), dtype, ty.dims.clone()),
     };

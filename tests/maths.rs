@@ -34,6 +34,7 @@ fn errors_are_bounded() {
         ("tanh", (-10.0, 10.0), f64::tanh, 3.0),
         // a root and a quotient, each rounded
         ("rsqrt", (1e-3, 100.0), |x: f64| 1.0 / x.sqrt(), 1.5),
+        ("erf", (-5.0, 5.0), libm::erf, 2.0),
         ("sin", (-30.0, 30.0), f64::sin, 1.1),
         ("sigmoid", (-80.0, 80.0), |x: f64| 1.0 / (1.0 + (-x).exp()), 4.0),
     ] {
@@ -55,4 +56,6 @@ fn edges_are_exact() {
     assert!(apply("log", &[nan])[0].is_nan());
     assert_eq!(apply("tanh", &[-inf, inf, 0.0, 100.0]), [-1.0, 1.0, 0.0, 1.0]);
     assert!(apply("tanh", &[nan])[0].is_nan());
+    assert_eq!(apply("erf", &[-inf, inf, 0.0, -0.0, 100.0, 1e-30]), [-1.0, 1.0, 0.0, -0.0, 1.0, (1e-30 * std::f64::consts::FRAC_2_SQRT_PI) as f32]);
+    assert!(apply("erf", &[nan])[0].is_nan());
 }

@@ -149,8 +149,8 @@ impl Maker<'_> {
     }
 
     fn unary(&mut self, x: NodeId) -> Option<NodeId> {
-        let ops = [Un::Exp, Un::Neg, Un::Tanh, Un::Sin, Un::Cos, Un::Log, Un::Sqrt, Un::Rsqrt, Un::Recip, Un::Abs];
-        let un = ops[self.r.below(if self.smooth { 9 } else { 10 })];
+        let ops = [Un::Exp, Un::Neg, Un::Tanh, Un::Sin, Un::Cos, Un::Log, Un::Sqrt, Un::Rsqrt, Un::Recip, Un::Erf, Un::Abs];
+        let un = ops[self.r.below(if self.smooth { 10 } else { 11 })];
         let x = match un {
             Un::Log | Un::Sqrt | Un::Rsqrt | Un::Recip => self.positive(x),
             _ => self.tame(x),

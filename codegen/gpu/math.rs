@@ -2,6 +2,7 @@
 
 use super::build::{Block, U32};
 use crate::kernel::Elem;
+use crate::polynomials::{ERF_END, ERF_LARGE, ERF_SMALL};
 use cubecl::ir::pliron::value::Value;
 
 impl Block<'_> {
@@ -62,6 +63,17 @@ impl Block<'_> {
             self.polynomial(z, lanes, &[-5.704_988_727_45e-3, 2.063_908_879_54e-2, -5.373_971_555_31e-2, 1.333_144_220_36e-1, -3.333_328_194_22e-1]);
         let small = self.fma(self.fmul(p, z), x, x);
         let y = self.select(self.flt(a, self.number(0.625, lanes)), small, large);
+        self.select(self.is_nan(x), x, y)
+    }
+
+    /// erf x: an odd polynomial below 1, 1 − e⁻ᵖ above, where p is a polynomial.
+    pub fn erf(&self, x: Value, lanes: u32) -> Value {
+        let (a, one, end) = (self.fabs(x), self.number(1.0, lanes), self.number(ERF_END, lanes));
+        let inside = self.select(self.flt(a, end), a, end);
+        let large = self.fsub(one, self.exp(self.fneg(self.polynomial(inside, lanes, &ERF_LARGE))));
+        let large = self.select(self.flt(x, self.number(0.0, lanes)), self.fneg(large), large);
+        let small = self.fma(self.polynomial(self.fmul(x, x), lanes, &ERF_SMALL), x, x);
+        let y = self.select(self.flt(a, one), small, large);
         self.select(self.is_nan(x), x, y)
     }
 

@@ -310,6 +310,7 @@ impl Printer<'_> {
             Un::Sin => b.sine(x, lanes, false),
             Un::Cos => b.sine(x, lanes, true),
             Un::Abs => b.fabs(x),
+            Un::Erf => b.erf(x, lanes),
         }
     }
 

@@ -3,6 +3,7 @@
 use super::print::Printer;
 use inkwell::FloatPredicate;
 use inkwell::values::BasicValueEnum;
+use crate::polynomials::{ERF_END, ERF_LARGE, ERF_SMALL};
 use ir::Un;
 
 type V<'c> = BasicValueEnum<'c>;
@@ -13,6 +14,7 @@ impl<'c> Printer<'c, '_> {
             Un::Exp => self.exp(x),
             Un::Log => self.log(x),
             Un::Tanh => self.tanh(x),
+            Un::Erf => self.erf(x),
             Un::Neg => self.neg(x),
             Un::Sqrt => self.intrinsic("llvm.sqrt", &[x]),
             Un::Rsqrt => self.div(self.like(x, 1.0), self.intrinsic("llvm.sqrt", &[x])),
@@ -101,5 +103,16 @@ impl<'c> Printer<'c, '_> {
         let p = self.polynomial(z, &[-5.704_988_727_45e-3, 2.063_908_879_54e-2, -5.373_971_555_31e-2, 1.333_144_220_36e-1, -3.333_328_194_22e-1]);
         let small = self.fma(self.mul(p, z), x, x);
         self.select(self.compare(FloatPredicate::OLT, a, self.like(x, 0.625)), small, large)
+    }
+
+    /// erf x: an odd polynomial below 1, 1 − e⁻ᵖ above, where p is a polynomial. At most 2 ulp.
+    fn erf(&self, x: V<'c>) -> V<'c> {
+        let (a, one, end) = (self.intrinsic("llvm.fabs", &[x]), self.like(x, 1.0), self.like(x, ERF_END));
+        let inside = self.select(self.compare(FloatPredicate::OLT, a, end), a, end);
+        let large = self.sub(one, self.exp(self.neg(self.polynomial(inside, &ERF_LARGE))));
+        let large = self.intrinsic("llvm.copysign", &[large, x]);
+        let small = self.fma(self.polynomial(self.mul(x, x), &ERF_SMALL), x, x);
+        let y = self.select(self.compare(FloatPredicate::OLT, a, one), small, large);
+        self.select(self.compare(FloatPredicate::UNO, x, x), x, y)
     }
 }
