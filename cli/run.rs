@@ -92,23 +92,29 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|e| Error(format!("{}: the file cannot be read: {e}", path.display())))
 }
 
-/// The program of a model for tokens of the shape that the input file has.
+/// The program of a model for tokens of the shapes that the input file has, and for those of the columns it may read that are there.
 fn model_program(model: &Model, input: &Tensors, path: &Path) -> Result<Graph> {
-    let columns = Objective::NextToken.columns();
-    let shapes: Vec<Vec<usize>> = columns
-        .iter()
-        .map(|name| input.shape(name).ok_or_else(|| Error(format!("{}: a tensor is missing: {name}, of type I64", path.display()))))
-        .collect::<Result<_>>()?;
-    match shapes[0][..] {
-        [batch, seq] if batch > 0 && (1..=model.context()).contains(&seq) && shapes.iter().all(|s| *s == shapes[0]) => {
-            Objective::NextToken.bound(model, Mode::Evaluate, batch, seq)
-        }
-        _ => {
-            let each: Vec<String> = columns.iter().zip(&shapes).map(|(name, shape)| format!("{name} {shape:?}")).collect();
-            let (each, context) = (each.join(" and "), model.context());
-            Err(Error(format!("{}: {each} must be alike, of shape [B,T], not empty, and at most {context} long", path.display())))
-        }
+    let objective = Objective::of(model);
+    let further: Vec<&str> = objective.optional().iter().copied().filter(|name| input.shape(name).is_some()).collect();
+    let columns: Vec<&str> = objective.columns().iter().chain(&further).copied().collect();
+    let missing = |name: &str| Error(format!("{}: a tensor is missing: {name}, of type I64", path.display()));
+    let shapes: Vec<Vec<usize>> = columns.iter().map(|name| input.shape(name).ok_or_else(|| missing(name))).collect::<Result<_>>()?;
+    let shape_of = |source: bool| columns.iter().position(|c| objective.is_source(c) == source).map(|i| shapes[i].clone());
+    let (tokens, source) = (shape_of(false).expect("tokens are always read"), shape_of(true));
+    let alike =
+        |(name, shape): (&&str, &Vec<usize>)| *shape == if objective.is_source(name) { source.clone().unwrap_or_default() } else { tokens.clone() };
+    let fits = |shape: &Vec<usize>| shape.len() == 2 && shape[0] == tokens[0] && (1..=model.context()).contains(&shape[1]);
+    if !columns.iter().zip(&shapes).all(alike) || ![Some(&tokens), source.as_ref()].into_iter().flatten().all(fits) || tokens[0] == 0 {
+        let each: Vec<String> = columns.iter().zip(&shapes).map(|(name, shape)| format!("{name} {shape:?}")).collect();
+        let (each, context) = (each.join(" and "), model.context());
+        return Err(Error(format!("{}: {each} must be alike, of shape [B,T], not empty, and at most {context} long", path.display())));
     }
+    Ok(objective.graph_of(model, Mode::Evaluate, &further)?.bind(&|s| match s {
+        'B' => Some(tokens[0] as u64),
+        'T' => Some(tokens[1] as u64),
+        'S' => source.as_ref().map(|s| s[1] as u64),
+        _ => None,
+    })?)
 }
 
 /// The program of a text, its dims bound as `--dim` says or as its inputs are in the file.
@@ -129,7 +135,8 @@ const IGNORED: f64 = -100.0;
 /// Ids are of the vocabulary, and a label may also say that its position is not asked.
 fn check_ids(model: &Model, inputs: &[(String, Type, Vec<u8>)], path: &Path) -> Result<()> {
     let vocabulary = 0.0..model.vocab_size() as f64;
-    for (name, ty, bytes) in inputs {
+    let masks = ["attention_mask", "token_type_ids"];
+    for (name, ty, bytes) in inputs.iter().filter(|i| !masks.contains(&i.0.as_str())) {
         let labels = name == "labels";
         let wrong = named::value(bytes, ty).data.into_iter().find(|x| !(vocabulary.contains(x) || labels && *x == IGNORED));
         if let Some(x) = wrong {

@@ -26,6 +26,7 @@ pub mod kernel;
 #[cfg(feature = "llvm")]
 pub mod llvm;
 mod lower;
+#[cfg(any(feature = "llvm", feature = "wgpu", feature = "cuda"))]
 mod polynomials;
 mod routine;
 pub mod spec;

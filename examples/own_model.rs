@@ -8,7 +8,7 @@
 
 use eggcorn::ir::{Scope, Tensor};
 use eggcorn::models::layers::{linear, rms_norm, softmax};
-use eggcorn::models::{Architecture, Entry, Init, Kept, Reading, Shape, check};
+use eggcorn::models::{Architecture, Entry, Hidden, Init, Kept, Made, Reading, Shape, check};
 use serde::{Deserialize, Serialize};
 
 /// Attention with one head, and no more. The fields are its settings: what stands under `[model]`, and what `--set` changes.
@@ -33,7 +33,7 @@ impl Architecture for Tiny {
     }
 
     /// x + tanh(softmax(q kᵀ / √d, causal) v W), normalised, layer after layer
-    fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> (Tensor<'g>, Vec<Tensor<'g>>) {
+    fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> Hidden<'g> {
         let places = s.param("places", [self.context, self.width]).gather(read.positions(s));
         let x = s.param("words", [self.vocab_size, self.width]).gather(read.tokens) + places; // [B, T, C]
         read.blocks(s, "blocks", self.layers, x, |s, x, place| {
@@ -42,7 +42,7 @@ impl Architecture for Tiny {
             let [k, v] = place.with_past(k, v); // [B, 1, S, C]
             let scores = place.visible(s, q.contract("bhtd,bhsd->bhts", k) / (self.width as f64).sqrt());
             let y = softmax(scores).contract("bhts,bhsd->bhtd", v).reshape((b, t, c));
-            (rms_norm(&s.at("norm"), x + linear(&s.at("out"), y, self.width).tanh(), 1e-5), [k, v])
+            Made::new(rms_norm(&s.at("norm"), x + linear(&s.at("out"), y, self.width).tanh(), 1e-5), [k, v])
         })
     }
 

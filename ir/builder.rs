@@ -5,7 +5,7 @@
 use crate::graph::{Func, Graph, Loc, Node, NodeId, stack};
 use crate::infer::infer;
 use crate::limits::{check_limits, check_ops, unrolled, unrolled_op};
-use crate::names::{LOOP, new_value_of};
+use crate::names::{Place, new_value_of};
 use crate::naming::{check_name, check_params};
 use crate::op::{Axes, Bin, Ein, Loop, Op, Red, Row, Un, num};
 use crate::types::{DType, Dim, Dims, Type};
@@ -349,6 +349,17 @@ fn check_contract(state: &mut State, end: Loc) {
     }
 }
 
+/// The layers of a pattern: `count` times `step` of them, from number `first` on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Places {
+    /// Number of the first layer.
+    pub first: usize,
+    /// Layers in one iteration.
+    pub step: usize,
+    /// Iterations.
+    pub count: usize,
+}
+
 impl<'g> Scope<'g> {
     /// A scope below this one.
     pub fn at(&self, name: &str) -> Scope<'g> {
@@ -477,16 +488,35 @@ impl<'g> Scope<'g> {
         stacked: &[Tensor<'g>],
         layer: impl FnOnce(&Scope<'g>, Tensor<'g>, &[Tensor<'g>]) -> (Tensor<'g>, Vec<Tensor<'g>>),
     ) -> (Tensor<'g>, Vec<Tensor<'g>>) {
+        self.pattern(name, Places { first: 0, step: 1, count: n }, x, stacked, |s, x, own| layer(&s[0], x, own))
+    }
+
+    /// As [`scan`](Self::scan) for a pattern of layers: each iteration is several, one after the other, and has a scope for each. Those of
+    /// iteration i are `name.{first + step · i}` and the next ones.
+    #[track_caller]
+    pub fn pattern(
+        &self,
+        name: &str,
+        layers: Places,
+        x: Tensor<'g>,
+        stacked: &[Tensor<'g>],
+        layer: impl FnOnce(&[Scope<'g>], Tensor<'g>, &[Tensor<'g>]) -> (Tensor<'g>, Vec<Tensor<'g>>),
+    ) -> (Tensor<'g>, Vec<Tensor<'g>>) {
         let (loc, b) = (Loc(Location::caller()), self.builder);
-        let trip = self.trip(name, n, loc);
+        let trip = self.trip(name, layers.count, loc);
         if let Err(why) = check_name(name) {
             b.error(loc, format!("layers: {why}"));
+        }
+        if layers.step == 0 {
+            b.error(loc, format!("{name}: a pattern has at least one layer"));
         }
         let x_here = b.here(x, loc);
         let stacked: Vec<NodeId> = stacked.iter().map(|s| self.stacked(name, trip, b.here(*s, loc), loc)).collect();
         let inner = self.open(name, x_here, &stacked);
-        let scope = Scope { depth: inner[0].depth, frame: inner[0].frame, ..self.at(name).at(LOOP) };
-        let (y, ys) = layer(&scope, inner[0], &inner[1..]);
+        let place = |j: usize| Place { step: layers.step.max(1), first: layers.first + j }.to_string();
+        let scope = |j: usize| Scope { depth: inner[0].depth, frame: inner[0].frame, ..self.at(name).at(&place(j)) };
+        let scopes: Vec<Scope> = (0..layers.step.max(1)).map(scope).collect();
+        let (y, ys) = layer(&scopes, inner[0], &inner[1..]);
         let results: Vec<NodeId> = std::iter::once(&y).chain(&ys).map(|t| b.here(*t, loc)).collect();
         let (l, args) = self.close(trip, x_here, stacked, results, loc);
         let (ty, types) = {

@@ -40,7 +40,7 @@ mod types;
 mod verify;
 mod visible;
 
-pub use builder::{Builder, ModelError, ModelErrors, Scope, Shape, Tensor};
+pub use builder::{Builder, ModelError, ModelErrors, Places, Scope, Shape, Tensor};
 pub use define::definition;
 pub use eval::{Env, Value, binary, eval, eval_func, eval_op, random_bits, unary};
 pub use graph::{Func, Graph, Loc, Node, NodeId, stack};

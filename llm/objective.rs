@@ -1,8 +1,8 @@
 //! What a model is trained to do: a model becomes a program with a loss.
 
 use crate::error::{Error, Result};
-use ir::{Builder, DType, Dim, Graph, NodeId, Op};
-use models::{Documents, Model, Reading, losses};
+use ir::{Builder, DType, Dim, Graph, NodeId, Op, Tensor};
+use models::{Documents, Kind, Model, Reading, Source, losses};
 
 /// What a model is trained to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,6 +12,10 @@ pub enum Objective {
     NextToken,
     /// The same in rows that whole documents are packed into: each is read as if it stood alone.
     NextInDocument,
+    /// To guess tokens that are hidden, by all the others.
+    Masked,
+    /// To guess each token's successor in a text that answers another.
+    Answer,
 }
 
 /// What a program is for.
@@ -24,46 +28,104 @@ pub enum Mode {
 }
 
 impl Objective {
-    /// The columns of a batch that the program reads, each `i32[B,T]`: tokens first.
-    pub fn columns(self) -> &'static [&'static str] {
-        match self {
-            Objective::NextToken => &["input_ids", "labels"],
-            Objective::NextInDocument => &["input_ids", "labels", "document_ids", "position_ids"],
+    /// What a model of a kind is trained to do unless said.
+    pub fn of(model: &Model) -> Objective {
+        match model.kind() {
+            Kind::Decoder => Objective::NextToken,
+            Kind::Encoder => Objective::Masked,
+            Kind::EncoderDecoder => Objective::Answer,
         }
     }
 
-    /// The program: inputs are the columns and, where something is dropped, `key`, a `u32`; results are `logits` `f32[B,T,V]`,
-    /// `loss.sum` and `loss.count`. Documents are refused where the model takes no notice of them, for then they would see each other.
+    /// The columns of a batch that the program reads: tokens first, and each as long as they are but those of a [source](Self::is_source).
+    pub fn columns(self) -> &'static [&'static str] {
+        match self {
+            Objective::NextToken | Objective::Masked => &["input_ids", "labels"],
+            Objective::NextInDocument => &["input_ids", "labels", "document_ids", "position_ids"],
+            Objective::Answer => &["decoder_input_ids", "labels", "input_ids"],
+        }
+    }
+
+    /// Further columns it may read.
+    pub fn optional(self) -> &'static [&'static str] {
+        match self {
+            Objective::NextToken | Objective::Answer => &["attention_mask"],
+            Objective::NextInDocument => &[],
+            Objective::Masked => &["attention_mask", "token_type_ids"],
+        }
+    }
+
+    /// Whether a column is as long as the text that is answered, S, and not as the tokens that are guessed, T.
+    pub fn is_source(self, column: &str) -> bool {
+        self == Objective::Answer && ["input_ids", "attention_mask"].contains(&column)
+    }
+
+    /// The program that reads the columns and no others, as [`graph_of`](Self::graph_of) makes it.
     pub fn graph(self, model: &Model, mode: Mode) -> Result<Graph> {
+        self.graph_of(model, mode, &[])
+    }
+
+    /// The program: inputs are the columns, those of the optional ones that are named, each `i32[B,T]` or of a source `i32[B,S]`, and, where
+    /// something is dropped, `key`, a `u32`; results are `logits` `f32[B,T,V]`, `loss.sum` and `loss.count`. Documents are refused where
+    /// the model takes no notice of them, for then they would see each other; and so are columns that it does not read.
+    pub fn graph_of(self, model: &Model, mode: Mode, further: &[&str]) -> Result<Graph> {
+        self.check_kind(model)?;
         let b = Builder::default();
         let s = b.scope();
-        let shape = (Dim::sym('B'), Dim::sym('T'));
-        let columns: Vec<_> = self.columns().iter().map(|name| s.input(name, DType::I32, shape)).collect();
+        let shape = |name: &str| (Dim::sym('B'), Dim::sym(if self.is_source(name) { 'S' } else { 'T' }));
+        let names = || self.columns().iter().chain(self.optional().iter().filter(|c| further.contains(c)));
+        let columns: Vec<(&str, Tensor)> = names().map(|name| (*name, s.input(name, DType::I32, shape(name)))).collect();
+        let column = |name: &str| columns.iter().find(|c| c.0 == name).map(|c| c.1);
+        let asked = |name: &str| column(name).expect("every objective says what it reads");
         let key = (mode == Mode::Train && model.dropout() > 0.0).then(|| s.input("key", DType::U32, [] as [Dim; 0]));
-        let documents = match self {
-            Objective::NextToken => None,
-            Objective::NextInDocument => Some(Documents { ids: columns[2], positions: columns[3] }),
+        let mask = column("attention_mask");
+        let read = Reading { key, ..Reading::of(asked(self.columns()[0])) };
+        let read = match self {
+            Objective::NextToken => Reading { mask, ..read },
+            Objective::NextInDocument => {
+                Reading { documents: Some(Documents { ids: asked("document_ids"), positions: asked("position_ids") }), ..read }
+            }
+            Objective::Masked => Reading { mask, types: column("token_type_ids"), ..read },
+            Objective::Answer => {
+                let of_source = Reading { key, mask, ..Reading::of(asked("input_ids")) };
+                let none = || Error(format!("the model {} says it has an encoder and has none: it must implement encode", model.name()));
+                Reading { source: Some(Source { x: model.encode(&s, &of_source).ok_or_else(none)?, mask }), ..read }
+            }
         };
-        let logits = model.head(&s, model.hidden(&s, &Reading { key, documents, ..Reading::of(columns[0]) }).0);
+        let hidden = model.hidden(&s, &read);
+        let logits = model.head(&s, hidden.x);
         b.output("logits", logits);
-        match self {
-            Objective::NextToken | Objective::NextInDocument => losses::cross_entropy(&s, logits, columns[1]).output(&b),
-        }
+        losses::cross_entropy(&s, logits, asked("labels")).with(&hidden.losses).output(&b);
         let graph = b.finish().map_err(|e| Error(e.to_string()))?;
-        match self {
-            Objective::NextInDocument if !reads(&graph, "document_ids") => Err(Error(format!(
+        match names().find(|name| !reads(&graph, name)) {
+            Some(&"document_ids" | &"position_ids") => Err(Error(format!(
                 "the model {} takes no notice of documents: its attention must ask Place::visible, or try data.packing = \"windows\"",
                 model.name()
             ))),
-            Objective::NextToken | Objective::NextInDocument => Ok(graph),
+            Some(name) => Err(Error(format!("the model {} takes no notice of {name}: leave it away", model.name()))),
+            None => Ok(graph),
         }
     }
 
-    /// The program for `batch` windows of `context` tokens.
+    /// Whether a model of its kind can be trained so.
+    fn check_kind(self, model: &Model) -> Result<()> {
+        let (needs, what) = match self {
+            Objective::NextToken | Objective::NextInDocument => (Kind::Decoder, "reads texts to their end and guesses no successors"),
+            Objective::Masked => (Kind::Encoder, "does not see what follows a token"),
+            Objective::Answer => (Kind::EncoderDecoder, "reads one text and no second"),
+        };
+        if model.kind() == needs {
+            return Ok(());
+        }
+        let what = if model.kind() == Kind::EncoderDecoder { "answers a text, and this objective has one alone" } else { what };
+        Err(Error(format!("the model {} {what}", model.name())))
+    }
+
+    /// The program for `batch` windows of `context` tokens; a source has as many.
     pub fn bound(self, model: &Model, mode: Mode, batch: usize, context: usize) -> Result<Graph> {
         Ok(self.graph(model, mode)?.bind(&|s| match s {
             'B' => Some(batch as u64),
-            'T' => Some(context as u64),
+            'S' | 'T' => Some(context as u64),
             _ => None,
         })?)
     }
@@ -78,5 +140,5 @@ fn reads(graph: &Graph, name: &str) -> bool {
 
 /// The program of a step on `batch` windows of `context` tokens, before the compiler has seen it.
 pub fn bound(model: &Model, batch: usize, context: usize) -> Result<Graph> {
-    Objective::NextToken.bound(model, Mode::Train, batch, context)
+    Objective::of(model).bound(model, Mode::Train, batch, context)
 }

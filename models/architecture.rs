@@ -1,8 +1,8 @@
 //! What a model implements.
 
 use crate::init::Init;
-use crate::layers::{Past, beside, causal, causal_within};
-use ir::{DType, Scope, Tensor};
+use crate::layers::{Past, beside, of_tokens, within_documents};
+use ir::{DType, Places, Scope, Tensor, names};
 use std::fmt;
 
 /// A model: plain mathematics in primitive operations, with its sizes and its start.
@@ -15,9 +15,20 @@ pub trait Architecture: fmt::Debug + Send + Sync {
     where
         Self: Sized;
 
-    /// What the blocks make of the tokens [B, T] that are read: [B, T, C], and what is kept of each for the tokens after it, in the
-    /// order of [`cache`](Self::cache), where past tokens are kept at all. [`Reading::blocks`] does the second.
-    fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> (Tensor<'g>, Vec<Tensor<'g>>);
+    /// Which tokens a token sees.
+    fn kind(&self) -> Kind {
+        Kind::Decoder
+    }
+
+    /// What the blocks make of the tokens [B, T] that are read, and what is kept of each for the tokens after it, in the order of
+    /// [`cache`](Self::cache), where past tokens are kept at all. [`Reading::blocks`] does the second.
+    fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> Hidden<'g>;
+
+    /// What the encoder of a [`Kind::EncoderDecoder`] makes of the tokens [B, S] of a text that its decoder sees: [B, S, C]. Others have
+    /// none.
+    fn encode<'g>(&self, _: &Scope<'g>, _: &Reading<'g>) -> Option<Tensor<'g>> {
+        None
+    }
 
     /// Logits [B, T, V] of what the blocks made, [B, T, C].
     fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g>;
@@ -58,11 +69,95 @@ impl Shape {
     }
 }
 
+/// Which tokens a token sees, and so what a model can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Those before it and itself: it writes texts.
+    Decoder,
+    /// All: it reads texts.
+    Encoder,
+    /// A decoder that also sees what an encoder made of another text.
+    EncoderDecoder,
+}
+
+/// What blocks make of tokens.
+pub struct Hidden<'g> {
+    /// Of each token, [B, T, C].
+    pub x: Tensor<'g>,
+    /// What is kept of the tokens, those before among them, where past tokens are kept at all: the new value of each of
+    /// [`Architecture::cache`], in its order.
+    pub kept: Vec<Tensor<'g>>,
+    /// What else is noted of each layer for a loss of its own, stacked: [layers, …], one after the other as blocks give them.
+    pub noted: Vec<Tensor<'g>>,
+    /// Further losses, as numbers to add to the mean loss: how they are called, and each with its weight.
+    pub losses: Vec<(&'static str, Tensor<'g>)>,
+}
+
+impl<'g> From<Tensor<'g>> for Hidden<'g> {
+    /// What keeps nothing, notes nothing and has no loss of its own.
+    fn from(x: Tensor<'g>) -> Hidden<'g> {
+        Hidden { x, kept: vec![], noted: vec![], losses: vec![] }
+    }
+}
+
+/// What a block makes of tokens.
+pub struct Made<'g> {
+    /// Of each token, [B, T, C].
+    pub x: Tensor<'g>,
+    /// What it keeps of the tokens, those before among them.
+    pub kept: Vec<Tensor<'g>>,
+    /// What else is noted of it, for a loss of its own.
+    pub noted: Vec<Tensor<'g>>,
+}
+
+impl<'g> Made<'g> {
+    /// A block's result and what it keeps.
+    pub fn new(x: Tensor<'g>, kept: impl Into<Vec<Tensor<'g>>>) -> Made<'g> {
+        Made { x, kept: kept.into(), noted: vec![] }
+    }
+}
+
+/// Layers in a row, of which every `period`-th is alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layers {
+    /// Number of the first.
+    pub first: usize,
+    /// How many there are.
+    pub count: usize,
+    /// Layers after which the pattern begins again.
+    pub period: usize,
+}
+
+impl From<usize> for Layers {
+    /// So many that are all alike.
+    fn from(count: usize) -> Layers {
+        Layers { first: 0, count, period: 1 }
+    }
+}
+
+impl Layers {
+    /// These with a pattern of so many.
+    pub fn pattern(count: usize, period: usize) -> Layers {
+        Layers { first: 0, count, period }
+    }
+
+    /// Loops over whole patterns, then the layers that are left, each by itself.
+    pub fn runs(self) -> Vec<Places> {
+        let whole = self.count / self.period.max(1);
+        let left = self.first + whole * self.period;
+        let pattern = Places { first: self.first, step: self.period, count: whole };
+        let rest = (left..self.first + self.count).map(|first| Places { first, step: 1, count: 1 });
+        (whole > 0).then_some(pattern).into_iter().chain(rest).collect()
+    }
+}
+
 /// A tensor that generation keeps, [layers, B, heads, length, depth], of which the places of tokens already read are filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kept {
     /// Its name.
     pub name: &'static str,
+    /// Number of the first layer that keeps it in this tensor, and how many there are to the next.
+    pub place: names::Place,
     /// Number of layers; each keeps its own.
     pub layers: usize,
     /// Number of heads.
@@ -75,8 +170,20 @@ pub struct Kept {
 
 impl Kept {
     /// Keys and values.
-    pub fn keys_and_values(layers: usize, heads: usize, length: usize, depth: usize) -> Vec<Kept> {
-        ["k", "v"].map(|name| Kept { name, layers, heads, length, depth }).to_vec()
+    pub fn keys_and_values(layers: impl Into<Layers>, heads: usize, length: usize, depth: usize) -> Vec<Kept> {
+        Kept::each(layers, &[("k", heads, depth), ("v", heads, depth)], length)
+    }
+
+    /// What each layer keeps of a token, by name, heads and elements: a tensor for all layers that are alike.
+    pub fn each(layers: impl Into<Layers>, what: &[(&'static str, usize, usize)], length: usize) -> Vec<Kept> {
+        let run = |run: Places| (0..run.step).map(move |j| (run.count, names::Place { step: run.step, first: run.first + j }));
+        let one = |(layers, place)| what.iter().map(move |(name, heads, depth)| Kept { name, place, layers, heads: *heads, length, depth: *depth });
+        layers.into().runs().into_iter().flat_map(run).flat_map(one).collect()
+    }
+
+    /// The name of its state below [`names::PAST`]: `k`, or `k.{6i+1}` where only those layers keep it here.
+    pub fn path(&self) -> String {
+        if self.place == (names::Place { step: 1, first: 0 }) { self.name.into() } else { format!("{}.{}", self.name, self.place) }
     }
 }
 
@@ -86,10 +193,34 @@ pub struct Reading<'g> {
     pub tokens: Tensor<'g>,
     /// Seeds dropout: a `u32`, there in training alone, so nothing is dropped outside it.
     pub key: Option<Tensor<'g>>,
-    /// In generation: the position of the first token of each row, `i32[B]`, and what is kept of those before.
-    pub past: Option<(Tensor<'g>, Vec<Tensor<'g>>)>,
+    /// In generation: what is kept of the tokens before.
+    pub past: Option<Kepts<'g>>,
     /// In rows that documents are packed into: which token is of which. There is no past then.
     pub documents: Option<Documents<'g>>,
+    /// Where rows are filled up to one length: 1 where there is a token and 0 where there is none, `i32[B,T]`. There is no past then.
+    pub mask: Option<Tensor<'g>>,
+    /// Which of the segments a token is of, `i32[B,T]`, for a model that asks.
+    pub types: Option<Tensor<'g>>,
+    /// What an encoder made of the text that a decoder sees beside its own.
+    pub source: Option<Source<'g>>,
+}
+
+/// What is kept of tokens before those that are read.
+#[derive(Clone)]
+pub struct Kepts<'g> {
+    /// The position of the first token of each row, `i32[B]`.
+    pub position: Tensor<'g>,
+    /// What is kept, each [layers, B, heads, length, depth].
+    pub tensors: Vec<(Kept, Tensor<'g>)>,
+}
+
+/// What an encoder made of a text.
+#[derive(Clone, Copy)]
+pub struct Source<'g> {
+    /// Of each of its tokens, [B, S, C].
+    pub x: Tensor<'g>,
+    /// 1 where there is a token, `i32[B,S]`.
+    pub mask: Option<Tensor<'g>>,
 }
 
 /// The documents that rows are packed with.
@@ -102,38 +233,72 @@ pub struct Documents<'g> {
 }
 
 /// Where a block stands.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Place<'g> {
+    /// Number of a layer that this one is alike.
+    pub layer: usize,
     /// Seeds this block's dropout; it may add 0 to 7 for its several places.
     pub key: Option<Tensor<'g>>,
     /// What this block keeps of the tokens before.
     pub past: Option<Past<'g>>,
     /// Each token's document, `i32[B,T]`, where rows are packed with such.
     pub documents: Option<Tensor<'g>>,
+    /// 1 where there is a token, `i32[B,T]`, where rows are filled up.
+    pub mask: Option<Tensor<'g>>,
+    /// What an encoder made of the text that this decoder sees.
+    pub source: Option<Source<'g>>,
 }
 
 impl<'g> Place<'g> {
     /// Keys and values of these tokens, [B, H, T, D], and of those before: [B, H, S, D].
     #[track_caller]
     pub fn with_past(&self, k: Tensor<'g>, v: Tensor<'g>) -> [Tensor<'g>; 2] {
-        self.past.map_or([k, v], |p| p.with(k, v))
+        let all = self.with_kept(&[k, v]);
+        [all[0], all[1]]
     }
 
-    /// Scores [B, H, T, S] of tokens after the one that asks, and of other documents' tokens, become −∞.
+    /// The same for anything that is kept a token, in the order of the cache.
+    #[track_caller]
+    pub fn with_kept(&self, new: &[Tensor<'g>]) -> Vec<Tensor<'g>> {
+        self.past.as_ref().map_or_else(|| new.to_vec(), |p| p.with(new))
+    }
+
+    /// Scores [B, H, T, S] of tokens after the one that asks, of other documents' tokens and of none become −∞.
     #[track_caller]
     pub fn visible(&self, s: &Scope<'g>, scores: Tensor<'g>) -> Tensor<'g> {
-        match (self.past, self.documents) {
-            (None, None) => causal(s, scores),
-            (None, Some(documents)) => causal_within(s, scores, documents),
-            (Some(past), _) => past.mask(s, scores),
-        }
+        let (query, key) = (self.query(s, scores), s.iota(-1, scores.dim(-1)));
+        self.there(s, key.le(query).select(scores, s.num(f64::NEG_INFINITY)))
+    }
+
+    /// The same, and of all but the last `window` tokens, itself among them.
+    #[track_caller]
+    pub fn within(&self, s: &Scope<'g>, scores: Tensor<'g>, window: usize) -> Tensor<'g> {
+        let (query, key) = (self.query(s, scores), s.iota(-1, scores.dim(-1)));
+        let last = query.lt(key + s.int(window as i32));
+        self.visible(s, last.select(scores, s.num(f64::NEG_INFINITY)))
+    }
+
+    /// Scores [B, H, T, T] of tokens of other documents and of none become −∞: all others are seen. A token sees itself, whatever it is, so
+    /// that no row of scores is empty.
+    #[track_caller]
+    pub fn there(&self, s: &Scope<'g>, scores: Tensor<'g>) -> Tensor<'g> {
+        let scores = self.documents.map_or(scores, |documents| within_documents(s, scores, documents));
+        let itself = || s.iota(-1, scores.dim(-1)).equals(self.query(s, scores));
+        self.mask.map_or(scores, |mask| of_tokens(s, scores, mask, Some(itself())))
+    }
+
+    /// The positions of those who ask, as they broadcast over scores [B, H, T, S].
+    #[track_caller]
+    pub fn query(&self, s: &Scope<'g>, scores: Tensor<'g>) -> Tensor<'g> {
+        let query = s.iota(-2, scores.dim(-2));
+        self.past.as_ref().map_or(query, |past| past.first() + query)
     }
 }
 
 impl<'g> Reading<'g> {
     /// A whole sequence, with nothing before it and nothing dropped.
     pub fn of(tokens: Tensor<'g>) -> Reading<'g> {
-        Reading { tokens, key: None, past: None, documents: None }
+        Reading { tokens, key: None, past: None, documents: None, mask: None, types: None, source: None }
     }
 
     /// The tokens' positions: `[T]`, or `[B, T]` where each row has its own, in generation and in rows of documents.
@@ -153,37 +318,72 @@ impl<'g> Reading<'g> {
     #[track_caller]
     fn places(&self, s: &Scope<'g>, axis: i8, behind: usize) -> Tensor<'g> {
         let places = s.iota(axis, self.tokens.dim(-1));
-        self.past.as_ref().map_or(places, |(position, _)| beside(*position, behind) + places)
+        self.past.as_ref().map_or(places, |past| beside(past.position, behind) + places)
     }
 
-    /// `x` after `n` blocks, each with its own parameters under `name.{}`, and what they keep, stacked. A block gives its result and what
-    /// it keeps of the tokens, those before among them.
+    /// `x` after layers, each with its own parameters under `name.{}`, and what they keep and note, stacked. Layers that are alike are one
+    /// loop; `block` is asked for each place of the pattern, and for each layer that is left behind the last whole one.
     #[track_caller]
     pub fn blocks(
         &self,
         s: &Scope<'g>,
         name: &str,
-        n: usize,
+        layers: impl Into<Layers>,
         x: Tensor<'g>,
-        block: impl FnOnce(&Scope<'g>, Tensor<'g>, Place<'g>) -> (Tensor<'g>, [Tensor<'g>; 2]),
-    ) -> (Tensor<'g>, Vec<Tensor<'g>>) {
-        let own = match (&self.past, self.key) {
-            (Some((_, kept)), _) => kept.clone(),
-            (None, Some(_)) => vec![s.iota(-1, n).cast(DType::U32)],
-            (None, None) => vec![],
-        };
-        let documents = self.documents.map(|d| d.ids);
-        s.scan(name, n, x, &own, |s, x, own| match (&self.past, self.key) {
-            (Some((position, _)), _) => {
-                let past = Some(Past { k: own[0], v: own[1], position: *position });
-                let (x, kept) = block(s, x, Place { key: None, past, documents });
-                (x, kept.to_vec())
+        block: impl Fn(&Scope<'g>, Tensor<'g>, Place<'g>) -> Made<'g>,
+    ) -> Hidden<'g> {
+        let mut all = Hidden::from(x);
+        for run in layers.into().runs() {
+            let next = self.run(s, name, run, all.x, &block);
+            all.x = next.x;
+            all.kept.extend(next.kept);
+            all.noted.extend(next.noted);
+        }
+        all
+    }
+
+    /// One loop over a pattern.
+    #[track_caller]
+    fn run(
+        &self,
+        s: &Scope<'g>,
+        name: &str,
+        run: Places,
+        x: Tensor<'g>,
+        block: &dyn Fn(&Scope<'g>, Tensor<'g>, Place<'g>) -> Made<'g>,
+    ) -> Hidden<'g> {
+        // each layer's share of what is kept, then of the numbers that move the key, so that no two layers drop alike
+        let mut own: Vec<Tensor<'g>> = vec![];
+        let mut shares = vec![];
+        for j in 0..run.step {
+            let before = own.len();
+            let kept = self.past.iter().flat_map(|p| &p.tensors).filter(|(kept, _)| kept.place.first == run.first + j);
+            own.extend(kept.map(|(_, tensor)| *tensor));
+            shares.push(before..own.len());
+        }
+        let numbers = self.key.map(|_| s.iota(-1, run.count).cast(DType::U32));
+        own.extend(numbers);
+        let (mut kept, mut noted) = (0, 0);
+        let (x, results) = s.pattern(name, run, x, &own, |scopes, mut x, own| {
+            let (mut all_kept, mut all_noted) = (vec![], vec![]);
+            for (j, (s, share)) in scopes.iter().zip(shares).enumerate() {
+                let key = self.key.map(|key| {
+                    let number = own[own.len() - 1] * s.uint(run.step as u32) + s.uint((run.first + j) as u32);
+                    key + (number + s.uint(1)) * s.uint(8)
+                });
+                let past = self.past.as_ref().map(|p| Past { kept: own[share].to_vec(), position: p.position });
+                let documents = self.documents.map(|d| d.ids);
+                let place = Place { layer: run.first + j, key, past, documents, mask: self.mask, source: self.source };
+                let made = block(s, x, place);
+                x = made.x;
+                all_kept.extend(made.kept.into_iter().filter(|_| self.past.is_some()));
+                all_noted.extend(made.noted);
             }
-            (None, key) => {
-                // the layer's number moves the key, so that no two layers drop alike
-                let key = key.map(|key| key + (own[0] + s.uint(1)) * s.uint(8));
-                (block(s, x, Place { key, past: None, documents }).0, vec![])
-            }
-        })
+            (kept, noted) = (all_kept.len(), all_noted.len());
+            all_kept.append(&mut all_noted);
+            (x, all_kept)
+        });
+        debug_assert_eq!(results.len(), kept + noted);
+        Hidden { x, kept: results[..kept].to_vec(), noted: results[kept..].to_vec(), losses: vec![] }
     }
 }

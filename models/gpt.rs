@@ -3,7 +3,7 @@
 //! Nothing here is fused; the compiler finds attention, LayerNorm, GELU and cross-entropy in this arithmetic.
 //! Parameters have the names and layouts of Hugging Face's GPT-2 checkpoints.
 
-use crate::architecture::{Architecture, Kept, Place, Reading, Shape};
+use crate::architecture::{Architecture, Hidden, Kept, Made, Place, Reading, Shape};
 use crate::check;
 use crate::init::Init;
 use crate::layers::{affine, dropout, gelu, layer_norm, softmax};
@@ -42,7 +42,7 @@ impl Architecture for Gpt {
         "gpt2"
     }
 
-    fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> (Tensor<'g>, Vec<Tensor<'g>>) {
+    fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> Hidden<'g> {
         let (root, positions) = (s.at("transformer"), read.positions(s));
         let (words, places) = (self.words(s), root.at("wpe").param("weight", [self.n_positions, self.n_embd]));
         let x = words.gather(read.tokens) + places.gather(positions); // [B, T, C]
@@ -94,14 +94,14 @@ impl Gpt {
         s.at("transformer").at("wte").param("weight", [self.vocab_size, self.n_embd])
     }
 
-    fn block<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, place: Place<'g>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
-        let (y, present) = self.attention(&s.at("attn"), layer_norm(&s.at("ln_1"), x, EPS), place);
+    fn block<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, place: Place<'g>) -> Made<'g> {
+        let (y, present) = self.attention(&s.at("attn"), layer_norm(&s.at("ln_1"), x, EPS), &place);
         let x = x + y;
-        (x + self.mlp(&s.at("mlp"), layer_norm(&s.at("ln_2"), x, EPS), place.key), present)
+        Made::new(x + self.mlp(&s.at("mlp"), layer_norm(&s.at("ln_2"), x, EPS), place.key), present)
     }
 
     /// softmax(q kᵀ / √d, causal) v, per head
-    fn attention<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, place: Place<'g>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
+    fn attention<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, place: &Place<'g>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
         let (b, t, d) = (x.dim(-3), x.dim(-2), self.n_embd / self.n_head);
         let heads = |x: Tensor<'g>| x.reshape((b, t, self.n_head, d)).transpose(&[0, 2, 1, 3]); // [B, H, T, D]
         let [q, k, v] = affine(&s.at("c_attn"), x, 3 * self.n_embd).chunks().map(heads);

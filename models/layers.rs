@@ -63,19 +63,21 @@ pub fn sigmoid(x: Tensor) -> Tensor {
     above.select(r, e * r)
 }
 
-/// Scores of positions after the query become −∞. scores: [B, H, T, S]
+/// Scores of other documents' positions become −∞. documents: [B, T], for scores [B, H, T, T]
 #[track_caller]
-pub fn causal<'g>(s: &Scope<'g>, scores: Tensor<'g>) -> Tensor<'g> {
-    let (query, key) = (s.iota(-2, scores.dim(-2)), s.iota(-1, scores.dim(-1)));
-    key.le(query).select(scores, s.num(f64::NEG_INFINITY))
-}
-
-/// The same, and scores of other documents' positions. documents: [B, T], for scores [B, H, T, T]
-#[track_caller]
-pub fn causal_within<'g>(s: &Scope<'g>, scores: Tensor<'g>, documents: Tensor<'g>) -> Tensor<'g> {
+pub fn within_documents<'g>(s: &Scope<'g>, scores: Tensor<'g>, documents: Tensor<'g>) -> Tensor<'g> {
     let (b, t) = (documents.dim(-2), documents.dim(-1));
     let (of_query, of_key) = (documents.reshape((b, 1usize, t, 1usize)), documents.reshape((b, 1usize, 1usize, t)));
-    of_query.equals(of_key).select(causal(s, scores), s.num(f64::NEG_INFINITY))
+    of_query.equals(of_key).select(scores, s.num(f64::NEG_INFINITY))
+}
+
+/// Scores [B, H, T, S] of keys that are no tokens become −∞, but where `besides` holds. mask: [B, S], 1 where there is a token
+#[track_caller]
+pub fn of_tokens<'g>(s: &Scope<'g>, scores: Tensor<'g>, mask: Tensor<'g>, besides: Option<Tensor<'g>>) -> Tensor<'g> {
+    let (b, keys) = (mask.dim(-2), mask.dim(-1));
+    let none = s.num(f64::NEG_INFINITY);
+    let other = besides.map_or(none, |besides| besides.select(scores, none));
+    s.int(1).le(mask.reshape((b, 1usize, 1usize, keys))).select(scores, other)
 }
 
 /// x with each element dropped with probability p and the rest scaled by 1 / (1 − p). The bits are a function of the key.
@@ -87,34 +89,25 @@ pub fn dropout<'g>(s: &Scope<'g>, x: Tensor<'g>, p: f64, key: Option<Tensor<'g>>
     keep.select(x * (1.0 / (1.0 - p)), s.num(0.0))
 }
 
-/// Keys and values of earlier tokens, [B, H, S, D], of which each row's before its position are filled.
-#[derive(Clone, Copy)]
+/// What a block keeps of earlier tokens, each [B, H, S, D], of which each row's before its position are filled.
+#[derive(Clone)]
 pub struct Past<'g> {
-    /// Keys.
-    pub k: Tensor<'g>,
-    /// Values.
-    pub v: Tensor<'g>,
+    /// Keys and values, or whatever the cache names, in its order.
+    pub kept: Vec<Tensor<'g>>,
     /// The position of each row's first token at hand: `i32[B]`.
     pub position: Tensor<'g>,
 }
 
 impl<'g> Past<'g> {
-    /// Keys and values with these tokens', [B, H, T, D], at their positions.
+    /// What is kept with these tokens', each [B, H, T, D], at their positions.
     #[track_caller]
-    pub fn with(self, k: Tensor<'g>, v: Tensor<'g>) -> [Tensor<'g>; 2] {
-        [self.k.update(-2, k, self.first()), self.v.update(-2, v, self.first())]
-    }
-
-    /// Scores [B, H, T, S] of positions after the one that asks become −∞.
-    #[track_caller]
-    pub fn mask(self, s: &Scope<'g>, scores: Tensor<'g>) -> Tensor<'g> {
-        let query = self.first() + s.iota(-2, scores.dim(-2));
-        s.iota(-1, scores.dim(-1)).le(query).select(scores, s.num(f64::NEG_INFINITY))
+    pub fn with(&self, new: &[Tensor<'g>]) -> Vec<Tensor<'g>> {
+        self.kept.iter().zip(new).map(|(kept, new)| kept.update(-2, *new, self.first())).collect()
     }
 
     /// The positions as [B, 1, 1, 1].
     #[track_caller]
-    fn first(self) -> Tensor<'g> {
+    pub(crate) fn first(&self) -> Tensor<'g> {
         beside(self.position, 3)
     }
 }

@@ -11,8 +11,8 @@
 //! let b = Builder::default();
 //! let s = b.scope();
 //! let tokens = s.input("input_ids", ir::DType::I32, [1usize, 32]);
-//! let (x, _) = model.hidden(&s, &Reading::of(tokens));
-//! b.output("logits", model.head(&s, x));
+//! let hidden = model.hidden(&s, &Reading::of(tokens));
+//! b.output("logits", model.head(&s, hidden.x));
 //! let graph = b.finish().unwrap();
 //! assert_eq!(graph.main().outputs()[0].to_string(), "f32[1,32,65]");
 //! ```
@@ -26,7 +26,7 @@ mod llama;
 pub mod losses;
 mod model;
 
-pub use architecture::{Architecture, Documents, Kept, Place, Reading, Shape};
+pub use architecture::{Architecture, Documents, Hidden, Kept, Kepts, Kind, Layers, Made, Place, Reading, Shape, Source};
 pub use gpt::Gpt;
 pub use init::Init;
 pub use llama::Llama;

@@ -2,7 +2,7 @@
 //!
 //! Parameters have the names and layouts of Hugging Face's Llama checkpoints.
 
-use crate::architecture::{Architecture, Kept, Place, Reading, Shape};
+use crate::architecture::{Architecture, Hidden, Kept, Made, Place, Reading, Shape};
 use crate::check;
 use crate::init::Init;
 use crate::layers::{linear, rms_norm, silu, softmax};
@@ -58,7 +58,7 @@ impl Architecture for Llama {
         "llama"
     }
 
-    fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> (Tensor<'g>, Vec<Tensor<'g>>) {
+    fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> Hidden<'g> {
         let angles = self.angles(s, read.head_positions(s));
         let (cos, sin) = (angles.cos(), angles.sin());
         let x = self.embedding(s).gather(read.tokens); // [B, T, C]
@@ -127,10 +127,10 @@ impl Llama {
         s.at("model").at("embed_tokens").param("weight", [self.vocab_size, self.hidden_size])
     }
 
-    fn block<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, rotation: [Tensor<'g>; 2], place: Place<'g>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
-        let (y, present) = self.attention(&s.at("self_attn"), rms_norm(&s.at("input_layernorm"), x, self.rms_norm_eps), rotation, place);
+    fn block<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, rotation: [Tensor<'g>; 2], place: Place<'g>) -> Made<'g> {
+        let (y, present) = self.attention(&s.at("self_attn"), rms_norm(&s.at("input_layernorm"), x, self.rms_norm_eps), rotation, &place);
         let x = x + y;
-        (x + self.mlp(&s.at("mlp"), rms_norm(&s.at("post_attention_layernorm"), x, self.rms_norm_eps)), present)
+        Made::new(x + self.mlp(&s.at("mlp"), rms_norm(&s.at("post_attention_layernorm"), x, self.rms_norm_eps)), present)
     }
 
     /// The angle of each position [.., T, 1] and pair, [.., T, D/2]: t · θ^(−2i/D)
@@ -141,7 +141,7 @@ impl Llama {
     }
 
     /// softmax(q kᵀ / √d, causal) v with rotated q and k; a group of query heads shares one k and v
-    fn attention<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, [cos, sin]: [Tensor<'g>; 2], place: Place<'g>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
+    fn attention<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, [cos, sin]: [Tensor<'g>; 2], place: &Place<'g>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
         let (b, t) = (x.dim(-3), x.dim(-2));
         let (n, kv, d) = (self.num_attention_heads, self.num_key_value_heads, self.head_size());
         let heads = |name, n: usize| linear(&s.at(name), x, n * d).reshape((b, t, n, d)).transpose(&[0, 2, 1, 3]); // [B, H, T, D]

@@ -14,6 +14,12 @@ pub struct Loss<'g> {
 }
 
 impl<'g> Loss<'g> {
+    /// The same with further losses, numbers that add to its mean.
+    #[track_caller]
+    pub fn with(self, further: &[(&'static str, Tensor<'g>)]) -> Loss<'g> {
+        further.iter().fold(self, |loss, (_, mean)| Loss { sum: loss.sum + *mean * loss.count, ..loss })
+    }
+
     /// Makes it what a program is trained on: its results `loss.sum` and `loss.count`.
     pub fn output(self, b: &'g Builder) {
         b.output(LOSS_SUM, self.sum);

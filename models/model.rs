@@ -1,6 +1,6 @@
 //! A model by name: the mathematics behind one handle, with its settings.
 
-use crate::architecture::{Architecture, Kept, Reading, Shape};
+use crate::architecture::{Architecture, Hidden, Kept, Kepts, Kind, Reading, Shape};
 use crate::init::Init;
 use ir::names::{self, PAST};
 use ir::{Builder, DType, Dim, Graph, ModelErrors, Scope, Tensor};
@@ -108,9 +108,24 @@ impl Model {
         self.with(settings)
     }
 
-    /// What the blocks make of tokens, [B, T, C], and what they keep.
-    pub fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> (Tensor<'g>, Vec<Tensor<'g>>) {
+    /// Which tokens a token sees.
+    pub fn kind(&self) -> Kind {
+        self.mathematics.kind()
+    }
+
+    /// What generation keeps of the tokens before.
+    pub fn cache(&self) -> Vec<Kept> {
+        self.mathematics.cache()
+    }
+
+    /// What the blocks make of tokens, and what they keep.
+    pub fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> Hidden<'g> {
         self.mathematics.hidden(s, read)
+    }
+
+    /// What an encoder makes of a text that a decoder sees, [B, S, C].
+    pub fn encode<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> Option<Tensor<'g>> {
+        self.mathematics.encode(s, read)
     }
 
     /// Logits [B, T, V] of what the blocks made.
@@ -128,10 +143,10 @@ impl Model {
         let tokens = s.input("input_ids", DType::I32, (batch, length));
         let position = s.input("position", DType::I32, [batch]);
         let last = s.input("last", DType::I32, [batch]);
-        let past = Some((position, self.past(&s)));
-        let (x, present) = self.hidden(&s, &Reading { past, ..Reading::of(tokens) });
-        b.output("logits", self.head(&s, nth(&s, x, last)));
-        self.keep(&b, present);
+        let past = Some(Kepts { position, tensors: self.past(&s) });
+        let hidden = self.hidden(&s, &Reading { past, ..Reading::of(tokens) });
+        b.output("logits", self.head(&s, nth(&s, hidden.x, last)));
+        self.keep(&b, hidden.kept);
         b.finish()
     }
 
@@ -142,22 +157,22 @@ impl Model {
         let s = b.scope();
         let rows = s.input("rows", DType::I32, [Dim::sym('B')]);
         let turned = [1, 0, 2, 3, 4]; // rows first, and back
-        let new = self.past(&s).into_iter().map(|x| x.transpose(&turned).gather(rows).transpose(&turned)).collect();
+        let new = self.past(&s).into_iter().map(|(_, x)| x.transpose(&turned).gather(rows).transpose(&turned)).collect();
         self.keep(&b, new);
         b.finish()
     }
 
     /// State for all that is kept, of B rows.
-    fn past<'g>(&self, s: &Scope<'g>) -> Vec<Tensor<'g>> {
+    fn past<'g>(&self, s: &Scope<'g>) -> Vec<(Kept, Tensor<'g>)> {
         let size = |n: usize| Dim::from(n);
-        let state = |k: &Kept| s.at(PAST).param(k.name, (size(k.layers), Dim::sym('B'), size(k.heads), size(k.length), size(k.depth)));
-        self.mathematics.cache().iter().map(state).collect()
+        let state = |k: Kept| (k, s.at(PAST).param(&k.path(), (size(k.layers), Dim::sym('B'), size(k.heads), size(k.length), size(k.depth))));
+        self.cache().into_iter().map(state).collect()
     }
 
     /// Names the new values of what is kept.
     fn keep(&self, b: &Builder, new: Vec<Tensor>) {
-        for (kept, new) in self.mathematics.cache().iter().zip(new) {
-            b.output(&names::new_value(&format!("{PAST}.{}", kept.name)), new);
+        for (kept, new) in self.cache().iter().zip(new) {
+            b.output(&names::new_value(&format!("{PAST}.{}", kept.path())), new);
         }
     }
 

@@ -103,6 +103,8 @@ mod maths;
 /// Models of this project against plain arithmetic, and their ranges.
 mod models;
 /// Programs that almost match a rule.
+/// Names of parameters: places of iterations, layers of patterns, what would be one tensor in a file.
+mod naming;
 mod near;
 /// The compiler that NVIDIA's driver brings.
 #[cfg(feature = "cuda")]

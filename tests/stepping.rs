@@ -3,7 +3,7 @@
 use crate::cli::Directory;
 use ir::{DType, Dim, Scope, Tensor};
 use llm::{Batch, Config, DataConfig, Event, Outcome, TrainConfig, Trainer, Values};
-use models::{Architecture, Gpt, Init, Kept, Model, Reading, Shape};
+use models::{Architecture, Gpt, Hidden, Init, Kept, Model, Reading, Shape};
 use runtime::{Device, Pool, Session};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -193,9 +193,9 @@ impl Architecture for Scalar {
     fn name() -> &'static str {
         "scalar"
     }
-    fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> (Tensor<'g>, Vec<Tensor<'g>>) {
+    fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> Hidden<'g> {
         let gain = s.param("gain", [] as [Dim; 0]);
-        (s.param("words", [self.vocab_size, 4]).gather(read.tokens) * gain, vec![])
+        Hidden::from(s.param("words", [self.vocab_size, 4]).gather(read.tokens) * gain)
     }
     fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
         x.contract("btc,vc->btv", s.param("out", [self.vocab_size, 4]))

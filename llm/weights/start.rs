@@ -1,23 +1,20 @@
 //! How parameters start.
 
+use super::safetensors::pieces;
 use crate::error::Result;
-use ir::names;
 use models::Model;
 use passes::State;
 use runtime::Session;
 
 /// Fills parameters as the model says, piece by piece, so that a layer's start does not depend on how many there are.
 pub fn initialise(session: &mut Session, model: &Model, seed: u64) -> Result<()> {
-    let all: Vec<(String, usize, usize)> = session
-        .params()
-        .filter(|p| State::parse(p.0).is_parameter())
-        .map(|p| (p.0.to_string(), if names::loops(p.0) > 0 { p.1.sizes()[0] } else { 1 }, p.1.count()))
-        .collect();
-    for (name, pieces, count) in all {
+    let all: Vec<(String, ir::Type)> =
+        session.params().filter(|p| State::parse(p.0).is_parameter()).map(|(name, ty)| (name.to_string(), ty.clone())).collect();
+    for (name, ty) in all {
+        let pieces = pieces(&name, &ty);
         session.fill_param(&name, |values| {
-            for (i, piece) in values.chunks_mut((count / pieces).max(1)).enumerate() {
-                let name = names::iteration(&name, i);
-                model.init(&name).fill(seed, &name, piece);
+            for ((name, _), piece) in pieces.iter().zip(values.chunks_mut((ty.count() / pieces.len().max(1)).max(1))) {
+                model.init(name).fill(seed, name, piece);
             }
         })?;
     }
