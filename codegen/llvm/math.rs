@@ -1,9 +1,9 @@
 //! Leaf mathematics on vectors and scalars of `f32`: polynomials with known error, no calls where a loop is hot.
 
 use super::print::Printer;
+use crate::polynomials::{ERF_END, ERF_LARGE, ERF_SMALL};
 use inkwell::FloatPredicate;
 use inkwell::values::BasicValueEnum;
-use crate::polynomials::{ERF_END, ERF_LARGE, ERF_SMALL};
 use ir::Un;
 
 type V<'c> = BasicValueEnum<'c>;
