@@ -1,5 +1,6 @@
 //! What a model implements.
 
+use crate::hub;
 use crate::init::Init;
 use crate::layers::{Past, beside, of_tokens, within_documents};
 use ir::{DType, Places, Scope, Tensor, names};
@@ -44,6 +45,29 @@ pub trait Architecture: fmt::Debug + Send + Sync {
 
     /// Why the settings are no model, if they are none: the first that is out of its range, and one thing to try.
     fn check(&self) -> Result<(), String>;
+
+    /// The names that `architectures` of Hugging Face's `config.json` has for what this reads; none of a model that has no such form.
+    ///
+    /// Parameters have the names and layouts of the tensors in such a model's files.
+    fn hub() -> &'static [&'static str]
+    where
+        Self: Sized,
+    {
+        &[]
+    }
+
+    /// The settings of a `config.json` of one of these names. What is not asked for is refused afterwards, and [`check`](Self::check) follows.
+    fn from_hub(config: &mut hub::Config) -> Result<Self, String>
+    where
+        Self: Sized,
+    {
+        Err(format!("the model {} has no form there to read {} from", Self::name(), config.architecture()?))
+    }
+
+    /// The same settings as a `config.json` has them; why there is no such model there, if there is none.
+    fn to_hub(&self) -> Result<hub::Written, String> {
+        Err("the model has no form there".into())
+    }
 }
 
 /// The sizes of a model that others ask for.

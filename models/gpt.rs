@@ -5,6 +5,7 @@
 
 use crate::architecture::{Architecture, Hidden, Kept, Made, Place, Reading, Shape};
 use crate::check;
+use crate::hub;
 use crate::init::Init;
 use crate::layers::{affine, dropout, gelu, layer_norm, softmax};
 use ir::{Scope, Tensor};
@@ -85,6 +86,43 @@ impl Architecture for Gpt {
         check::layers("n_layer", self.n_layer)?;
         check::divides("n_head", self.n_head, "n_embd", self.n_embd)?;
         check::dropout("dropout", self.dropout)
+    }
+
+    fn hub() -> &'static [&'static str] {
+        &["GPT2LMHeadModel"]
+    }
+
+    fn from_hub(c: &mut hub::Config) -> Result<Gpt, String> {
+        let n_embd = c.size_or("n_embd", 768)?;
+        c.must("n_inner", 4 * n_embd)?;
+        c.one_of("activation_function", &["gelu_new", "gelu_pytorch_tanh"])?;
+        c.must("layer_norm_epsilon", EPS)?;
+        c.must("scale_attn_weights", true)?;
+        c.must("scale_attn_by_inverse_layer_idx", false)?;
+        c.must("tie_word_embeddings", true)?;
+        // the same products in another type, a copy of n_positions, and other heads' settings
+        c.neutral(&["reorder_and_upcast_attn", "n_ctx", "summary_activation", "summary_first_dropout"]);
+        c.neutral(&["summary_proj_to_labels", "summary_type", "summary_use_proj", "embd_pdrop", "attn_pdrop"]);
+        Ok(Gpt {
+            vocab_size: c.size_or("vocab_size", 50257)?,
+            n_positions: c.size_or("n_positions", 1024)?,
+            n_layer: c.size_or("n_layer", 12)?,
+            n_head: c.size_or("n_head", 12)?,
+            n_embd,
+            dropout: c.number_or("resid_pdrop", 0.1)?,
+        })
+    }
+
+    fn to_hub(&self) -> Result<hub::Written, String> {
+        let sizes = hub::Written::new("GPT2LMHeadModel", "gpt2")
+            .with("vocab_size", self.vocab_size)
+            .with("n_positions", self.n_positions)
+            .with("n_layer", self.n_layer)
+            .with("n_head", self.n_head)
+            .with("n_embd", self.n_embd)
+            .with("layer_norm_epsilon", EPS)
+            .with("activation_function", "gelu_new");
+        Ok(["embd_pdrop", "attn_pdrop", "resid_pdrop"].iter().fold(sizes, |w, key| w.with(key, self.dropout)))
     }
 }
 

@@ -20,6 +20,7 @@
 mod architecture;
 pub mod check;
 mod gpt;
+pub mod hub;
 mod init;
 pub mod layers;
 mod llama;

@@ -4,6 +4,7 @@
 
 use crate::architecture::{Architecture, Hidden, Kept, Made, Place, Reading, Shape};
 use crate::check;
+use crate::hub;
 use crate::init::Init;
 use crate::layers::{linear, rms_norm, silu, softmax};
 use ir::{DType, Scope, Tensor};
@@ -115,6 +116,64 @@ impl Architecture for Llama {
         check::within("rope_theta", self.rope_theta, 1.0..=1e12, usual.rope_theta)?;
         check::within("rms_norm_eps", self.rms_norm_eps, 1e-12..=1.0, "1e-5")
     }
+
+    fn hub() -> &'static [&'static str] {
+        &["LlamaForCausalLM"]
+    }
+
+    fn from_hub(c: &mut hub::Config) -> Result<Llama, String> {
+        c.must("hidden_act", "silu")?;
+        c.must("attention_bias", false)?;
+        c.must("mlp_bias", false)?;
+        c.must("rope_interleaved", false)?;
+        // how products are cut to pieces, dropout, and what some published files say of themselves
+        c.neutral(&["pretraining_tp", "attention_dropout", "is_llama_config"]);
+        let (hidden_size, num_attention_heads) = (c.size_or("hidden_size", 4096)?, c.size_or("num_attention_heads", 32)?);
+        c.must("head_dim", hidden_size / num_attention_heads.max(1))?;
+        Ok(Llama {
+            vocab_size: c.size_or("vocab_size", 32000)?,
+            max_position_embeddings: c.size_or("max_position_embeddings", 2048)?,
+            num_hidden_layers: c.size_or("num_hidden_layers", 32)?,
+            num_attention_heads,
+            num_key_value_heads: c.size_or("num_key_value_heads", num_attention_heads)?,
+            hidden_size,
+            intermediate_size: c.size_or("intermediate_size", 11008)?,
+            rope_theta: rope_theta(c)?,
+            rms_norm_eps: c.number_or("rms_norm_eps", 1e-6)?,
+            tie_word_embeddings: c.flag("tie_word_embeddings", false)?,
+        })
+    }
+
+    /// Positions are written both as transformers 5 reads them and as 4 does.
+    fn to_hub(&self) -> Result<hub::Written, String> {
+        Ok(hub::Written::new("LlamaForCausalLM", "llama")
+            .with("vocab_size", self.vocab_size)
+            .with("max_position_embeddings", self.max_position_embeddings)
+            .with("num_hidden_layers", self.num_hidden_layers)
+            .with("num_attention_heads", self.num_attention_heads)
+            .with("num_key_value_heads", self.num_key_value_heads)
+            .with("hidden_size", self.hidden_size)
+            .with("intermediate_size", self.intermediate_size)
+            .with("head_dim", self.head_size())
+            .with("hidden_act", "silu")
+            .with("rope_theta", self.rope_theta)
+            .with("rope_parameters", serde_json::json!({"rope_type": "default", "rope_theta": self.rope_theta}))
+            .with("rms_norm_eps", self.rms_norm_eps)
+            .with("attention_bias", false)
+            .with("mlp_bias", false)
+            .with("tie_word_embeddings", self.tie_word_embeddings))
+    }
+}
+
+/// θ of the rotary positions, which transformers 5 writes into `rope_parameters`, and 4 beside `rope_scaling`.
+fn rope_theta(c: &mut hub::Config) -> Result<f64, String> {
+    let beside = c.maybe_number("rope_theta")?;
+    c.within("rope_scaling", |c| c.must("type", "default").and(c.must("rope_type", "default")))?;
+    let inside = c.within("rope_parameters", |c| {
+        c.must("rope_type", "default")?;
+        c.maybe_number("rope_theta")
+    })?;
+    Ok(inside.flatten().or(beside).unwrap_or(10000.0))
 }
 
 impl Llama {

@@ -1,6 +1,7 @@
 //! A model by name: the mathematics behind one handle, with its settings.
 
 use crate::architecture::{Architecture, Hidden, Kept, Kepts, Kind, Reading, Shape};
+use crate::hub::{self, Fields, Written};
 use crate::init::Init;
 use ir::names::{self, PAST};
 use ir::{Builder, DType, Dim, Graph, ModelErrors, Scope, Tensor};
@@ -15,12 +16,25 @@ pub struct Entry {
     /// What it was called in files of earlier versions.
     formerly: Option<&'static str>,
     read: fn(toml::Table) -> Result<Model, String>,
+    hub: fn() -> &'static [&'static str],
+    from_hub: fn(&Fields) -> Result<Model, String>,
 }
 
 impl Entry {
     /// The row of a model, whose default is its settings where none are given.
     pub const fn of<M: Architecture + Default + Serialize + DeserializeOwned + 'static>() -> Entry {
-        Entry { name: M::name, formerly: None, read: |settings| settings.try_into::<M>().map_err(|e| e.message().to_string()).and_then(Model::of) }
+        Entry {
+            name: M::name,
+            formerly: None,
+            read: |settings| settings.try_into::<M>().map_err(|e| e.message().to_string()).and_then(Model::of),
+            hub: M::hub,
+            from_hub: |fields| {
+                let mut config = hub::Config::of(fields);
+                let model = M::from_hub(&mut config)?;
+                config.finish()?;
+                Model::of(model)
+            },
+        }
     }
 
     /// The same row, which answers to an earlier name, too.
@@ -46,6 +60,16 @@ impl Entry {
     /// The model with these settings, others as they are by default. They are not checked yet.
     pub fn model(&self, settings: toml::Table) -> Result<Model, String> {
         (self.read)(settings)
+    }
+
+    /// The names that Hugging Face's `architectures` have for this model.
+    pub fn hub(&self) -> &'static [&'static str] {
+        (self.hub)()
+    }
+
+    /// The model of a `config.json` that has one of these names. Ranges are not checked yet.
+    pub fn from_hub(&self, fields: &Fields) -> Result<Model, String> {
+        (self.from_hub)(fields)
     }
 }
 
@@ -184,6 +208,11 @@ impl Model {
     /// Why its settings are no model, if they are none.
     pub fn check(&self) -> Result<(), String> {
         self.mathematics.check()
+    }
+
+    /// Its settings as Hugging Face's `config.json` has them, or why there is no such model there.
+    pub fn to_hub(&self) -> Result<Written, String> {
+        self.mathematics.to_hub()
     }
 
     /// Its sizes.

@@ -1,6 +1,7 @@
 //! The models a configuration may name.
 
 use crate::error::{Error, Result, hint};
+use models::hub::{self, Fields};
 use models::{Entry, MODELS, Model};
 
 /// The models there are: this project's, and those a person's own program adds.
@@ -31,5 +32,17 @@ impl Models {
             return Err(Error(format!("there is no model {name}; there are {}{}", names.join(", "), hint(name, &names))));
         };
         entry.default().map_err(|e| Error(format!("the model {name} has no default: {e}")))
+    }
+
+    /// The model of Hugging Face's settings, as `config.json` has them: of the first of its `architectures`.
+    pub fn from_hub(&self, fields: &Fields) -> Result<Model> {
+        let architecture = hub::Config::of(fields).architecture()?;
+        let Some(entry) = self.0.iter().find(|m| m.hub().contains(&architecture)) else {
+            let names: Vec<&str> = self.0.iter().flat_map(|m| m.hub()).copied().collect();
+            return Err(Error(format!("there is no model {architecture}; there are {}{}", names.join(", "), hint(architecture, &names))));
+        };
+        let model = entry.from_hub(fields)?;
+        model.check()?;
+        Ok(model)
     }
 }
