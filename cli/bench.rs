@@ -5,7 +5,7 @@ use super::source::{DimArgs, Source};
 use super::{bench_data, bench_dedup, bench_generate, bench_run, note, say};
 use eggcorn::ir::Graph;
 use eggcorn::llm::{
-    Batch, Config, Error, Evaluation, Mode, Models, Objective, Precision, Result, TrainConfig, Values, initialise, random, step_program,
+    Batch, Config, Error, Evaluation, Mode, Models, Objective, Precision, Result, TrainConfig, Values, initialise, random, step_flops, step_program,
 };
 use eggcorn::models::Model;
 use eggcorn::runtime::{Device, Fault, Session};
@@ -100,7 +100,7 @@ impl Args {
             Source::Model(model) => {
                 self.dims.none_for_a_model()?;
                 let (batch, seq) = self.sizes.of(&model)?;
-                let graph = Objective::NextToken.bound(&model, Mode::Evaluate, batch, seq)?;
+                let graph = Objective::of(&model).bound(&model, Mode::Evaluate, batch, seq)?;
                 Ok((graph, format!("{} {batch} × {seq}", model.name())))
             }
             Source::Text(text) => Ok((text.bound(&self.dims, &|name| self.sizes.named(name))?, text.path)),
@@ -143,8 +143,9 @@ fn train(args: &Args, model: Model) -> Result<()> {
     let mut planned = session.bytes();
     initialise(&mut session, &model, 1)?;
     let token = |i: usize| (random(7, i as u64) % model.vocab_size() as u64) as i32;
-    session.set_i32("input_ids", &(0..batch * seq).map(token).collect::<Vec<_>>())?;
-    session.set_i32("labels", &(1..batch * seq + 1).map(token).collect::<Vec<_>>())?;
+    for (first, column) in Objective::of(&model).columns().iter().enumerate() {
+        session.set_i32(column, &(first..batch * seq + first).map(token).collect::<Vec<_>>())?;
+    }
     session.set_f32("lr", &[1e-4])?;
     session.set_f32("step", &[1.0])?;
     let fault = |e: Fault| Error(e.to_string());
@@ -161,7 +162,8 @@ fn train(args: &Args, model: Model) -> Result<()> {
         let mut evaluation = Evaluation::new(&config, device.clone(), &options, &session)?;
         planned += evaluation.bytes();
         let ids = |first: usize| Values::I32((first..first + batch * seq).map(token).collect());
-        let batch = Batch::default().with("input_ids", &[batch, seq], ids(0)).with("labels", &[batch, seq], ids(1));
+        let with = |all: Batch, (first, name): (usize, &&'static str)| all.with(name, &[batch, seq], ids(first));
+        let batch = Objective::of(&model).columns().iter().enumerate().fold(Batch::default(), with);
         evaluation.mean_loss([Ok(batch)])?;
     }
     let added = resident_peak().saturating_sub(before);
@@ -169,7 +171,7 @@ fn train(args: &Args, model: Model) -> Result<()> {
     let mut peaks: Vec<f64> = peaks.into_iter().flatten().collect();
     let peak = (!peaks.is_empty()).then(|| spread(&mut peaks).0);
     let tokens = (batch * seq) as f64;
-    let flops = model.shape().flops_a_token(seq) * tokens;
+    let flops = step_flops(&model, batch, seq)?;
     let share = peak.map(|p| flops / median / p);
     if args.json {
         let line = serde_json::json!({

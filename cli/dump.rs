@@ -84,7 +84,7 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
         Source::Model(model) => {
             args.dims.none_for_a_model()?;
             if args.stage == Stage::Built {
-                return show(&Objective::NextToken.graph(&model, Mode::Train)?, args.format);
+                return show(&Objective::of(&model).graph(&model, Mode::Train)?, args.format);
             }
             let (batch, seq) = args.sizes.of(&model)?;
             stage(args, &bound(&model, batch, seq)?)

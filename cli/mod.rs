@@ -15,6 +15,7 @@ mod explain;
 mod generate;
 mod interrupt;
 mod metrics;
+mod models;
 mod options;
 mod output;
 mod plot;
@@ -53,6 +54,8 @@ enum Command {
     Explain(explain::Args),
     /// Run a model on tensors from files and write its results, for checking against other systems.
     Run(run::Args),
+    /// List the models there are, and what they cost.
+    Models(models::Args),
     /// Measure speed and memory.
     Bench(bench::Args),
     /// Show what this machine offers and what is missing.
@@ -90,6 +93,7 @@ impl Cli {
             Command::Dump(a) => dump::run(a, models),
             Command::Explain(a) => explain::run(a, models),
             Command::Run(a) => run::run(a, models),
+            Command::Models(a) => models::run(a, models),
             Command::Bench(a) => bench::run(a, models),
             Command::Doctor(a) => doctor::run(a),
         }

@@ -59,9 +59,7 @@ impl Architecture for Tiny {
     }
 
     fn shape(&self) -> Shape {
-        let (n, c) = (self.layers as f64, self.width as f64);
-        let multiplied = n * 4.0 * c * c + self.vocab_size as f64 * c;
-        Shape { vocabulary: self.vocab_size, context: self.context, dropout: 0.0, multiplied, attended: n * c }
+        Shape { vocabulary: self.vocab_size, context: self.context, dropout: 0.0 }
     }
 
     fn check(&self) -> Result<(), String> {

@@ -18,6 +18,7 @@
 
 mod config;
 pub mod corpus;
+mod counts;
 mod data;
 mod decode;
 mod error;
@@ -29,6 +30,7 @@ pub mod text;
 mod weights;
 
 pub use config::{Config, DataConfig, Models, Precision, RECIPES, RESUMABLE, Recipe, Schedule, TrainConfig, recipe};
+pub use counts::{Counts, step_flops};
 pub use data::{
     Batch, Column, Data, Header, HeldOut, INDEX, Index, IndexFile, IndexParts, IndexTokenizer, OWN_TEXT, Packing, Permutation, Shards, Source, Stage,
     TokenFile, TokenFiles, Tokens, Values, Width, random, read_text,

@@ -79,18 +79,6 @@ pub struct Shape {
     pub context: usize,
     /// Probability of dropout in training.
     pub dropout: f64,
-    /// Parameters that are multiplied with every token: those of products, not of tables.
-    pub multiplied: f64,
-    /// Layers times the width that attention sums over.
-    pub attended: f64,
-}
-
-impl Shape {
-    /// What training costs a token, in floating-point operations: 6 a parameter, and attention's share over half the context, for the
-    /// other half is masked (Chowdhery et al. 2022, appendix B).
-    pub fn flops_a_token(&self, context: usize) -> f64 {
-        6.0 * self.multiplied + 12.0 * self.attended * context as f64 / 2.0
-    }
 }
 
 /// Which tokens a token sees, and so what a model can do.

@@ -70,9 +70,7 @@ impl Architecture for Gpt {
     }
 
     fn shape(&self) -> Shape {
-        let (n, c) = (self.n_layer as f64, self.n_embd as f64);
-        let multiplied = n * 12.0 * c * c + self.vocab_size as f64 * c;
-        Shape { vocabulary: self.vocab_size, context: self.n_positions, dropout: self.dropout, multiplied, attended: n * c }
+        Shape { vocabulary: self.vocab_size, context: self.n_positions, dropout: self.dropout }
     }
 
     fn check(&self) -> Result<(), String> {

@@ -86,11 +86,7 @@ impl Architecture for Llama {
     }
 
     fn shape(&self) -> Shape {
-        let (n, c, f) = (self.num_hidden_layers as f64, self.hidden_size as f64, self.intermediate_size as f64);
-        let shared = self.num_key_value_heads as f64 / self.num_attention_heads as f64;
-        let layer = c * c * (2.0 + 2.0 * shared) + 3.0 * c * f;
-        let multiplied = n * layer + self.vocab_size as f64 * c;
-        Shape { vocabulary: self.vocab_size, context: self.max_position_embeddings, dropout: 0.0, multiplied, attended: n * c }
+        Shape { vocabulary: self.vocab_size, context: self.max_position_embeddings, dropout: 0.0 }
     }
 
     fn check(&self) -> Result<(), String> {

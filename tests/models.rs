@@ -226,11 +226,16 @@ fn sizes_of_the_published_models() {
     let medium = Model::from(Gpt { n_layer: 24, n_head: 16, n_embd: 1024, ..Gpt::default() });
     assert_eq!(parameters(&medium), 354_823_168);
     // 6 (12 · 12 · 768² + 50257 · 768) + 12 · 12 · 768 · 1024 / 2
-    assert_eq!(gpt2.shape().flops_a_token(1024), 797_815_296.0);
+    assert_eq!(llm::step_flops(&gpt2, 1, 1024).unwrap(), 797_815_296.0 * 1024.0);
     let llama = models::by_name("llama").unwrap();
     // two of four projections are a third as wide: 6 (12 (768² (2 + 2/3) + 3 · 768 · 2048) + 32000 · 768) + 12 · 12 · 768 · 1024 / 2
-    assert!((llama.shape().flops_a_token(1024) - 657_063_936.0).abs() < 1.0);
-    assert!(gpt2.shape().flops_a_token(2) > gpt2.shape().flops_a_token(0));
+    assert_eq!(llm::step_flops(&llama, 1, 1024).unwrap(), 657_063_936.0 * 1024.0);
+    // twelve blocks of 24 T C² + 4 T² C, and the head
+    let counts = llm::Counts::of(&gpt2).unwrap();
+    assert_eq!((counts.parameters, counts.forward, counts.context), (124_439_808, 291_648_307_200.0, 1024));
+    assert_eq!((counts.cache, counts.tied), (12 * 2 * 768 * 4, vec!["transformer.wte.weight".to_string()]));
+    assert_eq!(counts.seen, 797_815_296.0 * 1024.0 / 3.0);
+    assert_eq!(llm::Counts::of(&llama).unwrap().tied, [""; 0]);
     let shape = |m: &Model| (m.vocab_size(), m.context(), m.dropout());
     assert_eq!(shape(&gpt2), (50257, 1024, 0.0));
     assert_eq!(shape(&llama), (32000, 1024, 0.0));

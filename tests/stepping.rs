@@ -207,7 +207,7 @@ impl Architecture for Scalar {
         if path == "gain" { Init::Ones } else { Init::Normal(0.3) }
     }
     fn shape(&self) -> Shape {
-        Shape { vocabulary: self.vocab_size, context: 64, dropout: 0.0, multiplied: self.vocab_size as f64 * 4.0, attended: 0.0 }
+        Shape { vocabulary: self.vocab_size, context: 64, dropout: 0.0 }
     }
     fn check(&self) -> Result<(), String> {
         Ok(())

@@ -199,7 +199,7 @@ impl Config {
     /// What the model is trained to do on such rows.
     pub fn objective(&self) -> Objective {
         match self.data.packing {
-            Packing::Windows => Objective::NextToken,
+            Packing::Windows => Objective::of(&self.model),
             Packing::BestFit => Objective::NextInDocument,
         }
     }
