@@ -1,26 +1,27 @@
-//! `eggcorn generate`: text from a run.
+//! `eggcorn generate`: text from a model in a directory.
 
 use super::options::{CompileArgs, DeviceArgs};
 use super::output::print;
 use super::sampling::SamplingArgs;
 use super::{note, say};
+use eggcorn::llm::hub::{Directory, Generation};
 use eggcorn::llm::{
-    Choice, Config, Decoder, Error, Generator, Models, Precision, Result, Sampling, Specials, Stop, Tokenizer, likeliest, log_probabilities,
-    open_checkpoint, read_short,
+    Choice, Decoder, Error, Generator, Models, Precision, Result, Sampling, Specials, Stop, Tokenizer, likeliest, load_weights, log_probabilities,
 };
 use eggcorn::passes::{Options, State};
 use eggcorn::runtime::Device;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Write text with a trained model.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 300 --temperature 0.8 --top-k 40 --seed 1\n  eggcorn generate runs/shakespeare --prompt \"To be\" --top-p 0.9 --repetition-penalty 1.1 --stop \". \"\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --num-samples 4 --min-p 0.05 --logit-bias z=-inf\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 5 --logprobs 3\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 20 --beams 4"
+    after_help = "Examples:\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 300 --temperature 0.8 --top-k 40 --seed 1\n  eggcorn generate runs/shakespeare --prompt \"To be\" --top-p 0.9 --repetition-penalty 1.1 --stop \". \"\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --num-samples 4 --min-p 0.05 --logit-bias z=-inf\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 5 --logprobs 3\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 20 --beams 4\n  eggcorn generate SmolLM2-135M-Instruct/ --prompt \"The capital of France is\" --max-tokens 64"
 )]
 pub struct Args {
-    /// The run directory.
-    run: PathBuf,
+    /// The directory of the model: a run's, or Hugging Face's.
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
     /// What the text begins with; a newline unless said, or what else the model's text has.
     #[arg(long)]
     prompt: Option<String>,
@@ -38,6 +39,9 @@ pub struct Args {
     /// After the text, the log-probability of each token by the model itself, and so many of the likeliest beside it.
     #[arg(long, value_name = "N")]
     logprobs: Option<usize>,
+    /// A tokenizer where the directory has none: tokenizer.json, or another that train takes.
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
@@ -45,26 +49,40 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
-    let (config, tokenizer) = (config(&args.run, models)?, Tokenizer::read(&args.run)?);
-    let (sampling, stop) = (args.sampling.sampling(&tokenizer)?, args.sampling.stop()?);
-    let prompt = args.prompt.clone().unwrap_or_else(|| tokenizer.start());
-    let ids = encoded(&prompt, &tokenizer, config.model.context())?;
+    let directory = Directory::open(&args.directory, models)?;
+    let tokenizer = tokenizer(args, &directory)?;
+    let generation = directory.generation()?;
+    let (sampling, stop) = (args.sampling.sampling(&tokenizer, generation.sampling())?, args.sampling.stop()?);
+    let (prompt, ids) = prompt(args, &tokenizer, &generation)?;
+    notice_length(ids.len(), directory.model().context());
     let device = args.device.open()?;
     let options = args.compile.options_on(&device, Precision::F32)?;
     let rows = match (args.beams, args.num_samples) {
         (Some(0), _) | (None, 0) => return Err(Error("--beams and --num-samples are at least 1: one text is written".into())),
         (beams, samples) => beams.unwrap_or(samples),
     };
-    let generator = open(&args.run, device, &options, models, rows)?;
-    let text = Text::new(&tokenizer, stop, args.logprobs);
+    let generator = open(&directory, device, &options, rows)?;
+    let text = Text::new(&tokenizer, stop, generation.end, args.logprobs);
     if args.beams.is_some() { search(args, generator, &prompt, &ids, text) } else { samples(args, generator, &prompt, &ids, &sampling, &text) }
+}
+
+/// The tokenizer that is named, or the directory's.
+fn tokenizer(args: &Args, directory: &Directory) -> Result<Tokenizer> {
+    let Some(path) = &args.tokenizer else {
+        let none = || Error(format!("{}: there is no tokenizer in this folder; give one with --tokenizer", args.directory.display()));
+        return directory.tokenizer()?.ok_or_else(none);
+    };
+    let tokenizer = Tokenizer::open(path, None)?;
+    directory.fits(&tokenizer)?;
+    Ok(tokenizer)
 }
 
 /// The likeliest text that is found.
 fn search(args: &Args, mut generator: Generator, prompt: &str, ids: &[i32], text: Text) -> Result<()> {
     let best = generator.beams(ids, args.max_tokens)?.swap_remove(0);
-    let Text { tokenizer, mut stop, .. } = text;
-    say!("{prompt}{}{}", stop.push(&tokenizer.decode(&best.tokens)), stop.finish());
+    let Text { tokenizer, mut stop, end, .. } = text;
+    let written = best.tokens.split(|token| end.contains(token)).next().unwrap_or_default();
+    say!("{prompt}{}{}", stop.push(&tokenizer.decode(written)), stop.finish());
     Ok(())
 }
 
@@ -96,15 +114,26 @@ fn samples(args: &Args, mut generator: Generator, prompt: &str, ids: &[i32], sam
     Ok(())
 }
 
-/// The ids of a prompt; a notice where the model cannot see all of them.
-fn encoded(prompt: &str, tokenizer: &Tokenizer, context: usize) -> Result<Vec<i32>> {
-    let ids = tokenizer.encode_with(prompt, Specials::Token).map_err(|e| Error(format!("--prompt: {e}")))?;
-    match ids.len() {
-        0 => return Err(Error("--prompt is empty: give at least one character, or leave it away".into())),
-        n if n > context => note!("notice: the prompt has {n} tokens, and the model sees {context} at once: it reads the last {context}"),
-        _ => {}
+/// The prompt and its ids, with what the tokenizer puts before a text. Where none is given, a text begins with the token that begins every
+/// text, or with what the tokenizer has for a start.
+fn prompt(args: &Args, tokenizer: &Tokenizer, generation: &Generation) -> Result<(String, Vec<i32>)> {
+    if let (None, Some(begin)) = (&args.prompt, generation.begin) {
+        return Ok((String::new(), vec![begin]));
     }
-    Ok(ids)
+    let prompt = args.prompt.clone().unwrap_or_else(|| tokenizer.start());
+    let ids = tokenizer.encode_with(&prompt, Specials::Token).map_err(|e| Error(format!("--prompt: {e}")))?;
+    let ids = [tokenizer.template().before, ids].concat();
+    match ids[..] {
+        [] => Err(Error("--prompt is empty: give at least one character, or leave it away".into())),
+        _ => Ok((prompt, ids)),
+    }
+}
+
+/// A notice where the model cannot see all of a prompt.
+fn notice_length(tokens: usize, context: usize) {
+    if tokens > context {
+        note!("notice: the prompt has {tokens} tokens, and the model sees {context} at once: it reads the last {context}");
+    }
 }
 
 /// A text as it is written.
@@ -113,6 +142,8 @@ struct Text<'t> {
     tokenizer: &'t Tokenizer,
     decoder: Decoder<'t>,
     stop: Stop,
+    /// Tokens that end the text and are no part of it.
+    end: Vec<i32>,
     shown: String,
     /// How many rivals of a token are named, and a line a token.
     logprobs: Option<usize>,
@@ -120,8 +151,8 @@ struct Text<'t> {
 }
 
 impl<'t> Text<'t> {
-    fn new(tokenizer: &'t Tokenizer, stop: Stop, logprobs: Option<usize>) -> Text<'t> {
-        Text { tokenizer, decoder: Decoder::new(tokenizer), stop, shown: String::new(), logprobs, lines: vec![] }
+    fn new(tokenizer: &'t Tokenizer, stop: Stop, end: Vec<i32>, logprobs: Option<usize>) -> Text<'t> {
+        Text { tokenizer, decoder: Decoder::new(tokenizer), stop, end, shown: String::new(), logprobs, lines: vec![] }
     }
 
     /// What a token adds to what is shown, and whether the text goes on.
@@ -132,6 +163,9 @@ impl<'t> Text<'t> {
             let rivals: Vec<String> = likeliest(&all, n).into_iter().map(name).collect();
             let others = if rivals.is_empty() { String::new() } else { format!("  of {}", rivals.join(", ")) };
             self.lines.push(format!("{}{others}", name(choice.token)));
+        }
+        if self.end.contains(&choice.token) {
+            return Ok((String::new(), ControlFlow::Break(())));
         }
         let piece = self.stop.push(&self.decoder.push(choice.token));
         self.shown.push_str(&piece);
@@ -146,26 +180,13 @@ impl<'t> Text<'t> {
     }
 }
 
-/// More bytes than any configuration has.
-pub const LONGEST: u64 = 1 << 20;
-
-/// The configuration of a run directory.
-pub fn config(dir: &Path, models: &Models) -> Result<Config> {
-    let path = dir.join("config.toml");
-    let text = read_short(&path, LONGEST).map_err(|e| Error(format!("{}: this is not a run directory: {e}", path.display())))?;
-    let config = Config::parse(&text, &path.display().to_string(), models)?;
-    config.check_model().map_err(|e| Error(format!("{}: {e}", path.display())))?;
-    Ok(config)
-}
-
-/// The model of a run directory, its last weights loaded, for so many texts at once.
-pub fn open(dir: &Path, device: Device, options: &Options, models: &Models, rows: usize) -> Result<Generator> {
-    let (config, tokenizer) = (config(dir, models)?, Tokenizer::read(dir)?);
-    if tokenizer.size() != config.model.vocab_size() {
-        return Err(Error(format!("{}: the tokenizer has {} tokens, and the model {}", dir.display(), tokenizer.size(), config.model.vocab_size())));
+/// The model of a directory, its weights loaded, for so many texts at once.
+fn open(directory: &Directory, device: Device, options: &Options, rows: usize) -> Result<Generator> {
+    let tensors = directory.tensors()?;
+    let mut generator = Generator::batched(directory.model(), device, options, rows)?;
+    let unread = load_weights(generator.session_mut(), &tensors, &|name| State::parse(name).is_parameter())?;
+    if !directory.is_run() {
+        unread.iter().for_each(|notice| note!("notice: {notice}"));
     }
-    let checkpoint = open_checkpoint(dir)?;
-    let mut generator = Generator::batched(&config.model, device, options, rows)?;
-    checkpoint.restore(generator.session_mut(), &|name| State::parse(name).is_parameter())?;
     Ok(generator)
 }

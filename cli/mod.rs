@@ -12,7 +12,9 @@ mod data;
 mod doctor;
 mod dump;
 mod explain;
+mod export;
 mod generate;
+mod import;
 mod interrupt;
 mod metrics;
 mod models;
@@ -44,6 +46,10 @@ enum Command {
     Train(train::Args),
     /// Write text with a trained model.
     Generate(generate::Args),
+    /// Make a run directory of a model that others trained.
+    Import(import::Args),
+    /// Write a model as Hugging Face's libraries load it.
+    Export(export::Args),
     /// From files of text to a corpus: each stage of it.
     Data(data::Args),
     /// Learn vocabularies, encode, decode, compare and look at tokens.
@@ -88,6 +94,8 @@ impl Cli {
         match &self.command {
             Command::Train(a) => train::run(a, models),
             Command::Generate(a) => generate::run(a, models),
+            Command::Import(a) => import::run(a, models),
+            Command::Export(a) => export::run(a, models),
             Command::Data(a) => data::run(a),
             Command::Tokenizer(a) => tokenizer::run(a),
             Command::Dump(a) => dump::run(a, models),

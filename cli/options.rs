@@ -1,14 +1,14 @@
 //! Options several commands share.
 
-use eggcorn::llm::{Config, Error, Models, Precision, Result};
+use eggcorn::llm::{Config, Error, Precision, Result};
 use eggcorn::models::Model;
 use eggcorn::passes::{Legality, Machine, Opt, Options};
 use eggcorn::runtime::{DEVICES, Device};
 
-/// A model by name with changed settings.
+/// A model by name or directory, with changed settings.
 #[derive(clap::Args)]
 pub struct ModelArgs {
-    /// The model, or a file of a program, as dump prints it.
+    /// The model, a directory that has one, as a run's or Hugging Face's, or a file of a program, as dump prints it.
     pub model: String,
     /// Change a setting of the model, as in --set n_layer=2.
     #[arg(long, value_name = "KEY=VALUE")]
@@ -52,15 +52,6 @@ impl Sizes {
             'T' => Some(self.seq.unwrap_or(64) as u64),
             _ => None,
         }
-    }
-}
-
-impl ModelArgs {
-    /// The model, its settings checked.
-    pub fn model(&self, models: &Models) -> Result<Model> {
-        let config = apply(Config::of(models.by_name(&self.model)?), &self.set)?;
-        config.check_model()?;
-        Ok(config.model)
     }
 }
 

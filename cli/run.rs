@@ -15,14 +15,14 @@ use std::path::{Path, PathBuf};
 /// Run a model, or a program from a file of IR text, on tensors from files and write its results.
 #[derive(clap::Args)]
 #[command(
-    after_help = "The input file holds the program's inputs by name: of a model input_ids and labels, I64 of shape [B,T], labels already shifted,\n-100 where a position is not asked. Parameters are read from --weights and the input file.\nThe file of results holds them by name: of a model logits, loss and, with --grad, grad.<parameter>; new values of state have the\nstate's names. A program with loss.sum and loss.count is run as a model is: its loss and gradients are those of the mean.\n\nExamples:\n  eggcorn run gpt2 --weights w.safetensors --input in.safetensors --out out.safetensors --grad --set n_layer=3\n  eggcorn run program.ir --input in.safetensors --out out.safetensors --eval"
+    after_help = "The input file holds the program's inputs by name: of a model input_ids and labels, I64 of shape [B,T], labels already shifted,\n-100 where a position is not asked. Parameters are read from --weights and the input file.\nThe file of results holds them by name: of a model logits, loss and, with --grad, grad.<parameter>; new values of state have the\nstate's names. A program with loss.sum and loss.count is run as a model is: its loss and gradients are those of the mean.\n\nExamples:\n  eggcorn run gpt2 --weights w.safetensors --input in.safetensors --out out.safetensors --grad --set n_layer=3\n  eggcorn run SmolLM2-135M/ --input in.safetensors --out out.safetensors\n  eggcorn run program.ir --input in.safetensors --out out.safetensors --eval"
 )]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     dims: DimArgs,
-    /// The parameters, under Hugging Face's names.
+    /// The parameters, under Hugging Face's names; of a directory its own unless said.
     #[arg(long)]
     weights: Option<PathBuf>,
     /// The inputs, and parameters that are not in --weights.
@@ -48,8 +48,7 @@ pub struct Args {
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
     let source = args.model.source(models)?;
-    let content = read(&args.input)?;
-    let input = Tensors::of(&content, &args.input)?;
+    let input = Tensors::open(&args.input)?;
     let graph = match &source {
         Source::Model(model) => {
             args.dims.none_for_a_model()?;
@@ -62,8 +61,10 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
     if let Source::Model(model) = &source {
         check_ids(model, &inputs, &args.input)?;
     }
-    let content = args.weights.as_ref().map(|path| read(path)).transpose()?;
-    let weights = content.as_ref().zip(args.weights.as_ref()).map(|(content, path)| Tensors::of(content, path)).transpose()?;
+    let weights = match (&args.weights, args.model.directory(models)?) {
+        (Some(path), _) => Some(Tensors::open(path)?),
+        (None, directory) => directory.map(|d| d.tensors()).transpose()?,
+    };
     let params = graph.params().into_iter().map(|(name, ty)| {
         let bytes = parameter(weights.as_ref(), &input, &name, &ty)?;
         Ok((name.to_string(), ty, bytes))
@@ -86,10 +87,6 @@ fn parameter(weights: Option<&Tensors>, input: &Tensors, name: &str, ty: &Type) 
     let found = weights.map(|w| w.get(name, ty)).transpose()?.flatten();
     let found = if found.is_some() { found } else { input.get(name, ty)? };
     found.map_or_else(|| weights.unwrap_or(input).expect(name, ty), Ok)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|e| Error(format!("{}: the file cannot be read: {e}", path.display())))
 }
 
 /// The program of a model for tokens of the shapes that the input file has, and for those of the columns it may read that are there.

@@ -1,8 +1,9 @@
 //! Where a program comes from: a model by name, or a file of IR text, as `dump` prints it.
 
-use super::options::ModelArgs;
+use super::options::{ModelArgs, apply};
 use eggcorn::ir::Graph;
-use eggcorn::llm::{Error, Models, Result};
+use eggcorn::llm::hub::Directory;
+use eggcorn::llm::{Config, Error, Models, Result};
 use eggcorn::models::Model;
 use std::io::Read;
 use std::path::Path;
@@ -34,17 +35,36 @@ pub struct DimArgs {
 }
 
 impl ModelArgs {
-    /// The model of a name, or the program of a file: `-`, what has a folder or ends in `.ir`, or a file that is there.
+    /// The model of a name or of a directory, or the program of a file: `-`, what has a folder or ends in `.ir`, or a file that is there.
     pub fn source(&self, models: &Models) -> Result<Source> {
-        let named = models.names().contains(&self.model.as_str());
+        if let Some(directory) = self.directory(models)? {
+            return self.changed(directory.model().clone()).map(Source::Model);
+        }
         let file = self.model == "-" || self.model.contains(std::path::is_separator) || self.model.ends_with(".ir");
-        if named || !(file || Path::new(&self.model).is_file()) {
-            return self.model(models).map(Source::Model);
+        if self.named(models) || !(file || Path::new(&self.model).is_file()) {
+            return self.changed(models.by_name(&self.model)?).map(Source::Model);
         }
         if let Some(set) = self.set.first() {
             return Err(Error(format!("--set {set}: {} is a program, and settings are a model's; its dims have sizes by --dim", self.model)));
         }
         read(&self.model).map(Source::Text)
+    }
+
+    fn named(&self, models: &Models) -> bool {
+        models.names().contains(&self.model.as_str())
+    }
+
+    /// The directory that is named, where it is none of the models' names.
+    pub fn directory(&self, models: &Models) -> Result<Option<Directory>> {
+        let path = Path::new(&self.model);
+        if self.named(models) || !path.is_dir() { Ok(None) } else { Directory::open(path, models).map(Some) }
+    }
+
+    /// A model with the changed settings, checked.
+    fn changed(&self, model: Model) -> Result<Model> {
+        let config = apply(Config::of(model), &self.set)?;
+        config.check_model()?;
+        Ok(config.model)
     }
 }
 

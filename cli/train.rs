@@ -1,16 +1,18 @@
 //! `eggcorn train`: a run from text to checkpoint.
 
 use super::corpus::{self, DataArg};
-use super::generate::LONGEST;
 use super::interrupt::stop_on_interrupt;
 use super::metrics::{self, From, Metrics};
+use super::note;
 use super::options::{CompileArgs, DeviceArgs, apply, mebibytes};
 use super::output::Output;
 use super::plot::plot;
+use eggcorn::llm::hub::Directory;
 use eggcorn::llm::{
     Config, DataConfig, Error, Event, Generator, Kind, Manifest, Models, Outcome, RESUMABLE, Reads, Result, RunLock, Sampling, Tokenizer, Trainer,
     read_manifest, read_short, recipe, write_file,
 };
+use eggcorn::models::Model;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
@@ -20,7 +22,7 @@ use std::time::Instant;
 /// Train a model on text, save it, and show how it goes.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn train                                   # a small GPT on this project's own source\n  eggcorn train shakespeare-char --data input.txt --out runs/shakespeare\n  eggcorn train shakespeare-bpe --data input.txt\n  eggcorn train --config my.toml --data input.txt --set train.lr=3e-4\n  eggcorn train gpt2 --data input.txt --tokenizer gpt2/encoder.json --set train.batch=2\n  eggcorn train --resume --out runs/shakespeare --data input.txt"
+    after_help = "Examples:\n  eggcorn train                                   # a small GPT on this project's own source\n  eggcorn train shakespeare-char --data input.txt --out runs/shakespeare\n  eggcorn train shakespeare-bpe --data input.txt\n  eggcorn train --config my.toml --data input.txt --set train.lr=3e-4\n  eggcorn train gpt2 --data input.txt --tokenizer gpt2/encoder.json --set train.batch=2\n  eggcorn train --resume --out runs/shakespeare --data input.txt\n  eggcorn train --init-from SmolLM2-135M/ --data input.txt --set train.lr=1e-4"
 )]
 pub struct Args {
     /// The recipe, or a model with the usual training.
@@ -35,6 +37,9 @@ pub struct Args {
     /// A tokenizer that is there already instead of one of the text: tokenizer.json, GPT-2's encoder.json, ranks of tiktoken, or a folder.
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
+    /// Begin with the model, weights and tokenizer of a directory, a run's or Hugging Face's; of a recipe or --config all else counts.
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    init_from: Option<PathBuf>,
     /// The run directory.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -57,30 +62,39 @@ pub struct Args {
 }
 
 /// What a run directory holds besides checkpoints.
-const FILES: [&str; 6] = [CONFIG, Tokenizer::OWN, Tokenizer::FILE, metrics::FILE, SAMPLE, super::plot::FILE];
-const CONFIG: &str = "config.toml";
+const FILES: [&str; 6] = [Config::FILE, Tokenizer::OWN, Tokenizer::FILE, metrics::FILE, SAMPLE, super::plot::FILE];
 const SAMPLE: &str = "sample.txt";
-/// The configuration's first line: whose file it is.
-const MARK: &str = "# The configuration of a run, written by eggcorn train.\n";
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
-    let name = args.recipe.as_deref().unwrap_or("self");
-    let dir = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name));
+    let start = args.init_from.as_ref().map(|path| Directory::open(path, models)).transpose()?;
+    let name = name(args);
+    let dir = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&name));
     // one writer, from before the first look to after the last word
     let _lock = RunLock::take(&dir)?;
     let saved = Saved::read(&dir, models)?;
-    let config = config(args, name, saved.as_ref(), models)?;
-    let named = args.tokenizer.as_ref().map(|path| Tokenizer::open(path, Some(config.data.split))).transpose()?;
+    let config = config(args, &name, saved.as_ref(), start.as_ref(), models)?;
+    let named = match (&args.tokenizer, &start) {
+        (Some(path), _) => Some(Tokenizer::open(path, Some(config.data.split))?),
+        (None, start) => start.as_ref().map(Directory::tokenizer).transpose()?.flatten(),
+    };
     let (sources, tokenizer) =
-        corpus::open(&args.data, name, config.data.held_out, named, &|text| tokenizer(args, &config.data, text, saved.as_ref()))?;
-    let config = Config { model: config.model.with_vocabulary(tokenizer.size())?, ..config };
+        corpus::open(&args.data, &name, config.data.held_out, named, &|text| tokenizer(args, &config.data, text, saved.as_ref()))?;
+    start.as_ref().map_or(Ok(()), |s| s.fits(&tokenizer))?;
+    // vocabularies that others made may have room for more tokens than there are
+    let made = start.as_ref().map(Directory::model).or_else(|| saved.as_ref().map(|s| &s.config.model).filter(|_| args.resume));
+    let vocabulary = made.map_or(0, Model::vocab_size).max(tokenizer.size());
+    let config = Config { model: config.model.with_vocabulary(vocabulary)?, ..config };
     check_directory(&dir, &config, &tokenizer, saved.as_ref(), args.resume)?;
     let device = args.device.open()?;
     let options = args.compile.options_on(&device, config.train.precision)?;
     let mut trainer = Trainer::compiled(config.clone(), sources, device.clone(), &options)?;
     trainer.step.check_finite = args.check_finite;
     let step = if args.resume { trainer.resume(&dir)? } else { 0 };
-    write_file(&dir.join(CONFIG), (MARK.to_string() + &config.to_toml()).as_bytes())?;
+    if let Some(start) = &start {
+        let unread = trainer.step.start_from(&start.tensors()?)?;
+        unread.iter().filter(|_| !start.is_run()).for_each(|notice| note!("notice: {notice}"));
+    }
+    config.write(&dir)?;
     tokenizer.write(&dir)?;
     let metrics = Metrics::open(&dir, From { step, to: config.train.steps })?;
     let stop = stop_on_interrupt("stopping after this step; once more to stop at once, unsaved")?;
@@ -104,6 +118,12 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
     }
 }
 
+/// What the run is called by, unless it has a place of its own.
+fn name(args: &Args) -> String {
+    let directory = args.init_from.as_ref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
+    args.recipe.clone().or(directory).unwrap_or_else(|| "self".into())
+}
+
 /// What a run directory with a checkpoint was made with.
 struct Saved {
     manifest: Manifest,
@@ -115,21 +135,20 @@ impl Saved {
     /// Nothing where there is no checkpoint.
     fn read(dir: &Path, models: &Models) -> Result<Option<Saved>> {
         let Some(manifest) = read_manifest(dir)? else { return Ok(None) };
-        Ok(Some(Saved { manifest, config: super::generate::config(dir, models)?, tokenizer: Tokenizer::read(dir)? }))
+        Ok(Some(Saved { manifest, config: Config::of_run(dir, models)?, tokenizer: Tokenizer::read(dir)? }))
     }
 }
 
-fn config(args: &Args, name: &str, saved: Option<&Saved>, models: &Models) -> Result<Config> {
-    let config = match (&args.config, saved) {
-        (Some(path), _) => {
-            let text = read_short(path, LONGEST).map_err(|e| Error(format!("{}: the configuration cannot be read: {e}", path.display())))?;
-            Config::parse(&text, &path.display().to_string(), models)?
-        }
-        (None, Some(saved)) if args.resume && args.recipe.is_none() => saved.config.clone(),
-        (None, _) => recipe(name, models)?,
+fn config(args: &Args, name: &str, saved: Option<&Saved>, start: Option<&Directory>, models: &Models) -> Result<Config> {
+    let config = match (&args.config, saved, start) {
+        (Some(path), ..) => Config::read(path, models)?,
+        (None, Some(saved), _) if args.resume && args.recipe.is_none() => saved.config.clone(),
+        (None, _, Some(start)) if args.recipe.is_none() => Config::of(start.model().clone()),
+        (None, ..) => recipe(name, models)?,
     };
+    let config = Config { model: start.map_or(config.model, |s| s.model().clone()), ..config };
     let mut config = apply(corpus::weigh(&args.data, config)?, &args.set)?;
-    if args.tokenizer.is_some() || args.data.iter().any(DataArg::is_tokens) {
+    if args.tokenizer.is_some() || start.is_some() || args.data.iter().any(DataArg::is_tokens) {
         config.data.tokenizer = Kind::File;
     }
     Ok(config)
@@ -152,6 +171,8 @@ fn check_directory(dir: &Path, config: &Config, tokenizer: &Tokenizer, saved: Op
         (true, Some(saved)) if saved.tokenizer != *tokenizer && saved.config.data == config.data => {
             fail("this run was trained on another text; give the same --data".into())
         }
+        // what was imported has no training behind it that could be another
+        (true, Some(saved)) if saved.manifest.step == 0 && saved.config.model == config.model => Ok(()),
         (true, Some(saved)) if !saved.config.differences(config).is_empty() => fail(format!(
             "the run was made with another configuration:\n{}\nonly {} may change when a run goes on; resume without changing others, or start anew in another --out",
             saved.config.differences(config).join("\n"),
@@ -168,7 +189,7 @@ fn check_directory(dir: &Path, config: &Config, tokenizer: &Tokenizer, saved: Op
 
 /// A new run overwrites what one left that died before its first checkpoint, and nobody else's files.
 fn only_ours(dir: &Path) -> Result<()> {
-    let died = read_short(&dir.join(CONFIG), LONGEST).is_ok_and(|c| c.starts_with(MARK));
+    let died = read_short(&dir.join(Config::FILE), Config::LONGEST).is_ok_and(|c| c.starts_with(Config::MARK));
     match FILES.iter().map(|f| dir.join(f)).find(|f| f.exists()) {
         Some(file) if !died => Err(Error(format!("{}: this file is there already and of no run; move it, or name another --out", file.display()))),
         _ => Ok(()),

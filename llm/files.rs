@@ -77,6 +77,62 @@ impl Drop for NewFile {
     }
 }
 
+/// A directory being filled, under a fresh name beside where it will be. It takes its place with [`NewDirectory::commit`], whole; dropped
+/// before, nothing of it stays.
+pub(crate) struct NewDirectory {
+    temporary: PathBuf,
+    target: PathBuf,
+    done: bool,
+}
+
+impl NewDirectory {
+    /// Begins a directory that will stand at `path`, where nothing is yet, or an empty one.
+    pub(crate) fn create(path: &Path) -> Result<NewDirectory> {
+        let fail = |e: io::Error| file_error(path, "the folder cannot be written", e);
+        match fs::read_dir(path) {
+            Ok(mut entries) => {
+                if entries.next().is_some() {
+                    return Err(file_error(path, "the folder cannot be written", "there is something in it already; name another"));
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(fail(e)),
+        }
+        let target = end_of_links(path).map_err(fail)?;
+        let beside = directory(&target);
+        fs::create_dir_all(beside).map_err(fail)?;
+        loop {
+            let temporary = beside.join(unknown_name());
+            match fs::create_dir(&temporary) {
+                Ok(()) => return Ok(NewDirectory { temporary, target, done: false }),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(fail(e)),
+            }
+        }
+    }
+
+    /// Where it is filled.
+    pub(crate) fn path(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Puts it in its place.
+    pub(crate) fn commit(mut self) -> Result<()> {
+        let moved = sync_directory(&self.temporary).and_then(|()| fs::rename(&self.temporary, &self.target));
+        moved.map_err(|e| file_error(&self.target, "the folder cannot be written", e))?;
+        self.done = true;
+        sync_directory(directory(&self.target)).map_err(|e| file_error(&self.target, "the folder cannot be written", e))
+    }
+}
+
+impl Drop for NewDirectory {
+    fn drop(&mut self) {
+        if !self.done {
+            let _ = fs::remove_dir_all(&self.temporary);
+        }
+    }
+}
+
 /// What is at a path already, if anything is; an error where it must not be replaced.
 fn existing(path: &Path) -> io::Result<Option<Metadata>> {
     let old = match fs::metadata(path) {
@@ -97,6 +153,23 @@ pub fn read_short(path: &Path, limit: u64) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(limit + 1).read_to_string(&mut text)?;
     if text.len() as u64 > limit { Err(io::Error::other(format!("it is longer than {limit} bytes"))) } else { Ok(text) }
+}
+
+/// Fills `to` with a file's bytes at a position; its own position does not matter.
+#[cfg(unix)]
+pub(crate) fn read_exact_at(file: &File, to: &mut [u8], at: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, to, at)
+}
+
+#[cfg(windows)]
+pub(crate) fn read_exact_at(file: &File, mut to: &mut [u8], mut at: u64) -> io::Result<()> {
+    while !to.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, to, at)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => (to, at) = (&mut to[n..], at + n as u64),
+        }
+    }
+    Ok(())
 }
 
 /// What is no regular file.
@@ -171,9 +244,8 @@ fn fresh(dir: &Path, old: Option<&Metadata>) -> io::Result<(PathBuf, File)> {
         use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
         options.mode(old.permissions().mode() & 0o777);
     }
-    let [start, end] = TEMPORARY;
     loop {
-        let path = dir.join(format!("{start}{:016x}{end}", RandomState::new().build_hasher().finish()));
+        let path = dir.join(unknown_name());
         match options.open(&path) {
             Ok(file) => {
                 // not every file system has locks; without one `sweep` is not possible either
@@ -187,6 +259,12 @@ fn fresh(dir: &Path, old: Option<&Metadata>) -> io::Result<(PathBuf, File)> {
             Err(e) => return Err(e),
         }
     }
+}
+
+/// A name that nobody can know before.
+fn unknown_name() -> String {
+    let [start, end] = TEMPORARY;
+    format!("{start}{:016x}{end}", RandomState::new().build_hasher().finish())
 }
 
 /// Removes what writers that died have left in a directory: temporary files that nobody holds.

@@ -1,7 +1,7 @@
 //! What a model is trained to do: a model becomes a program with a loss.
 
 use crate::error::{Error, Result};
-use ir::{Builder, DType, Dim, Graph, NodeId, Op, Tensor};
+use ir::{Builder, DType, Dim, Graph, NodeId, Op, Tensor, Type};
 use models::{Documents, Kind, Model, Reading, Source, losses};
 
 /// What a model is trained to do.
@@ -129,6 +129,12 @@ impl Objective {
             _ => None,
         })?)
     }
+}
+
+/// A model's parameters by name.
+pub fn parameters(model: &Model) -> Result<Vec<(String, Type)>> {
+    let graph = Objective::of(model).graph(model, Mode::Evaluate)?;
+    Ok(graph.params().into_iter().map(|(name, ty)| (name.to_string(), ty)).collect())
 }
 
 /// Whether a program makes use of an input.

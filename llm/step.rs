@@ -4,9 +4,10 @@ use crate::config::{Config, Schedule};
 use crate::data::{Batch, random};
 use crate::error::{Error, Result};
 use crate::objective::Mode;
-use crate::weights::{checkpoint, initialise};
+use crate::weights::named::Tensors;
+use crate::weights::{checkpoint, initialise, load_weights};
 use ir::names::{GRAD_NORM, LOSS, LOSS_MEAN};
-use passes::{Goal, Options, Stages, compile};
+use passes::{Goal, Options, Stages, State, compile};
 use runtime::{Device, Session};
 use std::path::Path;
 
@@ -109,9 +110,18 @@ impl Step {
         checkpoint::save(dir, &self.session, self.done, text)
     }
 
-    /// Goes on from a run directory's checkpoint. Refused where it was trained on something of another name.
+    /// Begins with the parameters of a file of tensors. What is to be known of tensors that are not read.
+    pub fn start_from(&mut self, tensors: &Tensors) -> Result<Vec<String>> {
+        load_weights(&mut self.session, tensors, &|name| State::parse(name).is_parameter())
+    }
+
+    /// Goes on from a run directory's checkpoint. Refused where it was trained on something of another name. One of no steps was imported: it
+    /// was trained on nothing known, and has no state of an optimizer.
     pub fn resume(&mut self, dir: &Path, text: &str) -> Result<u64> {
         let saved = checkpoint::open(dir)?;
+        if saved.manifest.step == 0 {
+            return self.start_from(&saved.tensors).map(|_| 0);
+        }
         if saved.manifest.text != text {
             return Err(Error(format!("{}: this run was trained on another text; give the same --data", dir.display())));
         }

@@ -65,8 +65,8 @@ pub(crate) trait Backend: Send + Sync {
     fn show_params(&self, show: &mut dyn FnMut(&[&[u8]])) -> Result<(), String>;
     /// A parameter's bytes.
     fn param(&self, i: usize) -> Result<Vec<u8>, String>;
-    /// Writes a parameter.
-    fn set_param(&mut self, i: usize, bytes: &[u8]) -> Result<(), String>;
+    /// Writes a parameter's bytes from the number `at` on.
+    fn set_param(&mut self, i: usize, at: usize, bytes: &[u8]) -> Result<(), String>;
     /// A parameter's memory.
     fn held(&self, i: usize) -> Held;
     /// Puts other memory in the place of a parameter's, if it can be reached from here.

@@ -190,8 +190,8 @@ impl Backend for Gpu {
         self.device.read(&self.params[i])
     }
 
-    fn set_param(&mut self, i: usize, bytes: &[u8]) -> Result<(), String> {
-        self.device.write(&self.params[i], bytes)?;
+    fn set_param(&mut self, i: usize, at: usize, bytes: &[u8]) -> Result<(), String> {
+        self.device.write_at(&self.params[i], at, bytes)?;
         // another session that shares it has a queue of its own
         self.device.sync()
     }

@@ -168,8 +168,8 @@ impl Backend for Host {
         Ok(lock(&self.params[i]).bytes().to_vec())
     }
 
-    fn set_param(&mut self, i: usize, bytes: &[u8]) -> Result<(), String> {
-        lock(&self.params[i]).bytes_mut().copy_from_slice(bytes);
+    fn set_param(&mut self, i: usize, at: usize, bytes: &[u8]) -> Result<(), String> {
+        lock(&self.params[i]).bytes_mut()[at..at + bytes.len()].copy_from_slice(bytes);
         Ok(())
     }
 

@@ -198,7 +198,17 @@ impl Session {
         if ty.bytes() != bytes.len() {
             return Err(format!("parameter {name} is {ty}, not {} bytes", bytes.len()));
         }
-        self.backend.set_param(i, bytes)
+        self.backend.set_param(i, 0, bytes)
+    }
+
+    /// Writes a part of a parameter, such as one layer's of those of all: bytes from the number `at` on.
+    pub fn set_param_part(&mut self, name: &str, at: usize, bytes: &[u8]) -> Result<(), String> {
+        let i = self.position(name)?;
+        let ty = &self.program.params[i].1;
+        if at.checked_add(bytes.len()).is_none_or(|end| end > ty.bytes()) {
+            return Err(format!("parameter {name} is {ty}, too short for {} bytes from {at} on", bytes.len()));
+        }
+        self.backend.set_param(i, at, bytes)
     }
 
     /// Writes a parameter of `f32` elements.
@@ -210,7 +220,7 @@ impl Session {
         }
         let mut values = vec![0.0; ty.count()];
         fill(&mut values);
-        self.backend.set_param(i, &values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
+        self.backend.set_param(i, 0, &values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
     }
 
     /// Takes over every parameter that another session has, too. On one device, or where both are on processors, the memory itself is
@@ -222,7 +232,7 @@ impl Session {
             if self.backend.hold(i, &from.backend.held(j)) {
                 self.taken[i] = true;
             } else {
-                self.backend.set_param(i, &from.backend.param(j)?)?;
+                self.backend.set_param(i, 0, &from.backend.param(j)?)?;
             }
         }
         Ok(())

@@ -276,9 +276,10 @@ fn ids_from_files() {
         [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), bytes].concat()
     };
     let wide = |ids: &[i64]| ids.iter().flat_map(|i| i.to_le_bytes()).collect::<Vec<u8>>();
+    let d = Directory::new("ids");
     let of = |content: &[u8], name: &str, shape: &[u64]| {
         let ty = ir::Type::of(ir::DType::I32, shape.iter().map(|n| ir::Dim::num(*n)));
-        let bytes = llm::named::Tensors::of(content, Path::new("f"))?.expect(name, &ty)?;
+        let bytes = llm::named::Tensors::open(Path::new(&d.write("f", content)))?.expect(name, &ty)?;
         Ok::<_, llm::Error>(bytes.chunks(4).map(|c| i32::from_le_bytes(c.try_into().unwrap())).collect::<Vec<i32>>())
     };
     let read = |content: &[u8], shape: &[u64]| of(content, "ids", shape);
@@ -287,7 +288,7 @@ fn ids_from_files() {
     let narrow: Vec<u8> = [-1i32, i32::MAX].iter().flat_map(|i| i.to_le_bytes()).collect();
     assert_eq!(read(&file("I32", &narrow, "[2]"), &[2]).unwrap(), [-1, i32::MAX]);
     for (bad, text) in [(1i64 << 31, "2147483648"), (i64::MIN, "-9223372036854775808"), (i64::from(i32::MIN) - 1, "-2147483649")] {
-        refused(read(&file("I64", &wide(&[0, bad]), "[2]"), &[2]), &["f: ", "ids holds", text]);
+        refused(read(&file("I64", &wide(&[0, bad]), "[2]"), &[2]), &["/f: ", "ids holds", text]);
     }
     refused(read(&file("F32", &[0; 4], "[1]"), &[1]), &["ids is F32", "expected I64"]);
     refused(of(&file("I64", &[], "[0]"), "labels", &[0]), &["missing", "labels"]);

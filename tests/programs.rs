@@ -390,8 +390,8 @@ fn a_model_is_held_to_its_files() {
     s.fails(&["tensor lm_head.weight is not used", "the same head"]);
     weights(&|w| drop(w.remove("transformer.h.1.ln_1.weight")));
     s.fails(&["w.safetensors", "a tensor is missing: transformer.h.1.ln_1.weight"]);
-    weights(&|w| drop(w.insert("transformer.h.1.ln_1.weight".into(), ("BF16", vec![8], vec![0; 16]))));
-    s.fails(&["tensor transformer.h.1.ln_1.weight", "is BF16", "expected F32", "convert"]);
+    weights(&|w| drop(w.insert("transformer.h.1.ln_1.weight".into(), ("F64", vec![8], vec![0; 64]))));
+    s.fails(&["tensor transformer.h.1.ln_1.weight", "is F64", "expected BF16, F16 or F32", "convert"]);
     // what is no weight is named, and so is a tied head that the file has twice; a prefix may be missing
     weights(&|w| {
         *w = std::mem::take(w).into_iter().map(|(n, t)| (n.trim_start_matches("transformer.").to_string(), t)).collect();

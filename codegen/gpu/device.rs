@@ -136,11 +136,17 @@ impl Device {
     /// Writes the whole of a piece of memory.
     pub fn write(&self, to: &Memory, bytes: &[u8]) -> Result<(), String> {
         assert_eq!(to.bytes, bytes.len(), "a write fills its memory");
+        self.write_at(to, 0, bytes)
+    }
+
+    /// Writes a part of a piece of memory, from byte `at` on; both are of whole words.
+    pub fn write_at(&self, to: &Memory, at: usize, bytes: &[u8]) -> Result<(), String> {
+        assert!(at + bytes.len() <= to.bytes, "a write stays in its memory");
         if bytes.is_empty() {
             return Ok(());
         }
-        let room = to.handle.size_in_used() - bytes.len() as u64;
-        let part = (*to.handle).clone().offset_end(room);
+        let room = to.handle.size_in_used() - (at + bytes.len()) as u64;
+        let part = (*to.handle).clone().offset_start(at as u64).offset_end(room);
         guarded(|| self.client.write(&part, Bytes::from_bytes_vec(bytes.to_vec())))
     }
 

@@ -12,13 +12,15 @@ pub use recipe::{RECIPES, Recipe, recipe};
 pub use train::{RESUMABLE, Schedule, TrainConfig};
 
 use crate::data::{Packing, Stage, mixture};
-use crate::error::{Error, Result, hint};
+use crate::error::{Error, Result, file_error, hint};
+use crate::files::{read_short, write_file};
 use crate::objective::Objective;
 use crate::text::{Kind, Learning, Split};
 use ::models::Model;
 use ::models::check::within;
 use serde::{Deserialize, Serialize};
 use std::ops::Bound::Excluded;
+use std::path::Path;
 use toml::{Table, Value};
 
 /// Everything that determines a run, but for the text.
@@ -112,6 +114,33 @@ impl Config {
             }
         }
         Ok(config)
+    }
+
+    /// The file's name in a run directory.
+    pub const FILE: &'static str = "config.toml";
+    /// How the file begins there: whose it is.
+    pub const MARK: &'static str = "# The configuration of a run, written by eggcorn";
+
+    /// More bytes than any has.
+    pub const LONGEST: u64 = 1 << 20;
+
+    /// Reads a file.
+    pub fn read(path: &Path, models: &Models) -> Result<Config> {
+        let text = read_short(path, Config::LONGEST).map_err(|e| file_error(path, "the configuration cannot be read", e))?;
+        Config::parse(&text, &path.display().to_string(), models)
+    }
+
+    /// Reads the configuration of a run directory.
+    pub fn of_run(dir: &Path, models: &Models) -> Result<Config> {
+        let path = dir.join(Config::FILE);
+        let config = Config::read(&path, models)?;
+        config.check_model().map_err(|e| Error(format!("{}: {e}", path.display())))?;
+        Ok(config)
+    }
+
+    /// Writes it into a run directory.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        write_file(&dir.join(Config::FILE), format!("{}.\n{}", Config::MARK, self.to_toml()).as_bytes())
     }
 
     /// The configuration as TOML, with every setting.

@@ -4,7 +4,7 @@
 //! rows as little-endian `u64`, and the 16 bytes of what it was made of. A file whose length is not what these say was cut.
 
 use crate::error::{Error, Result, file_error};
-use crate::files::NewFile;
+use crate::files::{NewFile, read_exact_at};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -87,7 +87,7 @@ impl Rows {
         let count = length.saturating_sub(TRAILER as u64) / width as u64;
         let mut end = [0; TRAILER];
         if length == count * width as u64 + TRAILER as u64 {
-            read_at(&file, path, &mut end, length - TRAILER as u64).map_err(fail)?;
+            read_exact_at(&file, &mut end, length - TRAILER as u64).map_err(fail)?;
         }
         if end[..24] != trailer(width, count, made_of)[..24] {
             return Err(file_error(path, "the file was cut or is damaged", AGAIN));
@@ -118,7 +118,7 @@ impl Rows {
         if first + (into.len() / self.width) as u64 > self.count {
             return Err(file_error(&self.path, &format!("there is no row {first}, there are {}", self.count), AGAIN));
         }
-        read_at(&self.file, &self.path, into, first * self.width as u64).map_err(|e| file_error(&self.path, "the rows cannot be read", e))
+        read_exact_at(&self.file, into, first * self.width as u64).map_err(|e| file_error(&self.path, "the rows cannot be read", e))
     }
 
     /// The first word of a row.
@@ -140,20 +140,6 @@ impl Rows {
         }
         Ok(low)
     }
-}
-
-#[cfg(unix)]
-fn read_at(file: &File, _: &Path, into: &mut [u8], at: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, into, at)
-}
-
-/// Where files have one position that all readers share, each reads through its own.
-#[cfg(not(unix))]
-fn read_at(_: &File, path: &Path, into: &mut [u8], at: u64) -> io::Result<()> {
-    use std::io::{Read, Seek, SeekFrom};
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(at))?;
-    file.read_exact(into)
 }
 
 /// The bytes of what cannot be held in memory, as an error.

@@ -4,7 +4,7 @@
 //! reader is an error. Mapped memory would end the process there, and would need `unsafe`.
 
 use crate::error::{Error, Result, file_error};
-use crate::files::irregular;
+use crate::files::{irregular, read_exact_at};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
@@ -89,22 +89,6 @@ impl Positional {
         })?;
         Ok(bytes)
     }
-}
-
-#[cfg(unix)]
-fn read_exact_at(file: &File, to: &mut [u8], at: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, to, at)
-}
-
-#[cfg(windows)]
-fn read_exact_at(file: &File, mut to: &mut [u8], mut at: u64) -> io::Result<()> {
-    while !to.is_empty() {
-        match std::os::windows::fs::FileExt::seek_read(file, to, at)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            n => (to, at) = (&mut to[n..], at + n as u64),
-        }
-    }
-    Ok(())
 }
 
 /// A file of tokens, or a range of one, with where its documents begin.

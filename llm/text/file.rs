@@ -1,8 +1,8 @@
 //! A tokenizer's file: Hugging Face's `tokenizer.json`, or our own for tokenizers that are a list of characters or none.
 
-use super::ranks;
 use super::split::Split;
 use super::{Kind, Subword, Tokenizer};
+use super::{hf, ranks};
 use crate::error::{Error, Result, file_error};
 use crate::files::{read_short, write_file};
 use serde::{Deserialize, Serialize};
@@ -118,6 +118,15 @@ impl Tokenizer {
         match self {
             Tokenizer::Byte => own(Kind::Byte, None),
             Tokenizer::Char { characters } => own(Kind::Char, Some(characters.clone())),
+            Tokenizer::Subword(subword) => subword.json().into(),
+        }
+    }
+
+    /// The content of a `tokenizer.json` that does the same, whatever its kind.
+    pub fn to_hub(&self) -> String {
+        match self {
+            Tokenizer::Byte => hf::of_bytes(),
+            Tokenizer::Char { characters } => hf::of_characters(characters),
             Tokenizer::Subword(subword) => subword.json().into(),
         }
     }

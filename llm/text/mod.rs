@@ -12,6 +12,7 @@ mod learn;
 mod ranks;
 mod split;
 mod subword;
+mod template;
 mod tokenizer;
 mod unigram;
 
@@ -24,4 +25,5 @@ pub use hf::{Engine, Wrapped};
 pub use learn::{Algorithm, END_OF_TEXT, Learning};
 pub use split::{Split, Words};
 pub use subword::Subword;
+pub use template::Template;
 pub use tokenizer::{Kind, TextEncoder, Tokenizer};

@@ -3,11 +3,14 @@
 //! The tensors go to a file named by the step; then a small manifest that names it, with its length and checksum, replaces the last
 //! one. A run that dies between the two still has its last checkpoint.
 
-use super::safetensors::{load, serialize, state};
+use super::checksum::Checksum;
+use super::load::{load, write};
+use super::named::Tensors;
 use crate::error::{Error, Result, file_error};
 use crate::files::{read_short, write_file};
 use runtime::Session;
 use serde::{Deserialize, Serialize};
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -31,25 +34,26 @@ pub struct Manifest {
 
 const MANIFEST: &str = "checkpoint.json";
 
-/// FNV-1a over 8-byte words, in hexadecimal.
-pub fn checksum(bytes: &[u8]) -> String {
-    let word = |c: &[u8]| {
-        let mut w = [0; 8];
-        w[..c.len()].copy_from_slice(c);
-        u64::from_le_bytes(w)
-    };
-    let hash = bytes.chunks(8).fold(0xCBF2_9CE4_8422_2325 ^ bytes.len() as u64, |h, c| (h ^ word(c)).wrapping_mul(0x100_0000_01B3).rotate_left(23));
-    format!("{hash:016x}")
+/// The name of the file of a step's tensors.
+pub(crate) fn tensors_of(step: u64) -> String {
+    format!("checkpoint-{step}.safetensors")
+}
+
+impl Manifest {
+    /// Puts it in the place of the last one.
+    pub(crate) fn write(&self, dir: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self).expect("a manifest has a JSON form") + "\n";
+        write_file(&dir.join(MANIFEST), text.as_bytes())
+    }
 }
 
 /// Saves a session's parameters and state.
 pub fn save(dir: &Path, session: &Session, step: u64, text: &str) -> Result<()> {
-    let content = session.show_params(|all| serialize(&state(session, all), None))??;
-    let tensors = format!("checkpoint-{step}.safetensors");
+    let tensors = tensors_of(step);
     let before = read(dir).ok().flatten();
-    let manifest = Manifest { format: 1, step, tensors, bytes: content.len() as u64, checksum: checksum(&content), text: text.into() };
-    write_file(&dir.join(&manifest.tensors), &content)?;
-    write_file(&dir.join(MANIFEST), (serde_json::to_string_pretty(&manifest).expect("a manifest has a JSON form") + "\n").as_bytes())?;
+    let (bytes, checksum) = write(session, &dir.join(&tensors))?;
+    let manifest = Manifest { format: 1, step, tensors, bytes, checksum, text: text.into() };
+    manifest.write(dir)?;
     if let Some(old) = before.filter(|m| m.tensors != manifest.tensors) {
         // an old file left behind costs space, nothing else
         let _ = std::fs::remove_file(dir.join(old.tensors));
@@ -57,18 +61,18 @@ pub fn save(dir: &Path, session: &Session, step: u64, text: &str) -> Result<()> 
     Ok(())
 }
 
-/// A checkpoint read whole: what its manifest says, and the tensors' file, whose checksum is right.
+/// A checkpoint that is open: what its manifest says, and the tensors' file, whose checksum is right.
 pub struct Checkpoint {
     /// The manifest.
     pub manifest: Manifest,
-    content: Vec<u8>,
-    path: std::path::PathBuf,
+    /// The tensors.
+    pub tensors: Tensors,
 }
 
 impl Checkpoint {
     /// Fills a session. `wanted` says which parameters.
     pub fn restore(&self, session: &mut Session, wanted: &dyn Fn(&str) -> bool) -> Result<()> {
-        load(session, &self.content, &self.path, wanted).map(|_| ())
+        load(session, &self.tensors, wanted).map(|_| ())
     }
 }
 
@@ -114,14 +118,22 @@ fn read_tensors(dir: &Path, manifest: &Manifest) -> Result<Checkpoint> {
     let path = dir.join(&manifest.tensors);
     let damaged = |what: String| file_error(&path, "the checkpoint is damaged", what);
     let fail = |e| file_error(&path, "the checkpoint cannot be read", e);
-    let mut content = vec![];
-    // what is longer than it should be is not read to its end
-    std::fs::File::open(&path).map_err(fail)?.take(manifest.bytes.saturating_add(1)).read_to_end(&mut content).map_err(fail)?;
-    if content.len() as u64 != manifest.bytes {
+    let mut file = File::open(&path).map_err(fail)?;
+    if file.metadata().map_err(fail)?.len() != manifest.bytes {
         return Err(damaged(format!("it has not the {} bytes it was saved with", manifest.bytes)));
     }
-    if checksum(&content) != manifest.checksum {
+    let mut checksum = Checksum::new(manifest.bytes);
+    // what grows meanwhile is not read to its end
+    let mut left = (&mut file).take(manifest.bytes);
+    let mut piece = vec![0; 1 << 20];
+    loop {
+        match left.read(&mut piece).map_err(fail)? {
+            0 => break,
+            n => checksum.push(&piece[..n]),
+        }
+    }
+    if checksum.finish() != manifest.checksum {
         return Err(damaged("it has another checksum than when it was saved".into()));
     }
-    Ok(Checkpoint { manifest: manifest.clone(), content, path })
+    Ok(Checkpoint { manifest: manifest.clone(), tensors: Tensors::of_file(file, &path)? })
 }

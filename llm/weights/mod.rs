@@ -1,12 +1,17 @@
 //! Weights and state on disk.
 
 pub(crate) mod checkpoint;
+pub(crate) mod checksum;
+mod file;
+mod load;
 mod lock;
 pub mod named;
-mod safetensors;
 mod start;
+pub(crate) mod write;
 
-pub use self::safetensors::{load as load_weights, serialize, state};
-pub use checkpoint::{Checkpoint, Manifest, checksum, open as open_checkpoint, read as read_manifest, save};
+pub use checkpoint::{Checkpoint, Manifest, open as open_checkpoint, read as read_manifest, save};
+pub use checksum::checksum;
+pub use load::load as load_weights;
+pub(crate) use load::pieces;
 pub use lock::{RunLock, utc};
 pub use start::initialise;

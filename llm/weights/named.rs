@@ -1,126 +1,264 @@
 //! Tensors of any type by name, in and out of safetensors files: what a program reads and gives.
 
-use super::safetensors::pieces;
+use super::file::{TensorFile, size};
+use super::load::pieces;
 use crate::error::{Error, Result, file_error, hint};
 use ir::names::new_value_of;
 use ir::{DType, Type, Value};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorInfo, TensorView};
+use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
-/// A safetensors file's tensors, and which of them were read.
-pub struct Tensors<'a> {
-    file: SafeTensors<'a>,
-    path: &'a Path,
+/// The tensors of a safetensors file or of several that belong together, and which of them were read. A tensor is in memory while it is
+/// read, and no longer.
+pub struct Tensors {
+    /// What an error names that is about no tensor there is.
+    path: PathBuf,
+    files: Vec<TensorFile>,
+    /// Each tensor's file, by number, and its place there.
+    all: BTreeMap<String, (usize, TensorInfo)>,
     read: RefCell<BTreeSet<String>>,
 }
 
-impl<'a> Tensors<'a> {
-    /// The tensors of a file's content.
-    pub fn of(content: &'a [u8], path: &'a Path) -> Result<Tensors<'a>> {
-        let file = SafeTensors::deserialize(content).map_err(|e| file_error(path, "this is not a safetensors file, or it is damaged", e))?;
-        Ok(Tensors { file, path, read: RefCell::default() })
+impl Tensors {
+    /// The tensors of a file.
+    pub fn open(path: &Path) -> Result<Tensors> {
+        Tensors::of(path, vec![TensorFile::open(path)?])
     }
 
-    /// The shape of a tensor, if the file has it.
-    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        self.file.tensor(name).ok().map(|t| t.shape().to_vec())
+    /// The same of a file that is open.
+    pub(crate) fn of_file(file: File, path: &Path) -> Result<Tensors> {
+        Tensors::of(path, vec![TensorFile::of(file, path)?])
     }
 
-    /// The bytes of a tensor as a program's memory holds them, if the file has it: under its name or, where that has `{}`, one an iteration
-    /// under theirs. It must have the type's sizes, and elements that are numbers of the type.
-    pub fn get(&self, name: &str, ty: &Type) -> Result<Option<Vec<u8>>> {
-        if let Some(found) = self.find(name) {
-            return self.one(&found, &ty.sizes(), ty.dtype).map(Some);
+    /// The tensors of several files, none of which may be in two.
+    pub(crate) fn of_files(path: &Path, files: &[PathBuf]) -> Result<Tensors> {
+        Tensors::of(path, files.iter().map(|f| TensorFile::open(f)).collect::<Result<_>>()?)
+    }
+
+    fn of(path: &Path, files: Vec<TensorFile>) -> Result<Tensors> {
+        let mut all: BTreeMap<String, (usize, TensorInfo)> = BTreeMap::new();
+        for (number, file) in files.iter().enumerate() {
+            for (name, info) in file.tensors() {
+                if let Some((other, _)) = all.get(&name) {
+                    return Err(file_error(
+                        &file.path,
+                        &format!("tensor {name} is there twice"),
+                        format!("{} has it, too", files[*other].path.display()),
+                    ));
+                }
+                all.insert(name, (number, info));
+            }
         }
-        let pieces = pieces(name, ty);
-        if !pieces.iter().any(|p| self.find(&p.0).is_some()) {
+        Ok(Tensors { path: path.into(), files, all, read: RefCell::default() })
+    }
+
+    /// Every tensor's name, in order, and the path of its file.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.all.iter().map(|(name, (file, _))| (name.as_str(), self.files[*file].path.as_path()))
+    }
+
+    /// The shape of a tensor, if there is one of this name.
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.all.get(name).map(|t| t.1.shape.clone())
+    }
+
+    /// The bytes of a tensor as a program's memory holds them, if it is there: under its name or, where that has `{}`, one an iteration
+    /// under theirs. It must have the type's sizes, and elements that are numbers of the type; floats of 16 bits widen to 32.
+    pub fn get(&self, name: &str, ty: &Type) -> Result<Option<Vec<u8>>> {
+        if !self.has(name, ty) {
             return Ok(None);
         }
-        let each = pieces.iter().map(|(piece, sizes)| match self.find(piece) {
-            Some(found) => self.one(&found, sizes, ty.dtype),
-            None => Err(self.missing(piece)),
-        });
-        each.collect::<Result<Vec<_>>>().map(|parts| Some(parts.concat()))
+        let mut bytes = Vec::new();
+        self.each(name, ty, &mut |_, piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(Some(bytes))
     }
 
     /// As [`get`](Self::get), where the tensor must be there.
     pub fn expect(&self, name: &str, ty: &Type) -> Result<Vec<u8>> {
-        let first = pieces(name, ty).into_iter().next().map_or(name.to_string(), |p| p.0);
-        self.get(name, ty)?.ok_or_else(|| self.missing(&first))
+        self.check(name, ty)?;
+        self.get(name, ty)?.ok_or_else(|| self.missing(name))
+    }
+
+    /// Whether a tensor is there, or a piece of it.
+    fn has(&self, name: &str, ty: &Type) -> bool {
+        self.find(name).is_some() || pieces(name, ty).iter().any(|p| self.find(&p.0).is_some())
+    }
+
+    /// Refuses a tensor that is not there, has another shape than its type or elements that are none of it. None of its bytes are read.
+    pub fn check(&self, name: &str, ty: &Type) -> Result<()> {
+        for (found, sizes) in self.found(name, ty)? {
+            let (file, info) = &self.all[&found];
+            let path = &self.files[*file].path;
+            if info.shape != sizes {
+                let why = format!("expected {sizes:?}: is this the same model?");
+                return Err(file_error(path, &format!("tensor {found} has shape {:?}", info.shape), why));
+            }
+            let converts = convertible(info.dtype, ty.dtype);
+            converts.map_err(|(what, why)| file_error(path, &format!("tensor {found} {what}"), why))?;
+            self.read.borrow_mut().insert(found);
+        }
+        Ok(())
+    }
+
+    /// Shows the bytes of a tensor that is there, a piece at a time, each with where it begins in memory.
+    pub fn each(&self, name: &str, ty: &Type, show: &mut dyn FnMut(usize, &[u8]) -> Result<()>) -> Result<()> {
+        self.check(name, ty)?;
+        let mut at = 0;
+        for (found, _) in self.found(name, ty)? {
+            let bytes = self.bytes(&found, ty.dtype)?;
+            show(at, &bytes)?;
+            at += bytes.len();
+        }
+        Ok(())
+    }
+
+    /// The tensors that a type's is made of, by the names they have here, and their sizes.
+    fn found(&self, name: &str, ty: &Type) -> Result<Vec<(String, Vec<usize>)>> {
+        match self.find(name) {
+            Some(whole) => Ok(vec![(whole, ty.sizes())]),
+            None => {
+                let each = |(piece, sizes): (String, Vec<usize>)| Ok((self.find(&piece).ok_or_else(|| self.missing(&piece))?, sizes));
+                pieces(name, ty).into_iter().map(each).collect()
+            }
+        }
     }
 
     fn missing(&self, name: &str) -> Error {
-        let names = self.file.names();
-        file_error(self.path, "a tensor is missing", format!("{name}{}", hint(name, &names)))
+        let names: Vec<&str> = self.all.keys().map(String::as_str).collect();
+        file_error(&self.path, "a tensor is missing", format!("{name}{}", hint(name, &names)))
     }
 
-    /// The name a tensor has here: its own, or that without the leading `transformer.` or `model.`, as in some published files.
+    /// The name a tensor has here: its own, or that without what the models inside of others are called by, as in files of these alone.
     fn find(&self, name: &str) -> Option<String> {
-        let short = name.strip_prefix("transformer.").or_else(|| name.strip_prefix("model."));
-        [Some(name), short].into_iter().flatten().find(|n| self.file.tensor(n).is_ok()).map(String::from)
+        let short = ["transformer.", "model.", "bert.", "roberta."].iter().find_map(|prefix| name.strip_prefix(prefix));
+        [Some(name), short].into_iter().flatten().find(|n| self.all.contains_key(*n)).map(String::from)
     }
 
-    fn one(&self, name: &str, sizes: &[usize], dtype: DType) -> Result<Vec<u8>> {
-        let tensor = self.file.tensor(name).map_err(|e| file_error(self.path, "a tensor is missing", e))?;
-        self.read.borrow_mut().insert(name.to_string());
-        if tensor.shape() != sizes {
-            let why = format!("expected {sizes:?}: is this the same model?");
-            return Err(file_error(self.path, &format!("tensor {name} has shape {:?}", tensor.shape()), why));
-        }
-        memory(&tensor, dtype).map_err(|(what, why)| file_error(self.path, &format!("tensor {name} {what}"), why))
+    /// A whole tensor as memory holds it.
+    fn bytes(&self, name: &str, dtype: DType) -> Result<Vec<u8>> {
+        let (file, info) = &self.all[name];
+        let file = &self.files[*file];
+        let bytes = file.read(info, 0, size(info))?;
+        memory(bytes, info.dtype, dtype).map_err(|(what, why)| file_error(&file.path, &format!("tensor {name} {what}"), why))
     }
 
     /// Refuses the file if it has a tensor that nobody has read and that is not known to be of no use; says which are.
     pub fn check_all_read(&self) -> Result<Vec<String>> {
         let read = self.read.borrow();
-        let mut unread: Vec<&str> = self.file.names().into_iter().filter(|n| !read.contains(*n)).collect();
-        unread.sort_unstable();
-        let known = |n: &&str| match self.use_of(n, &read) {
-            Some(why) => Ok(format!("{}: tensor {n} is not read: {why}", self.path.display())),
+        let known = |(name, path): (&str, &Path)| match self.use_of(name, &read)? {
+            Some(why) => Ok(format!("{}: tensor {name} is not read: {why}", path.display())),
             None => {
                 let why = "the program reads no such tensor: is this the same model, with as many layers and the same head?";
-                Err(file_error(self.path, &format!("tensor {n} is not used"), why))
+                Err(file_error(path, &format!("tensor {name} is not used"), why))
             }
         };
-        unread.iter().map(known).collect()
+        self.places().filter(|t| !read.contains(t.0)).map(known).collect()
     }
 
     /// What a tensor is that no program need read.
-    fn use_of(&self, name: &str, read: &BTreeSet<String>) -> Option<&'static str> {
-        let content = |n: &str| self.file.tensor(n).ok().map(|t| (t.shape().to_vec(), t.dtype(), t.data()));
+    fn use_of(&self, name: &str, read: &BTreeSet<String>) -> Result<Option<&'static str>> {
         // masks and frequencies that some published files carry along
-        if [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"].iter().any(|buffer| name.ends_with(buffer)) {
-            return Some("it is a constant of the model, not a weight");
+        if CONSTANTS.iter().any(|buffer| name.ends_with(buffer)) {
+            return Ok(Some("it is a constant of the model, not a weight"));
         }
         if read.iter().any(|r| name.strip_suffix(r.as_str()).is_some_and(|prefix| prefix.ends_with('.'))) {
-            return Some("it is the optimizer's state of a parameter");
+            return Ok(Some("it is the optimizer's state of a parameter"));
         }
         // a layer too many may start as another does, and is one too many all the same
-        let of_a_layer = name.split('.').any(|part| part.parse::<u64>().is_ok());
-        (!of_a_layer && read.iter().any(|r| content(r) == content(name))).then_some("it is a copy of one that is, as tied weights are")
+        if name.split('.').any(|part| part.parse::<u64>().is_ok()) {
+            return Ok(None);
+        }
+        for other in read {
+            if self.alike(name, other)? {
+                return Ok(Some("it is a copy of one that is, as tied weights are"));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether two tensors have the same shape and the same bytes.
+    fn alike(&self, a: &str, b: &str) -> Result<bool> {
+        let [(a_file, a), (b_file, b)] = [&self.all[a], &self.all[b]];
+        if a.dtype != b.dtype || a.shape != b.shape {
+            return Ok(false);
+        }
+        for at in (0..size(a)).step_by(PIECE) {
+            let bytes = PIECE.min(size(a) - at);
+            if self.files[*a_file].read(a, at, bytes)? != self.files[*b_file].read(b, at, bytes)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
-/// A tensor's bytes as a program holds them, or what is wrong with it and what was expected.
-fn memory(tensor: &TensorView, dtype: DType) -> std::result::Result<Vec<u8>, (String, String)> {
-    match (tensor.dtype(), dtype) {
-        (Dtype::F32, DType::F32) | (Dtype::BF16, DType::BF16) | (Dtype::F16, DType::F16) => Ok(tensor.data().to_vec()),
-        (Dtype::I32, DType::I32) | (Dtype::U32, DType::U32) => Ok(tensor.data().to_vec()),
-        (Dtype::I64, DType::I32 | DType::U32) => {
-            let word = |(i, c): (usize, &[u8])| {
-                let n = i64::from_le_bytes(c.try_into().expect("eight bytes"));
+/// The ends of names of buffers that are a model's constants.
+const CONSTANTS: [&str; 3] = [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"];
+
+/// Bytes that are compared at once.
+const PIECE: usize = 1 << 20;
+
+/// What is wrong with a tensor, and what was expected.
+type Unfit = (String, String);
+
+/// Whether elements of a file can be a program's.
+fn convertible(have: Dtype, dtype: DType) -> std::result::Result<(), Unfit> {
+    let fits = match dtype {
+        DType::F32 => matches!(have, Dtype::F32 | Dtype::BF16 | Dtype::F16),
+        DType::BF16 => have == Dtype::BF16,
+        DType::F16 => have == Dtype::F16,
+        DType::I32 => matches!(have, Dtype::I32 | Dtype::I64),
+        DType::U32 => matches!(have, Dtype::U32 | Dtype::I64),
+        DType::Bool => have == Dtype::BOOL,
+        DType::Tuple => false,
+    };
+    let other = match dtype {
+        DType::I32 | DType::U32 => "I64 or ",
+        DType::F32 => "BF16, F16 or ",
+        DType::BF16 | DType::F16 | DType::Bool | DType::Tuple => "",
+    };
+    if fits { Ok(()) } else { Err((format!("is {have:?}"), format!("expected {other}{}; convert it first", dtype.to_string().to_uppercase()))) }
+}
+
+/// A tensor's bytes as a program holds them, of elements that are [`convertible`].
+fn memory(bytes: Vec<u8>, have: Dtype, dtype: DType) -> std::result::Result<Vec<u8>, Unfit> {
+    match (have, dtype) {
+        (Dtype::BF16, DType::F32) => Ok(widened(&bytes, DType::BF16)),
+        (Dtype::F16, DType::F32) => Ok(widened(&bytes, DType::F16)),
+        (Dtype::I64, _) => {
+            let word = |(i, c): (usize, &[u8; 8])| {
+                let n = i64::from_le_bytes(*c);
                 let fits = if dtype == DType::I32 { i32::try_from(n).map(i32::to_le_bytes) } else { u32::try_from(n).map(u32::to_le_bytes) };
                 fits.map_err(|_| (format!("holds {n}, as element {i}"), format!("expected numbers of type {dtype}")))
             };
-            tensor.data().chunks_exact(8).enumerate().map(word).collect::<std::result::Result<Vec<_>, _>>().map(|w| w.concat())
+            bytes.as_chunks().0.iter().enumerate().map(word).collect::<std::result::Result<Vec<_>, _>>().map(|w| w.concat())
         }
-        (Dtype::BOOL, DType::Bool) => Ok(tensor.data().iter().flat_map(|b| u32::from(*b != 0).to_le_bytes()).collect()),
-        (have, _) => {
-            let wide = if matches!(dtype, DType::I32 | DType::U32) { "I64 or " } else { "" };
-            Err((format!("is {have:?}"), format!("expected {wide}{}; convert it first", dtype.to_string().to_uppercase())))
-        }
+        (Dtype::BOOL, _) => Ok(bytes.iter().flat_map(|b| u32::from(*b != 0).to_le_bytes()).collect()),
+        _ => Ok(bytes),
+    }
+}
+
+/// Floats of 16 bits in 32.
+fn widened(bytes: &[u8], dtype: DType) -> Vec<u8> {
+    bytes.as_chunks().0.iter().flat_map(|b| (dtype.from_bits(u16::from_le_bytes(*b)) as f32).to_le_bytes()).collect()
+}
+
+/// Floats of 32 bits in a file's type, rounded to nearest.
+pub(crate) fn narrowed(bytes: &[u8], dtype: Dtype) -> Cow<'_, [u8]> {
+    let round = |dtype: DType| -> Cow<'_, [u8]> {
+        bytes.as_chunks().0.iter().flat_map(|b| dtype.to_bits(f64::from(f32::from_le_bytes(*b))).to_le_bytes()).collect::<Vec<u8>>().into()
+    };
+    match dtype {
+        Dtype::BF16 => round(DType::BF16),
+        Dtype::F16 => round(DType::F16),
+        _ => bytes.into(),
     }
 }
 

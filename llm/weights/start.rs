@@ -1,6 +1,6 @@
 //! How parameters start.
 
-use super::safetensors::pieces;
+use super::load::pieces;
 use crate::error::Result;
 use models::Model;
 use passes::State;

@@ -10,7 +10,7 @@ mod write;
 
 pub use check::IDS;
 pub use wrapped::{Stream, Wrapped};
-pub use write::{of_bpe, of_parts};
+pub use write::{of_bpe, of_bytes, of_characters, of_parts};
 
 use super::added::Added;
 use super::alphabet;

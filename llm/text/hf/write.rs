@@ -1,8 +1,8 @@
 //! The file as it is written.
 
-use crate::text::added::AddedToken;
+use crate::text::added::{Added, AddedToken};
 use crate::text::alphabet;
-use crate::text::bpe::Bpe;
+use crate::text::bpe::{Bpe, Merges};
 use crate::text::split::Split;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
@@ -77,6 +77,18 @@ pub fn of_bpe(bpe: &Bpe) -> String {
         model,
     };
     text(&file)
+}
+
+/// The file of characters, each a token by its place: byte-pair encoding without a pair.
+pub fn of_characters(characters: &[char]) -> String {
+    let vocab: serde_json::Map<String, Value> = characters.iter().enumerate().map(|(id, c)| (c.to_string(), id.into())).collect();
+    of_parts(&[], Value::Null, Value::Null, json!({"type": "Fuse"}), json!({"type": "BPE", "vocab": vocab, "merges": []}))
+}
+
+/// The file of bytes: the same of all of them.
+pub fn of_bytes() -> String {
+    let merges = Merges { bytes: (0..256).collect(), ..Merges::default() };
+    of_bpe(&Bpe { split: Split::None, tokens: (0..=255).map(|b| vec![b]).collect(), merges, added: Added::default() })
 }
 
 /// A file of given parts, for kinds that the `tokenizers` crate runs.

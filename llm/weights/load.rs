@@ -1,0 +1,60 @@
+//! Parameters in and out of files of tensors, under the names Hugging Face's checkpoints use.
+
+use super::named::Tensors;
+use super::write::{Described, TensorWriter};
+use crate::error::Result;
+use ir::Type;
+use ir::names::{iteration, loops};
+use runtime::Session;
+use safetensors::tensor::Dtype;
+use std::path::Path;
+
+/// The tensors a parameter is in files: itself, or one an iteration for each `{}` in its name.
+pub(crate) fn pieces(name: &str, ty: &Type) -> Vec<(String, Vec<usize>)> {
+    let mut out = vec![(name.to_string(), ty.sizes())];
+    for _ in 0..loops(name) {
+        let each = |(name, sizes): &(String, Vec<usize>)| {
+            let (name, sizes) = (name.clone(), sizes.clone());
+            (0..sizes[0]).map(move |i| (iteration(&name, i), sizes[1..].to_vec()))
+        };
+        out = out.iter().flat_map(each).collect();
+    }
+    out
+}
+
+/// Writes every parameter and state tensor of a session to a file, by name; its length and checksum.
+pub(super) fn write(session: &Session, path: &Path) -> Result<(u64, String)> {
+    session.show_params(|all| {
+        let mut tensors = state(session, all);
+        tensors.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let described = |(name, shape, _): &(String, Vec<usize>, &[u8])| Described { name: name.clone(), dtype: Dtype::F32, shape: shape.clone() };
+        let mut file = TensorWriter::create(path, &tensors.iter().map(described).collect::<Vec<_>>(), None)?;
+        tensors.iter().try_for_each(|t| file.push(t.2))?;
+        file.commit()
+    })?
+}
+
+/// Every parameter and state tensor of a session by name and shape, of their bytes in order.
+fn state<'a>(session: &Session, all: &[&'a [u8]]) -> Vec<(String, Vec<usize>, &'a [u8])> {
+    let each = |((name, ty), bytes): ((&str, &Type), &&'a [u8])| {
+        let (pieces, bytes) = (pieces(name, ty), *bytes);
+        let n = bytes.len() / pieces.len().max(1);
+        pieces.into_iter().enumerate().map(move |(i, (name, shape))| (name, shape, &bytes[i * n..(i + 1) * n])).collect::<Vec<_>>()
+    };
+    session.params().zip(all).flat_map(each).collect()
+}
+
+/// Fills parameters, a tensor at a time. `wanted` says which; each must be there with its shape, and every tensor must be one of them, or
+/// known to be of no use: those are what comes back. Names may lack the leading `transformer.` or `model.`, as some published files do.
+pub fn load(session: &mut Session, tensors: &Tensors, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<String>> {
+    let all: Vec<(String, Type)> = session.params().map(|p| (p.0.to_string(), p.1.clone())).filter(|p| wanted(&p.0)).collect();
+    // everything is checked before anything is changed
+    for (name, ty) in &all {
+        tensors.check(name, ty)?;
+    }
+    let unread = tensors.check_all_read()?;
+    for (name, ty) in &all {
+        tensors.each(name, ty, &mut |at, bytes| Ok(session.set_param_part(name, at, bytes)?))?;
+    }
+    Ok(unread)
+}
