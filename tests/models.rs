@@ -184,7 +184,7 @@ fn agree(graph: &Graph, env: &Env, want: Vec<Rows>) {
 
 #[test]
 fn gpt_is_gpt2() {
-    let settings = |dropout| Gpt { vocab_size: 11, n_positions: 9, n_layer: 3, n_head: 2, n_embd: 6, dropout };
+    let settings = |dropout| Gpt { vocab_size: 11, n_positions: 9, n_layer: 3, n_head: 2, n_embd: 6, dropout, ..Gpt::default() };
     for (dropout, mode) in [(0.0, Mode::Train), (0.25, Mode::Train), (0.25, Mode::Evaluate)] {
         let m = settings(dropout);
         let (graph, env, ids) = valued(&Model::from(m.clone()), mode, 2, 5);
@@ -209,6 +209,7 @@ fn llama_is_llama() {
             rope_theta: theta,
             rms_norm_eps: eps,
             tie_word_embeddings: tied,
+            ..Llama::default()
         };
         let (graph, env, ids) = valued(&Model::from(m.clone()), Mode::Train, 2, 6);
         assert_eq!(env.contains_key("lm_head.weight"), !tied);
