@@ -2,17 +2,18 @@
 
 use super::options::ModelArgs;
 use super::say;
-use eggcorn::llm::{Counts, Models, Result};
+use super::source::Source;
+use eggcorn::llm::{Counts, Error, Models, Result};
 use eggcorn::models::{Kind, Model};
 use serde_json::json;
 
 /// List the models there are: parameters, arithmetic, memory, counted in their programs.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Parameters, operations and bytes are counted in the model's program at its longest context, not taken from a formula.\nOperations are those of products in a forward pass, a token on average: over every pair of tokens, as is usual, and over those\npairs that masks leave. Training costs three times as many. Cache is what generation keeps of a token, in 32 bits.\n\nExamples:\n  eggcorn models\n  eggcorn models gpt2 --set n_layer=24 --set n_embd=1024 --set n_head=16\n  eggcorn models --json"
+    after_help = "Parameters, operations and bytes are counted in the model's program at its longest context, not taken from a formula.\nOperations are those of products in a forward pass, a token on average: over every pair of tokens, as is usual, and over those\npairs that masks leave. Training costs three times as many. Cache is what generation keeps of a token, in 32 bits.\n\nExamples:\n  eggcorn models\n  eggcorn models gpt2 --set n_layer=24 --set n_embd=1024 --set n_head=16\n  eggcorn models SmolLM2-135M/\n  eggcorn models --json"
 )]
 pub struct Args {
-    /// One model alone.
+    /// One model alone, by name or directory.
     model: Option<String>,
     /// Change a setting of that model, as in --set n_layer=2.
     #[arg(long, value_name = "KEY=VALUE", requires = "model")]
@@ -24,7 +25,7 @@ pub struct Args {
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
     let chosen: Vec<Model> = match &args.model {
-        Some(name) => vec![ModelArgs { model: name.clone(), set: args.set.clone() }.model(models)?],
+        Some(name) => vec![one(&ModelArgs { model: name.clone(), set: args.set.clone() }, models)?],
         None => models.names().into_iter().map(|name| models.by_name(name)).collect::<Result<_>>()?,
     };
     if !args.json {
@@ -44,6 +45,14 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
         say!("{}", if args.json { object(model, &counts).to_string() } else { line(model, &counts) });
     }
     Ok(())
+}
+
+/// The model of a name or of a directory.
+fn one(args: &ModelArgs, models: &Models) -> Result<Model> {
+    match args.source(models)? {
+        Source::Model(model) => Ok(model),
+        Source::Text(text) => Err(Error(format!("{} is a program, and no model; name a model, or a directory that has one", text.path))),
+    }
 }
 
 fn kind(model: &Model) -> &'static str {

@@ -97,8 +97,9 @@ impl Objective {
         b.output("logits", logits);
         losses::cross_entropy(&s, logits, asked("labels")).with(&hidden.losses).output(&b);
         let graph = b.finish().map_err(|e| Error(e.to_string()))?;
-        match names().find(|name| !reads(&graph, name)) {
-            Some(&"document_ids" | &"position_ids") => Err(Error(format!(
+        // who stands where in a document follows from the documents, for a model that asks for distances alone
+        match names().find(|name| !reads(&graph, name) && **name != "position_ids") {
+            Some(&"document_ids") => Err(Error(format!(
                 "the model {} takes no notice of documents: its attention must ask Place::visible, or try data.packing = \"windows\"",
                 model.name()
             ))),

@@ -1,13 +1,14 @@
-//! GPT-2: a decoder-only transformer, in primitive operations (Radford et al. 2019).
+//! GPT-2: a decoder-only transformer, in primitive operations (Radford et al. 2019); by settings also nanoGPT's form, without biases.
 //!
 //! Nothing here is fused; the compiler finds attention, LayerNorm, GELU and cross-entropy in this arithmetic.
 //! Parameters have the names and layouts of Hugging Face's GPT-2 checkpoints.
 
 use crate::architecture::{Architecture, Hidden, Kept, Made, Place, Reading, Shape};
+use crate::attention::{attend, heads};
 use crate::check;
 use crate::hub;
 use crate::init::Init;
-use crate::layers::{affine, dropout, gelu, layer_norm, softmax};
+use crate::layers::{affine, dropout, gelu, gelu_exact, layer_norm, plain_affine, plain_layer_norm};
 use ir::{Scope, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -25,18 +26,50 @@ pub struct Gpt {
     pub n_head: usize,
     /// Width of the residual stream.
     pub n_embd: usize,
+    /// Width inside the feed-forward part; 0 for four times that of the residual stream.
+    pub n_inner: usize,
+    /// The function inside the feed-forward part.
+    pub activation: Activation,
+    /// Whether projections and norms have a bias.
+    pub bias: bool,
+    /// ε of LayerNorm.
+    pub layer_norm_epsilon: f64,
+    /// Whether the output projection is the embedding.
+    pub tie_word_embeddings: bool,
     /// Probability of dropout in training.
     pub dropout: f64,
 }
 
+/// The function inside a GPT's feed-forward part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Activation {
+    /// GELU in the tanh form, as GPT-2 has it.
+    GeluTanh,
+    /// GELU as it is defined, as nanoGPT has it.
+    Gelu,
+}
+
+ir::spell!(Activation, "activation", [GeluTanh "gelu_new" | "gelu_pytorch_tanh", Gelu "gelu"]);
+
 impl Default for Gpt {
     /// GPT-2 small: 124,439,808 parameters.
     fn default() -> Gpt {
-        Gpt { vocab_size: 50257, n_positions: 1024, n_layer: 12, n_head: 12, n_embd: 768, dropout: 0.0 }
+        Gpt {
+            vocab_size: 50257,
+            n_positions: 1024,
+            n_layer: 12,
+            n_head: 12,
+            n_embd: 768,
+            n_inner: 0,
+            activation: Activation::GeluTanh,
+            bias: true,
+            layer_norm_epsilon: 1e-5,
+            tie_word_embeddings: true,
+            dropout: 0.0,
+        }
     }
 }
-
-const EPS: f64 = 1e-5;
 
 impl Architecture for Gpt {
     fn name() -> &'static str {
@@ -51,8 +84,8 @@ impl Architecture for Gpt {
     }
 
     fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
-        let words = self.words(s);
-        layer_norm(&s.at("transformer").at("ln_f"), x, EPS).contract("btc,vc->btv", words)
+        let words = if self.tie_word_embeddings { self.words(s) } else { s.at("lm_head").param("weight", [self.vocab_size, self.n_embd]) };
+        self.norm(&s.at("transformer").at("ln_f"), x).contract("btc,vc->btv", words)
     }
 
     fn cache(&self) -> Vec<Kept> {
@@ -83,6 +116,8 @@ impl Architecture for Gpt {
         ])?;
         check::layers("n_layer", self.n_layer)?;
         check::divides("n_head", self.n_head, "n_embd", self.n_embd)?;
+        check::within("n_inner", self.n_inner, 0..=check::LARGEST, 4 * self.n_embd)?;
+        check::within("layer_norm_epsilon", self.layer_norm_epsilon, 1e-12..=1.0, "1e-5")?;
         check::dropout("dropout", self.dropout)
     }
 
@@ -91,13 +126,8 @@ impl Architecture for Gpt {
     }
 
     fn from_hub(c: &mut hub::Config) -> Result<Gpt, String> {
-        let n_embd = c.size_or("n_embd", 768)?;
-        c.must("n_inner", 4 * n_embd)?;
-        c.one_of("activation_function", &["gelu_new", "gelu_pytorch_tanh"])?;
-        c.must("layer_norm_epsilon", EPS)?;
         c.must("scale_attn_weights", true)?;
         c.must("scale_attn_by_inverse_layer_idx", false)?;
-        c.must("tie_word_embeddings", true)?;
         // the same products in another type, a copy of n_positions, and other heads' settings
         c.neutral(&["reorder_and_upcast_attn", "n_ctx", "summary_activation", "summary_first_dropout"]);
         c.neutral(&["summary_proj_to_labels", "summary_type", "summary_use_proj", "embd_pdrop", "attn_pdrop"]);
@@ -106,20 +136,30 @@ impl Architecture for Gpt {
             n_positions: c.size_or("n_positions", 1024)?,
             n_layer: c.size_or("n_layer", 12)?,
             n_head: c.size_or("n_head", 12)?,
-            n_embd,
+            n_embd: c.size_or("n_embd", 768)?,
+            n_inner: c.size_or("n_inner", 0)?,
+            activation: c.one_of("activation_function", &["gelu_new", "gelu_pytorch_tanh", "gelu"])?.parse()?,
+            bias: true,
+            layer_norm_epsilon: c.number_or("layer_norm_epsilon", 1e-5)?,
+            tie_word_embeddings: c.flag("tie_word_embeddings", true)?,
             dropout: c.number_or("resid_pdrop", 0.1)?,
         })
     }
 
     fn to_hub(&self) -> Result<hub::Written, String> {
+        if !self.bias {
+            return Err("bias is false, and GPT-2 has biases there".into());
+        }
         let sizes = hub::Written::new("GPT2LMHeadModel", "gpt2")
             .with("vocab_size", self.vocab_size)
             .with("n_positions", self.n_positions)
             .with("n_layer", self.n_layer)
             .with("n_head", self.n_head)
             .with("n_embd", self.n_embd)
-            .with("layer_norm_epsilon", EPS)
-            .with("activation_function", "gelu_new");
+            .with("n_inner", self.inner())
+            .with("layer_norm_epsilon", self.layer_norm_epsilon)
+            .with("activation_function", self.activation.name())
+            .with("tie_word_embeddings", self.tie_word_embeddings);
         Ok(["embd_pdrop", "attn_pdrop", "resid_pdrop"].iter().fold(sizes, |w, key| w.with(key, self.dropout)))
     }
 }
@@ -130,28 +170,40 @@ impl Gpt {
         s.at("transformer").at("wte").param("weight", [self.vocab_size, self.n_embd])
     }
 
+    /// The width inside the feed-forward part.
+    fn inner(&self) -> usize {
+        if self.n_inner > 0 { self.n_inner } else { 4 * self.n_embd }
+    }
+
+    fn norm<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
+        if self.bias { layer_norm(s, x, self.layer_norm_epsilon) } else { plain_layer_norm(s, x, self.layer_norm_epsilon) }
+    }
+
+    fn project<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, width: usize) -> Tensor<'g> {
+        if self.bias { affine(s, x, width) } else { plain_affine(s, x, width) }
+    }
+
     fn block<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, place: Place<'g>) -> Made<'g> {
-        let (y, present) = self.attention(&s.at("attn"), layer_norm(&s.at("ln_1"), x, EPS), &place);
+        let (y, present) = self.attention(&s.at("attn"), self.norm(&s.at("ln_1"), x), &place);
         let x = x + y;
-        Made::new(x + self.mlp(&s.at("mlp"), layer_norm(&s.at("ln_2"), x, EPS), place.key), present)
+        Made::new(x + self.mlp(&s.at("mlp"), self.norm(&s.at("ln_2"), x), place.key), present)
     }
 
     /// softmax(q kᵀ / √d, causal) v, per head
     fn attention<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, place: &Place<'g>) -> (Tensor<'g>, [Tensor<'g>; 2]) {
-        let (b, t, d) = (x.dim(-3), x.dim(-2), self.n_embd / self.n_head);
-        let heads = |x: Tensor<'g>| x.reshape((b, t, self.n_head, d)).transpose(&[0, 2, 1, 3]); // [B, H, T, D]
-        let [q, k, v] = affine(&s.at("c_attn"), x, 3 * self.n_embd).chunks().map(heads);
-        let [k, v] = place.with_past(k, v);
-        let scores = q.contract("bhtd,bhsd->bhts", k) / (d as f64).sqrt();
-        let scores = place.visible(s, scores);
-        let weights = dropout(s, softmax(scores), self.dropout, place.key); // [B, H, T, T]
-        let y = weights.contract("bhts,bhsd->bhtd", v).transpose(&[0, 2, 1, 3]).reshape((b, t, self.n_embd));
-        (dropout(s, affine(&s.at("c_proj"), y, self.n_embd), self.dropout, place.key.map(|k| k + s.uint(1))), [k, v])
+        let d = self.n_embd / self.n_head;
+        let qkv = self.project(&s.at("c_attn"), x, 3 * self.n_embd).chunks().map(|x| heads(x, self.n_head, d)); // [B, H, T, D]
+        let (y, present) = attend(s, qkv, place, self.dropout, |scores| place.visible(s, scores / (d as f64).sqrt()));
+        (dropout(s, self.project(&s.at("c_proj"), y, self.n_embd), self.dropout, place.key.map(|k| k + s.uint(1))), present)
     }
 
     /// gelu(x W₁ + b₁) W₂ + b₂
     fn mlp<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, key: Option<Tensor<'g>>) -> Tensor<'g> {
-        let y = gelu(affine(&s.at("c_fc"), x, 4 * self.n_embd));
-        dropout(s, affine(&s.at("c_proj"), y, self.n_embd), self.dropout, key.map(|k| k + s.uint(2)))
+        let x = self.project(&s.at("c_fc"), x, self.inner());
+        let y = match self.activation {
+            Activation::GeluTanh => gelu(x),
+            Activation::Gelu => gelu_exact(x),
+        };
+        dropout(s, self.project(&s.at("c_proj"), y, self.n_embd), self.dropout, key.map(|k| k + s.uint(2)))
     }
 }

@@ -102,6 +102,11 @@ impl<'a> Config<'a> {
         (!value.is_null()).then_some(value)
     }
 
+    /// Whether a key is there and says nothing, for settings that a file's library has where the key is not there.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.fields.get(key).is_some_and(Value::is_null)
+    }
+
     /// A number of things, which must be there.
     pub fn size(&mut self, key: &str) -> Result<usize, String> {
         self.maybe_size(key)?.ok_or_else(|| self.missing(key, "a whole number"))

@@ -5,7 +5,13 @@ use ir::{Dim, Dims, Scope, Tensor};
 /// x W + b, with W stored [in, out] as GPT-2's checkpoints do.
 #[track_caller]
 pub fn affine<'g>(s: &Scope<'g>, x: Tensor<'g>, width: usize) -> Tensor<'g> {
-    x.contract("btc,cd->btd", s.param("weight", (x.dim(-1), width))) + s.param("bias", [width])
+    plain_affine(s, x, width) + s.param("bias", [width])
+}
+
+/// x W, with W as there
+#[track_caller]
+pub fn plain_affine<'g>(s: &Scope<'g>, x: Tensor<'g>, width: usize) -> Tensor<'g> {
+    x.contract("btc,cd->btd", s.param("weight", (x.dim(-1), width)))
 }
 
 /// x Wᵀ, with W stored [out, in] as PyTorch's linear layers do.
@@ -14,12 +20,25 @@ pub fn linear<'g>(s: &Scope<'g>, x: Tensor<'g>, width: usize) -> Tensor<'g> {
     x.contract("btc,dc->btd", s.param("weight", (Dim::from(width), x.dim(-1))))
 }
 
+/// x Wᵀ + b, with W as there; without b where it is not biased.
+#[track_caller]
+pub fn projection<'g>(s: &Scope<'g>, x: Tensor<'g>, width: usize, biased: bool) -> Tensor<'g> {
+    let y = linear(s, x, width);
+    if biased { y + s.param("bias", [width]) } else { y }
+}
+
 /// (x − mean x) / √(var x + ε) · weight + bias
 #[track_caller]
 pub fn layer_norm<'g>(s: &Scope<'g>, x: Tensor<'g>, eps: f64) -> Tensor<'g> {
+    plain_layer_norm(s, x, eps) + s.param("bias", [x.dim(-1)])
+}
+
+/// (x − mean x) / √(var x + ε) · weight
+#[track_caller]
+pub fn plain_layer_norm<'g>(s: &Scope<'g>, x: Tensor<'g>, eps: f64) -> Tensor<'g> {
     let centred = x - x.mean();
     let variance = (centred * centred).mean();
-    centred * (variance + eps).rsqrt() * s.param("weight", [x.dim(-1)]) + s.param("bias", [x.dim(-1)])
+    centred * (variance + eps).rsqrt() * s.param("weight", [x.dim(-1)])
 }
 
 /// x / √(mean x² + ε) · weight

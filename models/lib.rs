@@ -7,7 +7,7 @@
 //! use ir::Builder;
 //! use models::{Gpt, Model, Reading};
 //!
-//! let model = Model::from(Gpt { vocab_size: 65, n_positions: 32, n_layer: 2, n_head: 2, n_embd: 8, dropout: 0.0 });
+//! let model = Model::from(Gpt { vocab_size: 65, n_positions: 32, n_layer: 2, n_head: 2, n_embd: 8, ..Gpt::default() });
 //! let b = Builder::default();
 //! let s = b.scope();
 //! let tokens = s.input("input_ids", ir::DType::I32, [1usize, 32]);
@@ -18,6 +18,7 @@
 //! ```
 
 mod architecture;
+pub mod attention;
 pub mod check;
 mod gpt;
 pub mod hub;
@@ -26,12 +27,14 @@ pub mod layers;
 mod llama;
 pub mod losses;
 mod model;
+pub mod positions;
 
 pub use architecture::{Architecture, Documents, Hidden, Kept, Kepts, Kind, Layers, Made, Place, Reading, Shape, Source};
-pub use gpt::Gpt;
+pub use gpt::{Activation, Gpt};
 pub use init::Init;
-pub use llama::Llama;
+pub use llama::{Biases, Llama};
 pub use model::{Entry, Model};
+pub use positions::{Positions, RopeScaling};
 
 /// Every model of this crate.
 pub const MODELS: [Entry; 2] = [Entry::of::<Gpt>().formerly("gpt"), Entry::of::<Llama>()];

@@ -11,7 +11,7 @@ use std::sync::Arc;
 const CONTEXT: usize = 44;
 
 fn gpt() -> Model {
-    Model::from(Gpt { vocab_size: 11, n_positions: CONTEXT, n_layer: 2, n_head: 2, n_embd: 8, dropout: 0.0 })
+    Model::from(Gpt { vocab_size: 11, n_positions: CONTEXT, n_layer: 2, n_head: 2, n_embd: 8, ..Gpt::default() })
 }
 
 fn llama() -> Model {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// A small GPT of awkward sizes.
 pub fn gpt() -> Model {
-    Model::from(Gpt { vocab_size: 11, n_positions: 9, n_layer: 2, n_head: 2, n_embd: 6, dropout: 0.0 })
+    Model::from(Gpt { vocab_size: 11, n_positions: 9, n_layer: 2, n_head: 2, n_embd: 6, ..Gpt::default() })
 }
 
 /// A small Llama with grouped heads.

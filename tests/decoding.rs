@@ -229,7 +229,7 @@ fn generation_past_the_context_agrees_with_the_whole_window() {
 /// A context of one token has no half to keep.
 #[test]
 fn a_context_of_one_token() {
-    let model = Model::from(models::Gpt { vocab_size: 5, n_positions: 1, n_layer: 1, n_head: 1, n_embd: 4, dropout: 0.0 });
+    let model = Model::from(models::Gpt { vocab_size: 5, n_positions: 1, n_layer: 1, n_head: 1, n_embd: 4, ..models::Gpt::default() });
     let mut g = generator(&model);
     let env = weights(&mut g);
     for token in [0, 3, 3, 4] {

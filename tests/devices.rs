@@ -253,7 +253,7 @@ fn trainer(model: &Model, device: &Device, steps: u64) -> Trainer {
 }
 
 fn small_gpt() -> Model {
-    Model::from(models::Gpt { vocab_size: 0, n_positions: 32, n_layer: 2, n_head: 2, n_embd: 36, dropout: 0.1 })
+    Model::from(models::Gpt { vocab_size: 0, n_positions: 32, n_layer: 2, n_head: 2, n_embd: 36, dropout: 0.1, ..models::Gpt::default() })
 }
 
 fn small_llama() -> Model {

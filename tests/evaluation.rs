@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 const VOCAB: usize = 13;
 
 fn shape(dropout: f64) -> Gpt {
-    Gpt { vocab_size: VOCAB, n_positions: 6, n_layer: 2, n_head: 2, n_embd: 8, dropout }
+    Gpt { vocab_size: VOCAB, n_positions: 6, n_layer: 2, n_head: 2, n_embd: 8, dropout, ..Gpt::default() }
 }
 
 fn config(dropout: f64, change: &dyn Fn(&mut TrainConfig)) -> Config {

@@ -527,7 +527,7 @@ fn config(model: Model, packing: Packing) -> Config {
 }
 
 fn gpt() -> Model {
-    Model::from(Gpt { vocab_size: VOCABULARY, n_positions: 8, n_layer: 1, n_head: 2, n_embd: 8, dropout: 0.0 })
+    Model::from(Gpt { vocab_size: VOCABULARY, n_positions: 8, n_layer: 1, n_head: 2, n_embd: 8, ..Gpt::default() })
 }
 
 fn trainer(config: &Config, sources: Vec<Source>) -> Trainer {

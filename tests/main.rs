@@ -44,6 +44,8 @@ mod corpus_split;
 /// The loss of language models: whatever is common to a row, rows that are ignored.
 #[cfg(feature = "llvm")]
 mod cross_entropy;
+/// Decoders by settings: what is found in each, and tokens one after another against the whole.
+mod decoders;
 /// Text from tokens, the choice of a token, generation past the context.
 #[cfg(feature = "llvm")]
 mod decoding;

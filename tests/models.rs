@@ -3,7 +3,7 @@
 use crate::common::{environment, gpt, llama};
 use ir::{Env, Graph, eval};
 use llm::{Mode, Objective};
-use models::{Architecture, Entry, Gpt, Init, Kept, Llama, MODELS, Model, check};
+use models::{Activation, Architecture, Biases, Entry, Gpt, Init, Kept, Llama, MODELS, Model, Positions, RopeScaling, check};
 
 /// One sequence: a row of numbers a token.
 type Rows = Vec<Vec<f64>>;
@@ -43,11 +43,21 @@ fn linear(x: &[f64], w: &Rows) -> Vec<f64> {
     w.iter().map(|row| dot(row, x)).collect()
 }
 
-fn layer_norm(x: &[f64], gain: &[f64], bias: &[f64]) -> Vec<f64> {
+/// The error function by its series, which is enough for numbers as small as here.
+fn erf(x: f64) -> f64 {
+    let (mut term, mut sum) = (x, x);
+    for n in 1..60 {
+        term *= -x * x / n as f64;
+        sum += term / (2 * n + 1) as f64;
+    }
+    sum * 2.0 / std::f64::consts::PI.sqrt()
+}
+
+fn layer_norm(x: &[f64], gain: &[f64], bias: &[f64], eps: f64) -> Vec<f64> {
     let n = x.len() as f64;
     let mean = x.iter().sum::<f64>() / n;
     let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
-    (0..x.len()).map(|i| (x[i] - mean) / (variance + 1e-5).sqrt() * gain[i] + bias[i]).collect()
+    (0..x.len()).map(|i| (x[i] - mean) / (variance + eps).sqrt() * gain[i] + bias[i]).collect()
 }
 
 fn rms_norm(x: &[f64], gain: &[f64], eps: f64) -> Vec<f64> {
@@ -57,10 +67,68 @@ fn rms_norm(x: &[f64], gain: &[f64], eps: f64) -> Vec<f64> {
 
 /// Weights of the tokens up to `t`.
 fn weights(q: &Rows, k: &Rows, t: usize) -> Vec<f64> {
-    let scores: Vec<f64> = (0..=t).map(|s| dot(&q[t], &k[s]) / (q[t].len() as f64).sqrt()).collect();
+    biased_weights(q, k, t, |_| 0.0)
+}
+
+/// The same with something added to the score of a token so far behind.
+fn biased_weights(q: &Rows, k: &Rows, t: usize, bias: impl Fn(usize) -> f64) -> Vec<f64> {
+    let scores: Vec<f64> = (0..=t).map(|s| dot(&q[t], &k[s]) / (q[t].len() as f64).sqrt() + bias(t - s)).collect();
     let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let total: f64 = scores.iter().map(|x| (x - most).exp()).sum();
     scores.iter().map(|x| (x - most).exp() / total).collect()
+}
+
+/// ALiBi's slopes as its authors write them: of heads that are no power of two, those of the next smaller, and every other one of twice as many.
+fn slopes(n: usize) -> Vec<f64> {
+    if n.is_power_of_two() {
+        return (1..=n).map(|h| 2f64.powf(-8.0 * h as f64 / n as f64)).collect();
+    }
+    let below = n.next_power_of_two() / 2;
+    let others = slopes(2 * below).into_iter().step_by(2).take(n - below);
+    slopes(below).into_iter().chain(others).collect()
+}
+
+/// How fast each pair turns, and how much longer queries and keys become.
+fn rates(m: &Llama, d: usize) -> (Vec<f64>, f64) {
+    let rate = |theta: f64, i: usize| theta.powf(-2.0 * i as f64 / d as f64);
+    let theta = m.rope_theta;
+    let each = |f: &dyn Fn(usize) -> f64| (0..d / 2).map(f).collect::<Vec<_>>();
+    match &m.rope_scaling {
+        RopeScaling::Default {} | RopeScaling::Dynamic { .. } => (each(&|i| rate(theta, i)), 1.0),
+        RopeScaling::Linear { factor } => (each(&|i| rate(theta, i) / factor), 1.0),
+        RopeScaling::Ntk { factor } => (each(&|i| rate(theta * factor.powf(d as f64 / (d as f64 - 2.0)), i)), 1.0),
+        RopeScaling::Llama3 { factor, original_max_position_embeddings, low_freq_factor, high_freq_factor } => {
+            let slowed = |i: usize| {
+                let (rate, context) = (rate(theta, i), *original_max_position_embeddings as f64);
+                let wave = std::f64::consts::TAU / rate;
+                if wave < context / high_freq_factor {
+                    return rate;
+                }
+                if wave > context / low_freq_factor {
+                    return rate / factor;
+                }
+                let smooth = (context / wave - low_freq_factor) / (high_freq_factor - low_freq_factor);
+                (1.0 - smooth) * rate / factor + smooth * rate
+            };
+            (each(&slowed), 1.0)
+        }
+        RopeScaling::Yarn { factor, original_max_position_embeddings, beta_fast, beta_slow, attention_factor, truncate } => {
+            let pair = |turns: f64| {
+                let waves = *original_max_position_embeddings as f64 / (turns * std::f64::consts::TAU);
+                d as f64 * waves.ln() / (2.0 * theta.ln())
+            };
+            let (mut low, mut high) = (pair(*beta_fast), pair(*beta_slow));
+            if *truncate {
+                (low, high) = (low.floor(), high.ceil());
+            }
+            (low, high) = (low.max(0.0), high.min(d as f64 - 1.0));
+            let slowed = |i: usize| {
+                let ramp = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
+                rate(theta, i) / factor * ramp + rate(theta, i) * (1.0 - ramp)
+            };
+            (each(&slowed), attention_factor.unwrap_or(0.1 * factor.ln() + 1.0))
+        }
+    }
 }
 
 fn mix(weights: &[f64], v: &Rows) -> Vec<f64> {
@@ -91,8 +159,12 @@ fn plain_gpt(m: &Gpt, w: &Weights, ids: &[Vec<usize>], key: Option<u32>) -> Vec<
             let key = |place: u32| key.map(|k| k.wrapping_add((l as u32 + 1) * 8 + place));
             let name = |n: &str| format!("transformer.h.{{}}.{n}");
             let (matrix, vector) = (|n: &str| w.matrix(&name(n), Some(l)), |n: &str| w.vector(&name(n), Some(l)));
-            let norm = |x: &Vec<f64>, n: &str| layer_norm(x, &vector(&format!("{n}.weight")), &vector(&format!("{n}.bias")));
-            let layer = |x: &[f64], n: &str| affine(x, &matrix(&format!("{n}.weight")), &vector(&format!("{n}.bias")));
+            let bias = |n: &str, width: usize| if m.bias { vector(&format!("{n}.bias")) } else { vec![0.0; width] };
+            let norm = |x: &Vec<f64>, n: &str| layer_norm(x, &vector(&format!("{n}.weight")), &bias(n, c), m.layer_norm_epsilon);
+            let layer = |x: &[f64], n: &str| {
+                let w = matrix(&format!("{n}.weight"));
+                affine(x, &w, &bias(n, w[0].len()))
+            };
             let qkv: Rows = x.iter().map(|x| layer(&norm(x, "ln_1"), "attn.c_attn")).collect();
             let mut y: Rows = vec![vec![]; time];
             for h in 0..m.n_head {
@@ -108,51 +180,76 @@ fn plain_gpt(m: &Gpt, w: &Weights, ids: &[Vec<usize>], key: Option<u32>) -> Vec<
                 let out: Vec<f64> = layer(&y[t], "attn.c_proj").iter().enumerate().map(|(i, y)| dropped(*y, key(1), b, t, i)).collect();
                 x[t] = add(&x[t], &out);
                 let u: Vec<f64> = layer(&norm(&x[t], "ln_2"), "mlp.c_fc");
-                let gelu = |x: &f64| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh());
+                let gelu = |x: &f64| match m.activation {
+                    Activation::GeluTanh => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh()),
+                    Activation::Gelu => 0.5 * x * (1.0 + erf(x / 2f64.sqrt())),
+                };
                 let out = layer(&u.iter().map(gelu).collect::<Vec<_>>(), "mlp.c_proj");
                 x[t] = add(&x[t], &out.iter().enumerate().map(|(i, y)| dropped(*y, key(2), b, t, i)).collect::<Vec<_>>());
             }
         }
-        let (gain, bias) = (w.vector("transformer.ln_f.weight", None), w.vector("transformer.ln_f.bias", None));
-        out.push(x.iter().map(|x| linear(&layer_norm(x, &gain, &bias), &words)).collect());
+        let gain = w.vector("transformer.ln_f.weight", None);
+        let bias = if m.bias { w.vector("transformer.ln_f.bias", None) } else { vec![0.0; c] };
+        let last = if m.tie_word_embeddings { words.clone() } else { w.matrix("lm_head.weight", None) };
+        out.push(x.iter().map(|x| linear(&layer_norm(x, &gain, &bias, m.layer_norm_epsilon), &last)).collect());
     }
     out
 }
 
-/// Llama as Hugging Face's checkpoints mean it.
-fn plain_llama(m: &Llama, w: &Weights, ids: &[Vec<usize>]) -> Vec<Rows> {
-    let (n, kv) = (m.num_attention_heads, m.num_key_value_heads);
-    let d = m.hidden_size / n;
+/// Llama as Hugging Face's checkpoints mean it, and what others made of it; `key` seeds dropout.
+fn plain_llama(m: &Llama, w: &Weights, ids: &[Vec<usize>], key: Option<u32>) -> Vec<Rows> {
+    let (n, kv, c, time) = (m.num_attention_heads, m.num_key_value_heads, m.hidden_size, ids[0].len());
+    let d = if m.head_dim > 0 { m.head_dim } else { c / n };
     let words = w.matrix("model.embed_tokens.weight", None);
+    let ((rates, length), slopes) = (rates(m, d), slopes(n));
     // each pair (i, i + d/2) turns by its own angle
     let turn = |x: Vec<f64>, t: usize| -> Vec<f64> {
-        let half = d / 2;
-        let angle = |i: usize| t as f64 * m.rope_theta.powf(-2.0 * (i % half) as f64 / d as f64);
-        (0..d).map(|i| x[i] * angle(i).cos() + if i < half { -x[i + half] } else { x[i - half] } * angle(i).sin()).collect()
+        let (half, angle) = (d / 2, |i: usize| t as f64 * rates[i % (d / 2)]);
+        (0..d).map(|i| length * (x[i] * angle(i).cos() + if i < half { -x[i + half] } else { x[i - half] } * angle(i).sin())).collect()
+    };
+    let dropped = |x: &[f64], key: Option<u32>, b: usize, t: usize| -> Vec<f64> {
+        x.iter().enumerate().map(|(i, x)| x * kept(m.dropout, key, (b * time + t) * c + i)).collect()
     };
     let mut out = vec![];
-    for ids in ids {
-        let mut x: Rows = ids.iter().map(|id| words[*id].clone()).collect();
+    for (b, ids) in ids.iter().enumerate() {
+        let mut x: Rows = ids.iter().enumerate().map(|(t, id)| dropped(&words[*id], key, b, t)).collect();
         for l in 0..m.num_hidden_layers {
+            let key = |place: u32| key.map(|k| k.wrapping_add((l as u32 + 1) * 8 + place));
             let matrix = |n: &str| w.matrix(&format!("model.layers.{{}}.{n}.weight"), Some(l));
-            let norm = |x: &Vec<f64>, n: &str| rms_norm(x, &matrix(n).concat(), m.rms_norm_eps);
+            let layer = |x: &[f64], n: &str, biased: bool| {
+                let y = linear(x, &matrix(n));
+                if biased { add(&y, &w.vector(&format!("model.layers.{{}}.{n}.bias"), Some(l))) } else { y }
+            };
+            let norm = |x: &[f64], n: &str| rms_norm(x, &matrix(n).concat(), m.rms_norm_eps);
             let inside: Rows = x.iter().map(|x| norm(x, "input_layernorm")).collect();
-            let project = |n: &str| inside.iter().map(|x| linear(x, &matrix(n))).collect::<Rows>();
+            let project = |n: &str| inside.iter().map(|x| layer(x, n, m.attention_bias != Biases::None)).collect::<Rows>();
             let (q, k, v) = (project("self_attn.q_proj"), project("self_attn.k_proj"), project("self_attn.v_proj"));
             let part = |x: &Rows, h: usize| x.iter().map(|x| head(x, d, h)).collect::<Rows>();
-            let turned = |x: Rows| x.into_iter().enumerate().map(|(t, x)| turn(x, t)).collect::<Rows>();
-            let mut y: Rows = vec![vec![]; ids.len()];
+            let placed = |x: Rows, name: &str| -> Rows {
+                let normed = x.into_iter().map(|x| if m.qk_norm { norm(&x, name) } else { x });
+                normed.enumerate().map(|(t, x)| if m.positions == Positions::Rotary { turn(x, t) } else { x }).collect()
+            };
+            let mut y: Rows = vec![vec![]; time];
             for h in 0..n {
                 let shared = h / (n / kv);
-                let (q, k, v) = (turned(part(&q, h)), turned(part(&k, shared)), part(&v, shared));
-                (0..ids.len()).for_each(|t| y[t].extend(mix(&weights(&q, &k, t), &v)));
+                let (q, k, v) = (placed(part(&q, h), "self_attn.q_norm"), placed(part(&k, shared), "self_attn.k_norm"), part(&v, shared));
+                let bias = |behind: usize| {
+                    let slope = if m.positions == Positions::Alibi { slopes[h] } else { 0.0 };
+                    if m.sliding_window > 0 && behind >= m.sliding_window { f64::NEG_INFINITY } else { -slope * behind as f64 }
+                };
+                for t in 0..time {
+                    let place = |s: usize| ((b * n + h) * time + t) * time + s;
+                    let a = biased_weights(&q, &k, t, bias);
+                    let a: Vec<f64> = a.iter().enumerate().map(|(s, a)| a * kept(m.dropout, key(0), place(s))).collect();
+                    y[t].extend(mix(&a, &v));
+                }
             }
-            for t in 0..ids.len() {
-                x[t] = add(&x[t], &linear(&y[t], &matrix("self_attn.o_proj")));
+            for t in 0..time {
+                x[t] = add(&x[t], &dropped(&layer(&y[t], "self_attn.o_proj", m.attention_bias == Biases::All), key(1), b, t));
                 let z = norm(&x[t], "post_attention_layernorm");
-                let (gate, up) = (linear(&z, &matrix("mlp.gate_proj")), linear(&z, &matrix("mlp.up_proj")));
+                let (gate, up) = (layer(&z, "mlp.gate_proj", m.mlp_bias), layer(&z, "mlp.up_proj", m.mlp_bias));
                 let inner: Vec<f64> = gate.iter().zip(&up).map(|(g, u)| g / (1.0 + (-g).exp()) * u).collect();
-                x[t] = add(&x[t], &linear(&inner, &matrix("mlp.down_proj")));
+                x[t] = add(&x[t], &dropped(&layer(&inner, "mlp.down_proj", m.mlp_bias), key(2), b, t));
             }
         }
         let last = if m.tie_word_embeddings { words.clone() } else { w.matrix("lm_head.weight", None) };
@@ -184,36 +281,134 @@ fn agree(graph: &Graph, env: &Env, want: Vec<Rows>) {
 
 #[test]
 fn gpt_is_gpt2() {
-    let settings = |dropout| Gpt { vocab_size: 11, n_positions: 9, n_layer: 3, n_head: 2, n_embd: 6, dropout };
-    for (dropout, mode) in [(0.0, Mode::Train), (0.25, Mode::Train), (0.25, Mode::Evaluate)] {
-        let m = settings(dropout);
+    let settings = |dropout| Gpt { vocab_size: 11, n_positions: 9, n_layer: 3, n_head: 2, n_embd: 6, dropout, ..Gpt::default() };
+    let nano = Gpt { bias: false, activation: Activation::Gelu, ..settings(0.25) };
+    let other = Gpt { tie_word_embeddings: false, n_inner: 7, layer_norm_epsilon: 0.2, ..settings(0.0) };
+    for (m, mode) in
+        [(settings(0.0), Mode::Train), (settings(0.25), Mode::Train), (settings(0.25), Mode::Evaluate), (nano, Mode::Train), (other, Mode::Evaluate)]
+    {
+        let dropout = m.dropout;
+        assert_eq!(m.check(), Ok(()));
         let (graph, env, ids) = valued(&Model::from(m.clone()), mode, 2, 5);
         // what is dropped is asked for by a key, which there is in training alone
         assert_eq!(graph.inputs.contains(&"key".to_string()), dropout > 0.0 && mode == Mode::Train);
         let key = env.get("key").map(|k| k.data[0] as u32);
+        assert_eq!((env.contains_key("lm_head.weight"), env.keys().any(|name| name.ends_with(".bias"))), (!m.tie_word_embeddings, m.bias));
         agree(&graph, &env, plain_gpt(&m, &Weights(&env), &ids, key));
     }
+}
+
+/// A Llama of awkward sizes.
+fn small_llama() -> Llama {
+    Llama {
+        vocab_size: 13,
+        max_position_embeddings: 16,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        hidden_size: 24,
+        intermediate_size: 10,
+        ..Llama::default()
+    }
+}
+
+fn is_llama(m: Llama, mode: Mode) {
+    m.check().unwrap();
+    let (graph, env, ids) = valued(&Model::from(m.clone()), mode, 2, 6);
+    assert_eq!(env.contains_key("lm_head.weight"), !m.tie_word_embeddings);
+    let key = env.get("key").map(|k| k.data[0] as u32);
+    assert_eq!(key.is_some(), m.dropout > 0.0 && mode == Mode::Train);
+    agree(&graph, &env, plain_llama(&m, &Weights(&env), &ids, key));
 }
 
 #[test]
 fn llama_is_llama() {
     for (tied, kv, theta, eps) in [(false, 2, 10000.0, 1e-5), (true, 1, 100.0, 1e-2), (false, 4, 500.0, 1e-5)] {
-        let m = Llama {
-            vocab_size: 13,
-            max_position_embeddings: 16,
-            num_hidden_layers: 2,
-            num_attention_heads: 4,
-            num_key_value_heads: kv,
-            hidden_size: 24,
-            intermediate_size: 10,
-            rope_theta: theta,
-            rms_norm_eps: eps,
-            tie_word_embeddings: tied,
-        };
-        let (graph, env, ids) = valued(&Model::from(m.clone()), Mode::Train, 2, 6);
-        assert_eq!(env.contains_key("lm_head.weight"), !tied);
-        agree(&graph, &env, plain_llama(&m, &Weights(&env), &ids));
+        let m = Llama { num_key_value_heads: kv, rope_theta: theta, rms_norm_eps: eps, tie_word_embeddings: tied, ..small_llama() };
+        is_llama(m, Mode::Train);
     }
+}
+
+#[test]
+fn what_others_made_of_llama() {
+    let l = small_llama;
+    for m in [
+        // Mistral: windows of one token, of less than the sequence and of more
+        Llama { sliding_window: 1, ..l() },
+        Llama { sliding_window: 4, num_key_value_heads: 1, ..l() },
+        Llama { sliding_window: 9, ..l() },
+        // Qwen2, Llama with biases, Qwen3
+        Llama { attention_bias: Biases::Qkv, ..l() },
+        Llama { attention_bias: Biases::All, mlp_bias: true, ..l() },
+        Llama { qk_norm: true, head_dim: 10, hidden_size: 7, rms_norm_eps: 0.1, ..l() },
+        // a number of heads that is a power of two, and others
+        Llama { positions: Positions::Alibi, head_dim: 3, ..l() },
+        Llama { positions: Positions::Alibi, num_attention_heads: 6, sliding_window: 3, ..l() },
+        Llama { positions: Positions::Alibi, num_attention_heads: 1, num_key_value_heads: 1, ..l() },
+    ] {
+        is_llama(m, Mode::Train);
+    }
+    for mode in [Mode::Train, Mode::Evaluate] {
+        is_llama(Llama { dropout: 0.3, sliding_window: 4, ..l() }, mode);
+    }
+}
+
+#[test]
+fn rotary_positions_of_every_kind() {
+    let yarn = |context, beta_fast, attention_factor, truncate| RopeScaling::Yarn {
+        factor: 4.0,
+        original_max_position_embeddings: context,
+        beta_fast,
+        beta_slow: 1.0,
+        attention_factor,
+        truncate,
+    };
+    let llama3 =
+        |context| RopeScaling::Llama3 { factor: 8.0, original_max_position_embeddings: context, low_freq_factor: 1.0, high_freq_factor: 4.0 };
+    for rope_scaling in [
+        RopeScaling::Linear { factor: 2.5 },
+        RopeScaling::Ntk { factor: 3.0 },
+        RopeScaling::Dynamic { factor: 2.0 },
+        yarn(64, 32.0, None, true),
+        yarn(64, 3.0, Some(0.7), false),
+        yarn(1000, 16.0, None, true),
+        llama3(16),
+        llama3(200),
+    ] {
+        is_llama(Llama { head_dim: 12, rope_theta: 50.0, rope_scaling, ..small_llama() }, Mode::Evaluate);
+    }
+}
+
+/// Sections of a configuration, and what is said of one that is none.
+#[test]
+fn rope_scaling_reads_as_people_write_it() {
+    let read = |text: &str| MODELS[1].model(text.parse().unwrap());
+    let scaling = |text: &str| {
+        read(&format!("rope_scaling = {text}"))
+            .and_then(|m| m.settings()["rope_scaling"].clone().try_into().map_err(|e: toml::de::Error| e.to_string()))
+    };
+    assert_eq!(scaling("{ rope_type = \"linear\", factor = 2 }"), Ok(RopeScaling::Linear { factor: 2.0 }));
+    let yarn = RopeScaling::Yarn {
+        factor: 4.0,
+        original_max_position_embeddings: 512,
+        beta_fast: 32.0,
+        beta_slow: 1.0,
+        attention_factor: None,
+        truncate: true,
+    };
+    assert_eq!(scaling("{ rope_type = \"yarn\", factor = 4.0, original_max_position_embeddings = 512 }"), Ok(yarn));
+    for (text, words) in [
+        ("{ rope_type = \"longrope\", factor = 2.0 }", "longrope"),
+        ("{ rope_type = \"default\", factor = 2.0 }", "factor"),
+        ("{ rope_type = \"linear\", factor = 2.0, beta_fast = 3.0 }", "beta_fast"),
+        ("{ rope_type = \"linear\" }", "factor"),
+        ("{ factor = 2.0 }", "rope_type"),
+    ] {
+        let error = scaling(text).unwrap_err();
+        assert!(error.contains(words), "{text}: {error}");
+    }
+    // what is not said is as it was before there were such settings
+    assert_eq!(read("num_hidden_layers = 3").unwrap(), Model::from(Llama { num_hidden_layers: 3, ..Llama::default() }));
 }
 
 /// The sizes of the published models, by their parameters, and what a step of them costs.
@@ -236,6 +431,22 @@ fn sizes_of_the_published_models() {
     assert_eq!((counts.cache, counts.tied), (12 * 2 * 768 * 4, vec!["transformer.wte.weight".to_string()]));
     assert_eq!(counts.seen, 797_815_296.0 * 1024.0 / 3.0);
     assert_eq!(llm::Counts::of(&llama).unwrap().tied, [""; 0]);
+    // Qwen3's heads are wider than its stream's share: 151936 · 1024 + 28 (1024 · 2 (2048 + 1024) + 3 · 1024 · 3072 + 2 · 1024 + 2 · 128) + 1024
+    let qwen = Llama {
+        vocab_size: 151_936,
+        num_hidden_layers: 28,
+        num_attention_heads: 16,
+        num_key_value_heads: 8,
+        head_dim: 128,
+        hidden_size: 1024,
+        intermediate_size: 3072,
+        qk_norm: true,
+        tie_word_embeddings: true,
+        ..Llama::default()
+    };
+    assert_eq!(parameters(&Model::from(qwen.clone())), 596_049_920);
+    // products of 595,984,384 parameters, and attention over the heads' own width
+    assert_eq!(llm::step_flops(&Model::from(qwen), 1, 8).unwrap(), (6.0 * 595_984_384.0 + 6.0 * 28.0 * 2048.0 * 8.0) * 8.0);
     let shape = |m: &Model| (m.vocab_size(), m.context(), m.dropout());
     assert_eq!(shape(&gpt2), (50257, 1024, 0.0));
     assert_eq!(shape(&llama), (32000, 1024, 0.0));
@@ -288,6 +499,9 @@ fn how_parameters_start() {
         ("model.layers.0.post_attention_layernorm.weight", Init::Ones),
         ("model.layers.0.self_attn.q_proj.weight", Init::Normal(0.02)),
         ("model.layers.0.self_attn.o_proj.weight", residual),
+        ("model.layers.0.self_attn.q_norm.weight", Init::Ones),
+        ("model.layers.0.self_attn.k_norm.weight", Init::Ones),
+        ("model.layers.0.self_attn.o_proj.bias", Init::Zeros),
         ("model.layers.0.mlp.gate_proj.weight", Init::Normal(0.02)),
         ("model.layers.0.mlp.down_proj.weight", residual),
     ] {
@@ -334,6 +548,20 @@ fn refused(settings: impl Architecture, words: &[&str]) {
 fn ranges_of_settings() {
     let (g, l) = (Gpt::default, Llama::default);
     let largest = 1 << 24;
+    let yarn = |beta_fast, beta_slow| RopeScaling::Yarn {
+        factor: 4.0,
+        original_max_position_embeddings: 64,
+        beta_fast,
+        beta_slow,
+        attention_factor: None,
+        truncate: true,
+    };
+    let llama3 = |context, high_freq_factor| RopeScaling::Llama3 {
+        factor: 8.0,
+        original_max_position_embeddings: context,
+        low_freq_factor: 1.0,
+        high_freq_factor,
+    };
     for (have, words) in [
         (Gpt { vocab_size: 0, ..g() }, ["vocab_size is 0", "at least 1"]),
         (Gpt { vocab_size: largest + 1, ..g() }, ["vocab_size is 16777217", "at most 16777216"]),
@@ -343,6 +571,8 @@ fn ranges_of_settings() {
         (Gpt { n_head: 0, ..g() }, ["n_head is 0", "at least 1"]),
         (Gpt { n_head: 5, ..g() }, ["n_head is 5 and does not divide n_embd, which is 768", "n_head = 4"]),
         (Gpt { n_embd: 0, ..g() }, ["n_embd is 0", "at least 1"]),
+        (Gpt { n_inner: largest + 1, ..g() }, ["n_inner is 16777217", "at most 16777216"]),
+        (Gpt { layer_norm_epsilon: 0.0, ..g() }, ["layer_norm_epsilon is 0", "1e-12"]),
         (Gpt { dropout: -0.1, ..g() }, ["dropout is -0.1", "at least 0"]),
         (Gpt { dropout: 1.0, ..g() }, ["dropout is 1", "below 1"]),
         (Gpt { dropout: f64::NAN, ..g() }, ["dropout is NaN", "below 1"]),
@@ -361,6 +591,18 @@ fn ranges_of_settings() {
         (Llama { hidden_size: 0, ..l() }, ["hidden_size is 0", "at least 1"]),
         (Llama { hidden_size: 36, ..l() }, ["hidden_size is 36", "hidden_size = 48"]),
         (Llama { intermediate_size: 0, ..l() }, ["intermediate_size is 0", "at least 1"]),
+        (Llama { head_dim: 9, ..l() }, ["head_dim is 9", "head_dim = 10"]),
+        (Llama { head_dim: largest, ..l() }, ["head_dim is 16777216", "at most 1398101"]),
+        (Llama { sliding_window: largest + 1, ..l() }, ["sliding_window is 16777217", "at most 16777216"]),
+        (Llama { dropout: 1.0, ..l() }, ["dropout is 1", "below 1"]),
+        (Llama { rope_scaling: RopeScaling::Linear { factor: 0.0 }, ..l() }, ["rope_scaling.factor is 0", "above 0"]),
+        (Llama { rope_scaling: RopeScaling::Ntk { factor: f64::NAN }, ..l() }, ["rope_scaling.factor is NaN", "above 0"]),
+        (Llama { positions: Positions::Alibi, rope_scaling: RopeScaling::Dynamic { factor: 2.0 }, ..l() }, ["rope_scaling", "positions is alibi"]),
+        (Llama { rope_scaling: yarn(1.0, 1.0), ..l() }, ["rope_scaling.beta_fast is 1", "above rope_scaling.beta_slow, which is 1"]),
+        (Llama { rope_scaling: yarn(32.0, -1.0), ..l() }, ["rope_scaling.beta_slow is -1", "above 0"]),
+        (Llama { rope_scaling: yarn(32.0, 1.0), rope_theta: 1.0, ..l() }, ["rope_theta is 1", "above 1"]),
+        (Llama { rope_scaling: llama3(0, 4.0), ..l() }, ["rope_scaling.original_max_position_embeddings is 0", "at least 1"]),
+        (Llama { rope_scaling: llama3(8, 1.0), ..l() }, ["rope_scaling.high_freq_factor is 1", "which is 1"]),
         (Llama { rope_theta: -1.0, ..l() }, ["rope_theta is -1", "at least 1"]),
         (Llama { rope_theta: 0.0, ..l() }, ["rope_theta is 0", "at least 1"]),
         (Llama { rope_theta: f64::INFINITY, ..l() }, ["rope_theta is inf", "at most"]),
@@ -375,6 +617,8 @@ fn ranges_of_settings() {
     Gpt { vocab_size: 1, n_layer: 1, n_head: 1, n_embd: 1, ..g() }.check().unwrap();
     Llama { num_key_value_heads: 12, rope_theta: 1.0, rms_norm_eps: 1.0, ..l() }.check().unwrap();
     Llama { num_key_value_heads: 1, num_attention_heads: 384, rms_norm_eps: 1e-12, ..l() }.check().unwrap();
+    Llama { head_dim: 2, num_attention_heads: 5, num_key_value_heads: 5, hidden_size: 7, sliding_window: largest, ..l() }.check().unwrap();
+    Llama { positions: Positions::Alibi, hidden_size: 36, ..l() }.check().unwrap();
     refused(Llama { num_key_value_heads: 1, num_attention_heads: 768, ..l() }, &["width of 1", "hidden_size = 1536"]);
     Llama { num_key_value_heads: 1, hidden_size: 24, rms_norm_eps: 1e-12, ..l() }.check().unwrap();
 }

@@ -19,7 +19,7 @@ fn block(name: &str, model: &Model) {
 
 #[test]
 fn gpt_block() {
-    block("gpt", &Model::from(Gpt { vocab_size: 50, n_positions: 16, n_layer: 1, n_head: 2, n_embd: 32, dropout: 0.0 }));
+    block("gpt", &Model::from(Gpt { vocab_size: 50, n_positions: 16, n_layer: 1, n_head: 2, n_embd: 32, ..Gpt::default() }));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 fn config(steps: u64, eval_every: u64, save_every: u64) -> Config {
-    let model = Model::from(Gpt { vocab_size: 20, n_positions: 8, n_layer: 1, n_head: 2, n_embd: 8, dropout: 0.0 });
+    let model = Model::from(Gpt { vocab_size: 20, n_positions: 8, n_layer: 1, n_head: 2, n_embd: 8, ..Gpt::default() });
     let train = TrainConfig { steps, batch: 3, context: 8, warmup: 2.0, eval_every, save_every, eval_batches: 2, ..TrainConfig::default() };
     Config { model, data: DataConfig::default(), train }
 }
@@ -83,7 +83,7 @@ fn a_finished_run_goes_on() {
 #[test]
 fn no_two_steps_drop_alike() {
     let step = |dropout: f64, accumulate: u32, seed: u64| {
-        let model = Model::from(Gpt { vocab_size: 20, n_positions: 8, n_layer: 1, n_head: 2, n_embd: 8, dropout });
+        let model = Model::from(Gpt { vocab_size: 20, n_positions: 8, n_layer: 1, n_head: 2, n_embd: 8, dropout, ..Gpt::default() });
         let mut c = Config { model, ..config(9, 100, 100) };
         // so slow that the weights stay what they are
         (c.train.accumulate, c.train.seed, c.train.lr, c.train.warmup) = (accumulate, seed, 1e-20, 0.0);
@@ -236,7 +236,7 @@ fn a_scalar_is_a_parameter() {
 #[test]
 fn a_layer_starts_alike_at_any_depth() {
     let start = |layers: usize, name: &str| -> Vec<u8> {
-        let model = Model::from(Gpt { vocab_size: 20, n_positions: 8, n_layer: layers, n_head: 2, n_embd: 8, dropout: 0.0 });
+        let model = Model::from(Gpt { vocab_size: 20, n_positions: 8, n_layer: layers, n_head: 2, n_embd: 8, ..Gpt::default() });
         let graph = llm::bound(&model, 1, 4).unwrap().keep_outputs(&["logits"]);
         let mut session = Session::new(&graph, Arc::new(Pool::new(1))).unwrap();
         llm::initialise(&mut session, &model, 5).unwrap();

@@ -25,7 +25,8 @@ fn training_steps() -> Vec<(&'static str, Graph)> {
 }
 
 fn training_steps_in(precision: llm::Precision) -> Vec<(&'static str, Graph)> {
-    let gpt = Model::from(models::Gpt { vocab_size: 512, n_positions: 64, n_layer: 2, n_head: 4, n_embd: 128, dropout: 0.1 });
+    let gpt =
+        Model::from(models::Gpt { vocab_size: 512, n_positions: 64, n_layer: 2, n_head: 4, n_embd: 128, dropout: 0.1, ..models::Gpt::default() });
     let llama = Model::from(models::Llama {
         vocab_size: 512,
         max_position_embeddings: 64,
