@@ -112,7 +112,7 @@ def main():
     with torch.no_grad():
         text = model.generate(prompt, max_new_tokens=TOKENS, do_sample=False, eos_token_id=None, pad_token_id=2)[0]
     theirs = words.decode(text.tolist(), skip_special_tokens=False)
-    command = [eggcorn, "generate", folder, "--prompt", PROMPT, "--tokens", str(TOKENS), "--temperature", "0"]
+    command = [eggcorn, "generate", folder, "--prompt", PROMPT, "--max-tokens", str(TOKENS), "--temperature", "0"]
     ours = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     print("greedy text:", "equal" if ours.strip() == theirs.strip() else f"DIFFERENT\n  here  {ours!r}\n  there {theirs!r}")
 
@@ -138,7 +138,7 @@ def main():
 
     there_prompt(), there_tokens()
     runs = {"eggcorn": lambda: here(PREFILL)["prompt_seconds"], "transformers": there_prompt}
-    for what, sides in [(f"prompt of {PREFILL}", runs), ("a token after 128", {"eggcorn": lambda: here(128)["seconds_per_token"], "transformers": there_tokens})]:
+    for what, sides in [(f"prompt of {PREFILL}", runs), ("a token after 128", {"eggcorn": lambda: here(128)["seconds"]["median"], "transformers": there_tokens})]:
         m = medians(rounds, sides)
         shown = ", ".join(f"{n} {s * 1e3:.1f} ms ({a * 1e3:.1f} to {b * 1e3:.1f})" for n, (s, a, b) in m.items())
         print(f"{what}: {shown}; {m['transformers'][0] / m['eggcorn'][0]:.2f} x")
