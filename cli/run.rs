@@ -6,7 +6,7 @@ use super::{note, say};
 use eggcorn::ir::names::{LOSS_COUNT, LOSS_MEAN, LOSS_SUM, new_value_of};
 use eggcorn::ir::{Env, Graph, Type, eval};
 use eggcorn::llm::named::{self, Tensors};
-use eggcorn::llm::{Error, Mode, Models, Objective, Precision, Result, write_file};
+use eggcorn::llm::{Error, Models, Objective, Precision, Result, write_file};
 use eggcorn::models::Model;
 use eggcorn::passes::{Goal, Opt, compile, mean_loss};
 use eggcorn::runtime::Session;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// Run a model, or a program from a file of IR text, on tensors from files and write its results.
 #[derive(clap::Args)]
 #[command(
-    after_help = "The input file holds the program's inputs by name: of a model input_ids and labels, I64 of shape [B,T], labels already shifted,\n-100 where a position is not asked. Parameters are read from --weights and the input file.\nThe file of results holds them by name: of a model logits, loss and, with --grad, grad.<parameter>; new values of state have the\nstate's names. A program with loss.sum and loss.count is run as a model is: its loss and gradients are those of the mean.\n\nExamples:\n  eggcorn run gpt2 --weights w.safetensors --input in.safetensors --out out.safetensors --grad --set n_layer=3\n  eggcorn run SmolLM2-135M/ --input in.safetensors --out out.safetensors\n  eggcorn run program.ir --input in.safetensors --out out.safetensors --eval"
+    after_help = "The input file holds the program's inputs by name: of a model input_ids and, for the loss, labels, I64 of shape [B,T], of those that\nguess what follows already shifted, -100 where a position is not asked; of some also attention_mask, which is 1 where there is a token,\ntoken_type_ids, or decoder_input_ids. Parameters are read from --weights and the input file.\nThe file of results holds them by name: of a model logits, what else it says, loss and, with --grad, grad.<parameter>; new values of state have the\nstate's names. A program with loss.sum and loss.count is run as a model is: its loss and gradients are those of the mean.\n\nExamples:\n  eggcorn run gpt2 --weights w.safetensors --input in.safetensors --out out.safetensors --grad --set n_layer=3\n  eggcorn run SmolLM2-135M/ --input in.safetensors --out out.safetensors\n  eggcorn run program.ir --input in.safetensors --out out.safetensors --eval"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -89,11 +89,13 @@ fn parameter(weights: Option<&Tensors>, input: &Tensors, name: &str, ty: &Type) 
     found.map_or_else(|| weights.unwrap_or(input).expect(name, ty), Ok)
 }
 
-/// The program of a model for tokens of the shapes that the input file has, and for those of the columns it may read that are there.
+/// The program of a model for tokens of the shapes that the input file has, and for those of the columns it may read that are there. Without
+/// labels there is no loss.
 fn model_program(model: &Model, input: &Tensors, path: &Path) -> Result<Graph> {
     let objective = Objective::of(model);
-    let further: Vec<&str> = objective.optional().iter().copied().filter(|name| input.shape(name).is_some()).collect();
-    let columns: Vec<&str> = objective.columns().iter().chain(&further).copied().collect();
+    let there = |name: &&&str| input.shape(name).is_some();
+    let asked = objective.columns().iter().filter(|name| **name != "labels" || there(name));
+    let columns: Vec<&str> = asked.chain(objective.optional().iter().filter(there)).copied().collect();
     let missing = |name: &str| Error(format!("{}: a tensor is missing: {name}, of type I64", path.display()));
     let shapes: Vec<Vec<usize>> = columns.iter().map(|name| input.shape(name).ok_or_else(|| missing(name))).collect::<Result<_>>()?;
     let shape_of = |source: bool| columns.iter().position(|c| objective.is_source(c) == source).map(|i| shapes[i].clone());
@@ -106,7 +108,7 @@ fn model_program(model: &Model, input: &Tensors, path: &Path) -> Result<Graph> {
         let (each, context) = (each.join(" and "), model.context());
         return Err(Error(format!("{}: {each} must be alike, of shape [B,T], not empty, and at most {context} long", path.display())));
     }
-    Ok(objective.graph_of(model, Mode::Evaluate, &further)?.bind(&|s| match s {
+    Ok(objective.results(model, &columns)?.bind(&|s| match s {
         'B' => Some(tokens[0] as u64),
         'T' => Some(tokens[1] as u64),
         'S' => source.as_ref().map(|s| s[1] as u64),

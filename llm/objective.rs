@@ -69,11 +69,22 @@ impl Objective {
     /// something is dropped, `key`, a `u32`; results are `logits` `f32[B,T,V]`, `loss.sum` and `loss.count`. Documents are refused where
     /// the model takes no notice of them, for then they would see each other; and so are columns that it does not read.
     pub fn graph_of(self, model: &Model, mode: Mode, further: &[&str]) -> Result<Graph> {
+        let columns: Vec<&str> = self.columns().iter().chain(further).copied().collect();
+        self.build(model, mode, &columns, false)
+    }
+
+    /// The program of all that a model says of texts: inputs are these of the columns, the tokens among them; results are `logits` of a model
+    /// that guesses, what else it says, and, with `labels`, the loss.
+    pub fn results(self, model: &Model, columns: &[&str]) -> Result<Graph> {
+        self.build(model, Mode::Evaluate, columns, true)
+    }
+
+    fn build(self, model: &Model, mode: Mode, asked_for: &[&str], all: bool) -> Result<Graph> {
         self.check_kind(model)?;
         let b = Builder::default();
         let s = b.scope();
         let shape = |name: &str| (Dim::sym('B'), Dim::sym(if self.is_source(name) { 'S' } else { 'T' }));
-        let names = || self.columns().iter().chain(self.optional().iter().filter(|c| further.contains(c)));
+        let names = || self.columns().iter().chain(self.optional()).filter(|c| asked_for.contains(c));
         let columns: Vec<(&str, Tensor)> = names().map(|name| (*name, s.input(name, DType::I32, shape(name)))).collect();
         let column = |name: &str| columns.iter().find(|c| c.0 == name).map(|c| c.1);
         let asked = |name: &str| column(name).expect("every objective says what it reads");
@@ -93,9 +104,16 @@ impl Objective {
             }
         };
         let hidden = model.hidden(&s, &read);
-        let logits = model.head(&s, hidden.x);
-        b.output("logits", logits);
-        losses::cross_entropy(&s, logits, asked("labels")).with(&hidden.losses).output(&b);
+        if model.guesses() {
+            let logits = model.head(&s, hidden.x);
+            b.output("logits", logits);
+            column("labels").iter().for_each(|labels| losses::cross_entropy(&s, logits, *labels).with(&hidden.losses).output(&b));
+        } else if column("labels").is_some() {
+            return Err(Error(format!("the model {} has no head that guesses tokens, so there is no loss: leave labels away", model.name())));
+        }
+        if all {
+            model.further(&s, hidden.x).into_iter().for_each(|(name, x)| b.output(name, x));
+        }
         let graph = b.finish().map_err(|e| Error(e.to_string()))?;
         // who stands where in a document follows from the documents, for a model that asks for distances alone
         match names().find(|name| !reads(&graph, name) && **name != "position_ids") {

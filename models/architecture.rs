@@ -2,7 +2,7 @@
 
 use crate::hub;
 use crate::init::Init;
-use crate::layers::{Past, beside, of_tokens, within_documents};
+use crate::layers::{Past, beside, of_tokens, or_all, within_documents};
 use ir::{DType, Places, Scope, Tensor, names};
 use std::fmt;
 
@@ -31,8 +31,18 @@ pub trait Architecture: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Logits [B, T, V] of what the blocks made, [B, T, C].
+    /// Whether it has a head that guesses tokens.
+    fn guesses(&self) -> bool {
+        true
+    }
+
+    /// Logits [B, T, V] of what the blocks made, [B, T, C], of a model that guesses.
     fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g>;
+
+    /// What else it says of texts, each by a name of its own, from what the blocks made of them, [B, T, C].
+    fn further<'g>(&self, _: &Scope<'g>, _: Tensor<'g>) -> Vec<(&'static str, Tensor<'g>)> {
+        vec![]
+    }
 
     /// What generation keeps of the tokens before, so that it reads each once.
     fn cache(&self) -> Vec<Kept>;
@@ -275,11 +285,13 @@ impl<'g> Place<'g> {
         self.past.as_ref().map_or_else(|| new.to_vec(), |p| p.with(new))
     }
 
-    /// Scores [B, H, T, S] of tokens after the one that asks, of other documents' tokens and of none become −∞.
+    /// Scores [B, H, T, S] of tokens after the one that asks, of other documents' tokens and of none become −∞. A token sees itself,
+    /// whatever it is, so that no row of scores is empty.
     #[track_caller]
     pub fn visible(&self, s: &Scope<'g>, scores: Tensor<'g>) -> Tensor<'g> {
         let (query, key) = (self.query(s, scores), s.iota(-1, scores.dim(-1)));
-        self.there(s, key.le(query).select(scores, s.num(f64::NEG_INFINITY)))
+        let scores = self.own_document(s, key.le(query).select(scores, s.num(f64::NEG_INFINITY)));
+        self.mask.map_or(scores, |mask| of_tokens(s, scores, mask, Some(key.equals(query))))
     }
 
     /// The same, and of all but the last `window` tokens, itself among them.
@@ -290,13 +302,17 @@ impl<'g> Place<'g> {
         self.visible(s, last.select(scores, s.num(f64::NEG_INFINITY)))
     }
 
-    /// Scores [B, H, T, T] of tokens of other documents and of none become −∞: all others are seen. A token sees itself, whatever it is, so
-    /// that no row of scores is empty.
+    /// Scores [B, H, T, T] of tokens of other documents and of none become −∞: all others are seen, and of a text of no token at all every
+    /// one.
     #[track_caller]
     pub fn there(&self, s: &Scope<'g>, scores: Tensor<'g>) -> Tensor<'g> {
-        let scores = self.documents.map_or(scores, |documents| within_documents(s, scores, documents));
-        let itself = || s.iota(-1, scores.dim(-1)).equals(self.query(s, scores));
-        self.mask.map_or(scores, |mask| of_tokens(s, scores, mask, Some(itself())))
+        let scores = self.own_document(s, scores);
+        self.mask.map_or(scores, |mask| of_tokens(s, scores, or_all(s, mask), None))
+    }
+
+    #[track_caller]
+    fn own_document(&self, s: &Scope<'g>, scores: Tensor<'g>) -> Tensor<'g> {
+        self.documents.map_or(scores, |documents| within_documents(s, scores, documents))
     }
 
     /// The positions of those who ask, as they broadcast over scores [B, H, T, S].

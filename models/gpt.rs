@@ -3,12 +3,13 @@
 //! Nothing here is fused; the compiler finds attention, LayerNorm, GELU and cross-entropy in this arithmetic.
 //! Parameters have the names and layouts of Hugging Face's GPT-2 checkpoints.
 
+use crate::activation::Activation;
 use crate::architecture::{Architecture, Hidden, Kept, Made, Place, Reading, Shape};
 use crate::attention::{attend, heads};
 use crate::check;
 use crate::hub;
 use crate::init::Init;
-use crate::layers::{affine, dropout, gelu, gelu_exact, layer_norm, plain_affine, plain_layer_norm};
+use crate::layers::{affine, dropout, layer_norm, plain_affine, plain_layer_norm};
 use ir::{Scope, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -39,18 +40,6 @@ pub struct Gpt {
     /// Probability of dropout in training.
     pub dropout: f64,
 }
-
-/// The function inside a GPT's feed-forward part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Activation {
-    /// GELU in the tanh form, as GPT-2 has it.
-    GeluTanh,
-    /// GELU as it is defined, as nanoGPT has it.
-    Gelu,
-}
-
-ir::spell!(Activation, "activation", [GeluTanh "gelu_new" | "gelu_pytorch_tanh", Gelu "gelu"]);
 
 impl Default for Gpt {
     /// GPT-2 small: 124,439,808 parameters.
@@ -138,7 +127,7 @@ impl Architecture for Gpt {
             n_head: c.size_or("n_head", 12)?,
             n_embd: c.size_or("n_embd", 768)?,
             n_inner: c.size_or("n_inner", 0)?,
-            activation: c.one_of("activation_function", &["gelu_new", "gelu_pytorch_tanh", "gelu"])?.parse()?,
+            activation: c.one_of("activation_function", &["gelu_new", "gelu_pytorch_tanh", "gelu", "relu", "silu"])?.parse()?,
             bias: true,
             layer_norm_epsilon: c.number_or("layer_norm_epsilon", 1e-5)?,
             tie_word_embeddings: c.flag("tie_word_embeddings", true)?,
@@ -200,10 +189,7 @@ impl Gpt {
     /// gelu(x W₁ + b₁) W₂ + b₂
     fn mlp<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, key: Option<Tensor<'g>>) -> Tensor<'g> {
         let x = self.project(&s.at("c_fc"), x, self.inner());
-        let y = match self.activation {
-            Activation::GeluTanh => gelu(x),
-            Activation::Gelu => gelu_exact(x),
-        };
+        let y = self.activation.of(s, x);
         dropout(s, self.project(&s.at("c_proj"), y, self.n_embd), self.dropout, key.map(|k| k + s.uint(2)))
     }
 }

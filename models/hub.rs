@@ -15,6 +15,8 @@ pub struct Config<'a> {
     /// What stands before a key in an error: nothing, or the object's name and a dot.
     place: String,
     asked: BTreeSet<&'a str>,
+    /// Says whether there is a tensor of a name, where that is known.
+    tensors: Option<&'a dyn Fn(&str) -> bool>,
 }
 
 /// Keys that change no arithmetic, of every model.
@@ -86,7 +88,17 @@ const NO: &[&str] = &["add_cross_attention", "is_decoder", "is_encoder_decoder",
 impl<'a> Config<'a> {
     /// Begins to read a file's keys.
     pub fn of(fields: &'a Fields) -> Config<'a> {
-        Config { fields, place: String::new(), asked: BTreeSet::new() }
+        Config { fields, place: String::new(), asked: BTreeSet::new(), tensors: None }
+    }
+
+    /// The same, where it is known which tensors come with the settings.
+    pub fn with(self, tensors: &'a dyn Fn(&str) -> bool) -> Config<'a> {
+        Config { tensors: Some(tensors), ..self }
+    }
+
+    /// Whether a tensor comes with the settings, where that is known: settings leave away what files tell.
+    pub fn tensor(&self, name: &str) -> Option<bool> {
+        self.tensors.map(|there| there(name))
     }
 
     /// The first of `architectures`: which model the file is of, and with which head.
@@ -164,7 +176,7 @@ impl<'a> Config<'a> {
     pub fn within<R>(&mut self, key: &str, read: impl FnOnce(&mut Config<'a>) -> Result<R, String>) -> Result<Option<R>, String> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let fields = value.as_object().ok_or_else(|| self.other(key, value, "an object"))?;
-        let mut inside = Config { fields, place: format!("{}{key}.", self.place), asked: BTreeSet::new() };
+        let mut inside = Config { fields, place: format!("{}{key}.", self.place), asked: BTreeSet::new(), tensors: self.tensors };
         let found = read(&mut inside)?;
         inside.finish()?;
         Ok(Some(found))

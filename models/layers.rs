@@ -1,6 +1,6 @@
 //! The mathematics several models share, in primitive operations. Nothing here is fused; the compiler finds that.
 
-use ir::{Dim, Dims, Scope, Tensor};
+use ir::{DType, Dim, Dims, Scope, Tensor};
 
 /// x W + b, with W stored [in, out] as GPT-2's checkpoints do.
 #[track_caller]
@@ -67,6 +67,13 @@ pub fn gelu_exact(x: Tensor) -> Tensor {
     x * 0.5 * ((x * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0)
 }
 
+/// max(x, 0), of which the slope at 0 is 0
+#[track_caller]
+pub fn relu<'g>(s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
+    let zero = s.num(0.0);
+    x.le(zero).select(zero, x)
+}
+
 /// x · sigmoid x, where sigmoid x = 1 / (1 + exp −x)
 #[track_caller]
 pub fn silu(x: Tensor) -> Tensor {
@@ -97,6 +104,12 @@ pub fn of_tokens<'g>(s: &Scope<'g>, scores: Tensor<'g>, mask: Tensor<'g>, beside
     let none = s.num(f64::NEG_INFINITY);
     let other = besides.map_or(none, |besides| besides.select(scores, none));
     s.int(1).le(mask.reshape((b, 1usize, 1usize, keys))).select(scores, other)
+}
+
+/// A mask [B, S] in which a row of no token at all has all of them, so that something is seen.
+#[track_caller]
+pub fn or_all<'g>(s: &Scope<'g>, mask: Tensor<'g>) -> Tensor<'g> {
+    s.num(1.0).le(mask.cast(DType::F32).max()).select(mask, s.int(1))
 }
 
 /// x with each element dropped with probability p and the rest scaled by 1 / (1 − p). The bits are a function of the key.
@@ -135,4 +148,13 @@ impl<'g> Past<'g> {
 #[track_caller]
 pub(crate) fn beside(x: Tensor, axes: usize) -> Tensor {
     x.reshape(std::iter::once(x.dim(-1)).chain(std::iter::repeat_n(Dim::ONE, axes)).collect::<Dims>())
+}
+
+/// Of each row of x [B, T, C] the element of a number, an `i32[B]` or one of all: [B, 1, C].
+#[track_caller]
+pub(crate) fn nth<'g>(s: &Scope<'g>, x: Tensor<'g>, number: Tensor<'g>) -> Tensor<'g> {
+    let (b, t, c) = (x.dim(-3), x.dim(-2), x.dim(-1));
+    let rows = x.reshape((b.times(t).expect("a tensor has as many rows"), c));
+    let first = s.iota(-1, b) * s.size(t).cast(DType::I32);
+    rows.gather(first + number).reshape((b, 1usize, c))
 }

@@ -17,8 +17,10 @@
 //! assert_eq!(graph.main().outputs()[0].to_string(), "f32[1,32,65]");
 //! ```
 
+mod activation;
 mod architecture;
 pub mod attention;
+mod bert;
 pub mod check;
 mod gpt;
 pub mod hub;
@@ -29,15 +31,17 @@ pub mod losses;
 mod model;
 pub mod positions;
 
+pub use activation::Activation;
 pub use architecture::{Architecture, Documents, Hidden, Kept, Kepts, Kind, Layers, Made, Place, Reading, Shape, Source};
-pub use gpt::{Activation, Gpt};
+pub use bert::{Bert, Family};
+pub use gpt::Gpt;
 pub use init::Init;
 pub use llama::{Biases, Llama};
 pub use model::{Entry, Model};
 pub use positions::{Positions, RopeScaling};
 
 /// Every model of this crate.
-pub const MODELS: [Entry; 2] = [Entry::of::<Gpt>().formerly("gpt"), Entry::of::<Llama>()];
+pub const MODELS: [Entry; 3] = [Entry::of::<Gpt>().formerly("gpt"), Entry::of::<Llama>(), Entry::of::<Bert>()];
 
 /// A model of this crate at its default size.
 pub fn by_name(name: &str) -> Option<Model> {

@@ -3,6 +3,7 @@
 use crate::architecture::{Architecture, Hidden, Kept, Kepts, Kind, Reading, Shape};
 use crate::hub::{self, Fields, Written};
 use crate::init::Init;
+use crate::layers::nth;
 use ir::names::{self, PAST};
 use ir::{Builder, DType, Dim, Graph, ModelErrors, Scope, Tensor};
 use serde::{Serialize, de::DeserializeOwned};
@@ -17,7 +18,7 @@ pub struct Entry {
     formerly: Option<&'static str>,
     read: fn(toml::Table) -> Result<Model, String>,
     hub: fn() -> &'static [&'static str],
-    from_hub: fn(&Fields) -> Result<Model, String>,
+    from_hub: fn(hub::Config) -> Result<Model, String>,
 }
 
 impl Entry {
@@ -28,8 +29,7 @@ impl Entry {
             formerly: None,
             read: |settings| settings.try_into::<M>().map_err(|e| e.message().to_string()).and_then(Model::of),
             hub: M::hub,
-            from_hub: |fields| {
-                let mut config = hub::Config::of(fields);
+            from_hub: |mut config| {
                 let model = M::from_hub(&mut config)?;
                 config.finish()?;
                 Model::of(model)
@@ -69,7 +69,12 @@ impl Entry {
 
     /// The model of a `config.json` that has one of these names. Ranges are not checked yet.
     pub fn from_hub(&self, fields: &Fields) -> Result<Model, String> {
-        (self.from_hub)(fields)
+        (self.from_hub)(hub::Config::of(fields))
+    }
+
+    /// The same, where it is known which tensors come with it: some models differ in what they have.
+    pub fn from_hub_with(&self, fields: &Fields, tensors: &dyn Fn(&str) -> bool) -> Result<Model, String> {
+        (self.from_hub)(hub::Config::of(fields).with(tensors))
     }
 }
 
@@ -152,9 +157,19 @@ impl Model {
         self.mathematics.encode(s, read)
     }
 
-    /// Logits [B, T, V] of what the blocks made.
+    /// Whether it has a head that guesses tokens.
+    pub fn guesses(&self) -> bool {
+        self.mathematics.guesses()
+    }
+
+    /// Logits [B, T, V] of what the blocks made, of a model that guesses.
     pub fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
         self.mathematics.head(s, x)
+    }
+
+    /// What else it says of texts, by name, from what the blocks made of them.
+    pub fn further<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Vec<(&'static str, Tensor<'g>)> {
+        self.mathematics.further(s, x)
     }
 
     /// The program that reads T more tokens of each row: inputs `input_ids` `i32[B,T]`, `position` `i32[B]`, which is where each row's first
@@ -234,14 +249,6 @@ impl Model {
     pub fn dropout(&self) -> f64 {
         self.shape().dropout
     }
-}
-
-/// Of each row of x [B, T, C] the element of a number: [B, 1, C].
-fn nth<'g>(s: &Scope<'g>, x: Tensor<'g>, number: Tensor<'g>) -> Tensor<'g> {
-    let (b, t, c) = (x.dim(-3), x.dim(-2), x.dim(-1));
-    let rows = x.reshape((b.times(t).expect("a tensor has as many rows"), c));
-    let first = s.iota(-1, b) * s.size(t).cast(DType::I32);
-    rows.gather(first + number).reshape((b, 1usize, c))
 }
 
 /// The setting that every model has.

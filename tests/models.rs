@@ -183,6 +183,8 @@ fn plain_gpt(m: &Gpt, w: &Weights, ids: &[Vec<usize>], key: Option<u32>) -> Vec<
                 let gelu = |x: &f64| match m.activation {
                     Activation::GeluTanh => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh()),
                     Activation::Gelu => 0.5 * x * (1.0 + erf(x / 2f64.sqrt())),
+                    Activation::Relu => x.max(0.0),
+                    Activation::Silu => x / (1.0 + (-x).exp()),
                 };
                 let out = layer(&u.iter().map(gelu).collect::<Vec<_>>(), "mlp.c_proj");
                 x[t] = add(&x[t], &out.iter().enumerate().map(|(i, y)| dropped(*y, key(2), b, t, i)).collect::<Vec<_>>());
