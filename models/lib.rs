@@ -20,6 +20,7 @@
 mod architecture;
 pub mod attention;
 pub mod check;
+mod gemma;
 mod gpt;
 pub mod hub;
 mod init;
@@ -30,6 +31,7 @@ mod model;
 pub mod positions;
 
 pub use architecture::{Architecture, Documents, Hidden, Kept, Kepts, Kind, Layers, Made, Place, Reading, Shape, Source};
+pub use gemma::Gemma;
 pub use gpt::{Activation, Gpt};
 pub use init::Init;
 pub use llama::{Biases, Llama};
@@ -37,7 +39,7 @@ pub use model::{Entry, Model};
 pub use positions::{Positions, RopeScaling};
 
 /// Every model of this crate.
-pub const MODELS: [Entry; 2] = [Entry::of::<Gpt>().formerly("gpt"), Entry::of::<Llama>()];
+pub const MODELS: [Entry; 3] = [Entry::of::<Gpt>().formerly("gpt"), Entry::of::<Llama>(), Entry::of::<Gemma>()];
 
 /// A model of this crate at its default size.
 pub fn by_name(name: &str) -> Option<Model> {
