@@ -22,6 +22,7 @@ mod architecture;
 pub mod attention;
 mod bert;
 pub mod check;
+mod gemma;
 mod gpt;
 pub mod hub;
 mod init;
@@ -34,6 +35,7 @@ pub mod positions;
 pub use activation::Activation;
 pub use architecture::{Architecture, Documents, Hidden, Kept, Kepts, Kind, Layers, Made, Place, Reading, Shape, Source};
 pub use bert::{Bert, Family};
+pub use gemma::Gemma;
 pub use gpt::Gpt;
 pub use init::Init;
 pub use llama::{Biases, Llama};
@@ -41,7 +43,8 @@ pub use model::{Entry, Model};
 pub use positions::{Positions, RopeScaling};
 
 /// Every model of this crate.
-pub const MODELS: [Entry; 3] = [Entry::of::<Gpt>().formerly("gpt"), Entry::of::<Llama>(), Entry::of::<Bert>()];
+pub const MODELS: [Entry; 4] =
+    [Entry::of::<Gpt>().formerly("gpt"), Entry::of::<Llama>(), Entry::of::<Gemma>(), Entry::of::<Bert>()];
 
 /// A model of this crate at its default size.
 pub fn by_name(name: &str) -> Option<Model> {

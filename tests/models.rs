@@ -3,7 +3,7 @@
 use crate::common::{environment, gpt, llama};
 use ir::{Env, Graph, eval};
 use llm::{Mode, Objective};
-use models::{Activation, Architecture, Biases, Entry, Gpt, Init, Kept, Llama, MODELS, Model, Positions, RopeScaling, check};
+use models::{Activation, Architecture, Biases, Entry, Gemma, Gpt, Init, Kept, Llama, MODELS, Model, Positions, RopeScaling, check};
 
 /// One sequence: a row of numbers a token.
 type Rows = Vec<Vec<f64>>;
@@ -19,6 +19,13 @@ impl Weights<'_> {
         let width = *dims.last().unwrap();
         let count: usize = dims.iter().product();
         v.data[layer.unwrap_or(0) * count..][..count].chunks(width).map(<[f64]>::to_vec).collect()
+    }
+    /// The tensor that a file has for one layer, wherever it is stacked.
+    fn of_layer(&self, file: &str) -> Rows {
+        let parts = |name: &str| (0..ir::names::loops(name).max(1) * 64).map(|i| ir::names::iteration(name, i)).position(|n| n == file);
+        let stacked = self.0.keys().filter(|name| ir::names::loops(name) == 1).find_map(|name| Some((name, parts(name)?)));
+        let (name, i) = stacked.unwrap_or_else(|| panic!("no parameter is {file}"));
+        self.matrix(name, Some(i))
     }
     fn vector(&self, name: &str, layer: Option<usize>) -> Vec<f64> {
         self.matrix(name, layer).concat()
@@ -89,11 +96,10 @@ fn slopes(n: usize) -> Vec<f64> {
 }
 
 /// How fast each pair turns, and how much longer queries and keys become.
-fn rates(m: &Llama, d: usize) -> (Vec<f64>, f64) {
+fn rates(theta: f64, scaling: &RopeScaling, d: usize) -> (Vec<f64>, f64) {
     let rate = |theta: f64, i: usize| theta.powf(-2.0 * i as f64 / d as f64);
-    let theta = m.rope_theta;
     let each = |f: &dyn Fn(usize) -> f64| (0..d / 2).map(f).collect::<Vec<_>>();
-    match &m.rope_scaling {
+    match scaling {
         RopeScaling::Default {} | RopeScaling::Dynamic { .. } => (each(&|i| rate(theta, i)), 1.0),
         RopeScaling::Linear { factor } => (each(&|i| rate(theta, i) / factor), 1.0),
         RopeScaling::Ntk { factor } => (each(&|i| rate(theta * factor.powf(d as f64 / (d as f64 - 2.0)), i)), 1.0),
@@ -203,7 +209,7 @@ fn plain_llama(m: &Llama, w: &Weights, ids: &[Vec<usize>], key: Option<u32>) -> 
     let (n, kv, c, time) = (m.num_attention_heads, m.num_key_value_heads, m.hidden_size, ids[0].len());
     let d = if m.head_dim > 0 { m.head_dim } else { c / n };
     let words = w.matrix("model.embed_tokens.weight", None);
-    let ((rates, length), slopes) = (rates(m, d), slopes(n));
+    let ((rates, length), slopes) = (rates(m.rope_theta, &m.rope_scaling, d), slopes(n));
     // each pair (i, i + d/2) turns by its own angle
     let turn = |x: Vec<f64>, t: usize| -> Vec<f64> {
         let (half, angle) = (d / 2, |i: usize| t as f64 * rates[i % (d / 2)]);
@@ -257,6 +263,80 @@ fn plain_llama(m: &Llama, w: &Weights, ids: &[Vec<usize>], key: Option<u32>) -> 
         let last = if m.tie_word_embeddings { words.clone() } else { w.matrix("lm_head.weight", None) };
         let gain = w.vector("model.norm.weight", None);
         out.push(x.iter().map(|x| linear(&rms_norm(x, &gain, m.rms_norm_eps), &last)).collect());
+    }
+    out
+}
+
+/// Gemma as Hugging Face's checkpoints mean it, of whatever generation; `key` seeds dropout. A layer's parameters stand in one of the
+/// tensors stacked for every so-many-th layer.
+fn plain_gemma(m: &Gemma, w: &Weights, ids: &[Vec<usize>], key: Option<u32>) -> Vec<Rows> {
+    let (n, kv, d, c, time) = (m.num_attention_heads, m.num_key_value_heads, m.head_dim, m.hidden_size, ids[0].len());
+    let words = w.matrix("model.embed_tokens.weight", None);
+    let normed = |x: &[f64], gain: Vec<f64>| rms_norm(x, &gain.iter().map(|g| 1.0 + g).collect::<Vec<_>>(), m.rms_norm_eps);
+    let cap = |x: f64, cap: f64| if cap > 0.0 { (x / cap).tanh() * cap } else { x };
+    let dropped = |x: &[f64], key: Option<u32>, b: usize, t: usize| -> Vec<f64> {
+        x.iter().enumerate().map(|(i, x)| x * kept(m.dropout, key, (b * time + t) * c + i)).collect()
+    };
+    let gelu = |x: f64| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh());
+    let mut out = vec![];
+    for (b, ids) in ids.iter().enumerate() {
+        let scaled = |id: &usize| words[*id].iter().map(|x| x * (c as f64).sqrt()).collect::<Vec<_>>();
+        let mut x: Rows = ids.iter().enumerate().map(|(t, id)| dropped(&scaled(id), key, b, t)).collect();
+        for l in 0..m.num_hidden_layers {
+            let global = m.sliding_window == 0 || (l + 1) % m.sliding_window_pattern == 0;
+            let (theta, scaling) = match m.rope_local_base_freq {
+                theta if !global && theta > 0.0 => (theta, RopeScaling::default()),
+                _ => (m.rope_theta, m.rope_scaling.clone()),
+            };
+            let (rates, _) = rates(theta, &scaling, d);
+            let turn = |x: Vec<f64>, t: usize| -> Vec<f64> {
+                let (half, angle) = (d / 2, |i: usize| t as f64 * rates[i % (d / 2)]);
+                (0..d).map(|i| x[i] * angle(i).cos() + if i < half { -x[i + half] } else { x[i - half] } * angle(i).sin()).collect()
+            };
+            let key = |place: u32| key.map(|k| k.wrapping_add((l as u32 + 1) * 8 + place));
+            let matrix = |name: &str| w.of_layer(&format!("model.layers.{l}.{name}"));
+            let layer = |x: &[f64], name: &str| {
+                let y = linear(x, &matrix(&format!("{name}.weight")));
+                let biased = m.attention_bias && name.starts_with("self_attn");
+                if biased { add(&y, &matrix(&format!("{name}.bias")).concat()) } else { y }
+            };
+            let norm = |x: &[f64], name: &str| normed(x, matrix(&format!("{name}.weight")).concat());
+            let inside: Rows = x.iter().map(|x| norm(x, "input_layernorm")).collect();
+            let head_of = |name: &str, h: usize| inside.iter().map(|x| head(&layer(x, name), d, h)).collect::<Rows>();
+            let placed = |x: Rows, name: &str| -> Rows {
+                x.into_iter().enumerate().map(|(t, x)| turn(if m.qk_norm { norm(&x, name) } else { x }, t)).collect()
+            };
+            let mut y: Rows = vec![vec![]; time];
+            for h in 0..n {
+                let shared = h / (n / kv);
+                let (q, k) =
+                    (placed(head_of("self_attn.q_proj", h), "self_attn.q_norm"), placed(head_of("self_attn.k_proj", shared), "self_attn.k_norm"));
+                let v = head_of("self_attn.v_proj", shared);
+                let divisor = (if m.query_pre_attn_scalar > 0 { m.query_pre_attn_scalar } else { d } as f64).sqrt();
+                for t in 0..time {
+                    let first = if global { 0 } else { (t + 1).saturating_sub(m.sliding_window) };
+                    let scores: Vec<f64> = (first..=t).map(|s| cap(dot(&q[t], &k[s]) / divisor, m.attn_logit_softcapping)).collect();
+                    let total: f64 = scores.iter().map(|x| x.exp()).sum();
+                    let place = |s: usize| ((b * n + h) * time + t) * time + s;
+                    let a: Vec<f64> = (first..=t).map(|s| scores[s - first].exp() / total * kept(m.dropout, key(0), place(s))).collect();
+                    y[t].extend(mix(&a, &v[first..=t].to_vec()));
+                }
+            }
+            let behind = |y: Vec<f64>, name: &str| if m.sandwich_norms { norm(&y, name) } else { y };
+            for t in 0..time {
+                let out = behind(layer(&y[t], "self_attn.o_proj"), "post_attention_layernorm");
+                x[t] = add(&x[t], &dropped(&out, key(1), b, t));
+                let z = norm(&x[t], if m.sandwich_norms { "pre_feedforward_layernorm" } else { "post_attention_layernorm" });
+                let (gate, up) = (layer(&z, "mlp.gate_proj"), layer(&z, "mlp.up_proj"));
+                let inner: Vec<f64> = gate.iter().zip(&up).map(|(g, u)| gelu(*g) * u).collect();
+                let out = behind(layer(&inner, "mlp.down_proj"), "post_feedforward_layernorm");
+                x[t] = add(&x[t], &dropped(&out, key(2), b, t));
+            }
+        }
+        let last = if m.tie_word_embeddings { words.clone() } else { w.matrix("lm_head.weight", None) };
+        let gain = w.vector("model.norm.weight", None);
+        let logits = |x: &Vec<f64>| linear(&normed(x, gain.clone()), &last).into_iter().map(|x| cap(x, m.final_logit_softcapping)).collect();
+        out.push(x.iter().map(logits).collect());
     }
     out
 }
@@ -381,6 +461,52 @@ fn rotary_positions_of_every_kind() {
     }
 }
 
+#[test]
+fn gemma_is_gemma() {
+    let three = Gemma {
+        vocab_size: 13,
+        max_position_embeddings: 16,
+        num_hidden_layers: 5,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 6,
+        hidden_size: 7,
+        intermediate_size: 10,
+        sliding_window: 3,
+        sliding_window_pattern: 3,
+        rope_theta: 500.0,
+        rope_local_base_freq: 20.0,
+        rope_scaling: RopeScaling::Linear { factor: 8.0 },
+        ..Gemma::default()
+    };
+    let one = Gemma { sandwich_norms: false, qk_norm: false, sliding_window: 0, num_hidden_layers: 2, ..three.clone() };
+    let two = Gemma {
+        qk_norm: false,
+        attn_logit_softcapping: 3.0,
+        final_logit_softcapping: 0.5,
+        query_pre_attn_scalar: 19,
+        rope_local_base_freq: 0.0,
+        sliding_window_pattern: 2,
+        ..three.clone()
+    };
+    for (m, mode) in [
+        (one.clone(), Mode::Train),
+        (Gemma { attention_bias: true, tie_word_embeddings: false, num_key_value_heads: 1, rms_norm_eps: 0.1, ..one }, Mode::Train),
+        (two.clone(), Mode::Train),
+        // every layer without a window, every layer with one, and a pattern that fits
+        (Gemma { sliding_window_pattern: 1, ..two.clone() }, Mode::Train),
+        (Gemma { sliding_window_pattern: 6, ..two.clone() }, Mode::Train),
+        (Gemma { num_hidden_layers: 4, sliding_window: 1, dropout: 0.2, ..two }, Mode::Train),
+        (three.clone(), Mode::Train),
+        (Gemma { num_hidden_layers: 3, tie_word_embeddings: false, ..three }, Mode::Evaluate),
+    ] {
+        assert_eq!(m.check(), Ok(()));
+        let (graph, env, ids) = valued(&Model::from(m.clone()), mode, 2, 6);
+        let key = env.get("key").map(|k| k.data[0] as u32);
+        agree(&graph, &env, plain_gemma(&m, &Weights(&env), &ids, key));
+    }
+}
+
 /// Sections of a configuration, and what is said of one that is none.
 #[test]
 fn rope_scaling_reads_as_people_write_it() {
@@ -449,6 +575,30 @@ fn sizes_of_the_published_models() {
     assert_eq!(parameters(&Model::from(qwen.clone())), 596_049_920);
     // products of 595,984,384 parameters, and attention over the heads' own width
     assert_eq!(llm::step_flops(&Model::from(qwen), 1, 8).unwrap(), (6.0 * 595_984_384.0 + 6.0 * 28.0 * 2048.0 * 8.0) * 8.0);
+    // Gemma 2 of 2 billion parameters, and Gemma 3 of one: 26 layers are 13 times two, and four times six and two more
+    let gemma = Gemma {
+        vocab_size: 256_000,
+        num_hidden_layers: 26,
+        num_attention_heads: 8,
+        num_key_value_heads: 4,
+        hidden_size: 2304,
+        intermediate_size: 9216,
+        qk_norm: false,
+        sliding_window_pattern: 2,
+        ..Gemma::default()
+    };
+    assert_eq!(parameters(&Model::from(gemma.clone())), 2_614_341_888);
+    let gemma = Gemma {
+        vocab_size: 262_144,
+        num_attention_heads: 4,
+        num_key_value_heads: 1,
+        hidden_size: 1152,
+        intermediate_size: 6912,
+        qk_norm: true,
+        sliding_window_pattern: 6,
+        ..gemma
+    };
+    assert_eq!(parameters(&Model::from(gemma)), 999_885_952);
     let shape = |m: &Model| (m.vocab_size(), m.context(), m.dropout());
     assert_eq!(shape(&gpt2), (50257, 1024, 0.0));
     assert_eq!(shape(&llama), (32000, 1024, 0.0));
@@ -508,6 +658,26 @@ fn how_parameters_start() {
         ("model.layers.0.mlp.down_proj.weight", residual),
     ] {
         assert_eq!(llama.init(name), want, "{name}");
+    }
+}
+
+/// A gain of 1 is a weight of 0 where the norm adds 1.
+#[test]
+fn how_gemma_starts() {
+    let gemma = Model::from(Gemma { num_hidden_layers: 8, ..Gemma::default() });
+    for (name, want) in [
+        ("model.embed_tokens.weight", Init::Normal(0.02)),
+        ("lm_head.weight", Init::Normal(0.02)),
+        ("model.norm.weight", Init::Zeros),
+        ("model.layers.0.input_layernorm.weight", Init::Zeros),
+        ("model.layers.0.post_feedforward_layernorm.weight", Init::Zeros),
+        ("model.layers.0.self_attn.q_norm.weight", Init::Zeros),
+        ("model.layers.0.self_attn.q_proj.weight", Init::Normal(0.02)),
+        ("model.layers.0.self_attn.q_proj.bias", Init::Zeros),
+        ("model.layers.0.self_attn.o_proj.weight", Init::Normal(0.005)),
+        ("model.layers.0.mlp.down_proj.weight", Init::Normal(0.005)),
+    ] {
+        assert_eq!(gemma.init(name), want, "{name}");
     }
 }
 
@@ -615,6 +785,27 @@ fn ranges_of_settings() {
     ] {
         refused(have, &words);
     }
+    let m = Gemma::default;
+    for (have, words) in [
+        (Gemma { head_dim: 0, ..m() }, ["head_dim is 0", "at least 1"]),
+        (Gemma { head_dim: 9, ..m() }, ["head_dim is 9", "head_dim = 10"]),
+        (Gemma { head_dim: largest, ..m() }, ["head_dim is 16777216", "at most 4194304"]),
+        (Gemma { num_key_value_heads: 3, ..m() }, ["num_key_value_heads is 3", "does not divide num_attention_heads"]),
+        (Gemma { num_hidden_layers: 0, ..m() }, ["num_hidden_layers is 0", "at least 1"]),
+        (Gemma { sliding_window_pattern: 0, ..m() }, ["sliding_window_pattern is 0", "at least 1"]),
+        (Gemma { sliding_window: largest + 1, ..m() }, ["sliding_window is 16777217", "at most"]),
+        (Gemma { query_pre_attn_scalar: largest + 1, ..m() }, ["query_pre_attn_scalar is 16777217", "at most"]),
+        (Gemma { attn_logit_softcapping: -1.0, ..m() }, ["attn_logit_softcapping is -1", "at least 0"]),
+        (Gemma { final_logit_softcapping: f64::NAN, ..m() }, ["final_logit_softcapping is NaN", "at least 0"]),
+        (Gemma { rope_theta: 0.0, ..m() }, ["rope_theta is 0", "at least 1"]),
+        (Gemma { rope_local_base_freq: 0.5, ..m() }, ["rope_local_base_freq is 0.5", "at least 1"]),
+        (Gemma { rope_scaling: RopeScaling::Linear { factor: -2.0 }, ..m() }, ["rope_scaling.factor is -2", "above 0"]),
+        (Gemma { dropout: 1.0, ..m() }, ["dropout is 1", "below 1"]),
+        (Gemma { rms_norm_eps: 0.0, ..m() }, ["rms_norm_eps is 0", "above 0"]),
+    ] {
+        refused(have, &words);
+    }
+    m().check().unwrap();
     Gpt { vocab_size: largest, n_layer: 4096, n_head: 768, n_positions: 1, dropout: 0.999, ..g() }.check().unwrap();
     Gpt { vocab_size: 1, n_layer: 1, n_head: 1, n_embd: 1, ..g() }.check().unwrap();
     Llama { num_key_value_heads: 12, rope_theta: 1.0, rms_norm_eps: 1.0, ..l() }.check().unwrap();
