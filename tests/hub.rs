@@ -658,3 +658,95 @@ fn other_elements() {
     let read = open(&path).unwrap().tensors().unwrap();
     assert!(read.check("transformer.wte.weight", &Type::f32([11usize, 6])).is_err());
 }
+
+/// A directory is a model for every command, and a run for those that go on from one.
+#[test]
+#[cfg(feature = "llvm")]
+fn commands() {
+    use crate::cli::{fails, works};
+    let (d, model) = (Folder::new("hub-commands"), gpt());
+    let from = directory(&d, "from", &model, &tensors(&model, 8));
+    let (from, run, text) = (from.to_str().unwrap(), d.path("run"), d.write("text.txt", "abcdefghijkkgiedba".repeat(40)));
+    let greedy = |path: &str| works(&["generate", path, "--prompt", "abc", "--max-tokens", "6", "--temperature", "0"]);
+    fails(&["generate", from], &["there is no tokenizer", "--tokenizer"]);
+    let characters = Tokenizer::Char { characters: "abcdefghijk".chars().collect() };
+    let file = d.write("mine.json", characters.to_hub());
+    std::fs::write(Path::new(from).join("tokenizer.json"), characters.to_hub()).unwrap();
+    let said = greedy(from);
+    assert_eq!(said.chars().count(), 10, "{said}");
+    works(&["import", from, "--out", &run]);
+    assert_eq!(greedy(&run), said);
+    assert_eq!(works(&["generate", from, "--prompt", "abc", "--max-tokens", "6", "--temperature", "0", "--tokenizer", &file]), said);
+    fails(&["import", from, "--out", &run], &["something in it already"]);
+    // what the directory says of drawing counts where no flag does, and a token that ends a text is no part of it
+    let fifth = said.chars().nth(4).unwrap();
+    let end = "abcdefghijk".find(fifth).unwrap();
+    let own = Path::new(from).join("generation_config.json");
+    std::fs::write(&own, json!({"eos_token_id": [end]}).to_string()).unwrap();
+    let until: String = said.chars().take(3 + said.chars().skip(3).position(|c| c == fifth).unwrap()).collect();
+    for flags in [&[][..], &["--temperature", "0"], &["--top-k", "1"], &["--beams", "1"]] {
+        let text = works(&[&["generate", from, "--prompt", "abc", "--max-tokens", "6"], flags].concat());
+        assert_eq!(text.trim_end(), until, "{flags:?}");
+    }
+    std::fs::write(&own, json!({"do_sample": true, "temperature": 1e-6, "bos_token_id": 0}).to_string()).unwrap();
+    let prompted = works(&["generate", from, "--prompt", "abc", "--max-tokens", "6"]);
+    assert_eq!(prompted, said);
+    let unprompted = works(&["generate", from, "--max-tokens", "6"]);
+    assert_eq!(format!("a{unprompted}"), works(&["generate", from, "--prompt", "a", "--max-tokens", "6"]), "a text begins with its first token");
+    programs(&d, from);
+    // training from a directory is going on from what was imported of it
+    let small =
+        ["--set", "train.steps=2", "--set", "train.batch=2", "--set", "train.context=8", "--set", "train.eval_every=1", "--json", "--data", &text];
+    let losses = |args: &[&str]| -> Vec<Value> {
+        let events = works(&[&["train"], args, &small].concat());
+        events.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()["loss"].clone()).filter(|loss| !loss.is_null()).collect()
+    };
+    let (init, fresh) = (d.path("init"), d.path("fresh"));
+    let begun = losses(&["--init-from", from, "--out", &init]);
+    assert_eq!(begun, losses(&["--resume", "--out", &run]));
+    assert!(begun.len() > 2);
+    let sets = ["--set", "n_layer=2", "--set", "n_embd=6", "--set", "n_head=2", "--set", "n_positions=9", "--tokenizer", &file];
+    assert_ne!(begun, losses(&[&["gpt2", "--out", &fresh], &sets[..]].concat()));
+    let other = [&["train", "--init-from", from, "--out", &d.path("other"), "--set", "n_layer=3"][..], &small].concat();
+    fails(&other, &["transformer.h.2.", "is missing"]);
+    fails(&["train", "--init-from", &d.path("nowhere"), "--data", &text], &["nowhere", "no model in this folder"]);
+    // and back: the weights are those of the last step
+    works(&["export", &init, &d.path("back")]);
+    assert_eq!(greedy(&init), greedy(&d.path("back")));
+    fails(&["export", &init, &d.path("back")], &["something in it already"]);
+    works(&["train", "--init-from", &init, "--out", &d.path("further"), "--data", &text, "--set", "train.steps=1", "--set", "train.context=8"]);
+}
+
+/// A directory where a model's name stands: the program is its, and so are the weights.
+#[cfg(feature = "llvm")]
+fn programs(d: &Folder, from: &str) {
+    use crate::cli::{fails, works};
+    let ids: Vec<u8> = (0..10i64).flat_map(|i| (i * 7 % 11).to_le_bytes()).collect();
+    let view = || TensorView::new(Dtype::I64, vec![2, 5], &ids).unwrap();
+    let input = d.write("in.safetensors", safetensors::serialize([("input_ids", view()), ("labels", view())], None).unwrap());
+    let (a, b, weights) = (d.path("a.safetensors"), d.path("b.safetensors"), format!("{from}/model.safetensors"));
+    works(&["run", from, "--input", &input, "--out", &a, "--grad", "--eval"]);
+    let sets = ["--set", "n_layer=2", "--set", "n_embd=6", "--set", "n_head=2", "--set", "n_positions=9", "--set", "vocab_size=11"];
+    works(&[&["run", "gpt2", "--weights", &weights, "--input", &input, "--out", &b, "--grad", "--eval"], &sets[..]].concat());
+    assert!(content(Path::new(&a)) == content(Path::new(&b)));
+    works(&["run", &d.path("run"), "--input", &input, "--out", &b, "--grad", "--eval"]);
+    assert!(content(Path::new(&a)) == content(Path::new(&b)), "a run's directory is one, too");
+    assert!(works(&["dump", from, "--seq", "4"]).contains("attention"));
+    assert!(works(&["explain", from, "attention", "--seq", "4"]).contains("accepted"));
+    assert!(works(&["bench", "run", from, "--seq", "4", "--steps", "1", "--json"]).contains("seconds"));
+    fails(&["dump", from, "--set", "n_head=4"], &["n_head is 4", "does not divide"]);
+    let empty = d.0.join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    fails(&["dump", empty.to_str().unwrap()], &["empty", "no model in this folder"]);
+}
+
+/// Checkpoints' checksums are FNV-1a over words of eight bytes, the last filled up.
+#[test]
+fn checksums() {
+    let bytes: Vec<u8> = (0..40).map(|i| i * 37 + 11).collect();
+    for n in 0..bytes.len() {
+        let words = bytes[..n].chunks(8).map(|c| c.iter().rev().fold(0u64, |w, b| w << 8 | u64::from(*b)));
+        let hash = words.fold(0xCBF2_9CE4_8422_2325 ^ n as u64, |h, w| (h ^ w).wrapping_mul(0x100_0000_01B3).rotate_left(23));
+        assert_eq!(llm::checksum(&bytes[..n]), format!("{hash:016x}"), "{n}");
+    }
+}
