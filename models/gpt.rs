@@ -120,15 +120,18 @@ impl Architecture for Gpt {
         // the same products in another type, a copy of n_positions, and other heads' settings
         c.neutral(&["reorder_and_upcast_attn", "n_ctx", "summary_activation", "summary_first_dropout"]);
         c.neutral(&["summary_proj_to_labels", "summary_type", "summary_use_proj", "embd_pdrop", "attn_pdrop"]);
+        let (n_embd, n_inner) = (c.size_or("n_embd", 768)?, c.size_or("n_inner", 0)?);
         Ok(Gpt {
             vocab_size: c.size_or("vocab_size", 50257)?,
             n_positions: c.size_or("n_positions", 1024)?,
             n_layer: c.size_or("n_layer", 12)?,
             n_head: c.size_or("n_head", 12)?,
-            n_embd: c.size_or("n_embd", 768)?,
-            n_inner: c.size_or("n_inner", 0)?,
+            n_embd,
+            // the usual width need not be said
+            n_inner: if n_embd.checked_mul(4) == Some(n_inner) { 0 } else { n_inner },
             activation: c.one_of("activation_function", &["gelu_new", "gelu_pytorch_tanh", "gelu", "relu", "silu"])?.parse()?,
-            bias: true,
+            // of nanoGPT's models: transformers takes zeros for what is not there
+            bias: c.flag("bias", true)?,
             layer_norm_epsilon: c.number_or("layer_norm_epsilon", 1e-5)?,
             tie_word_embeddings: c.flag("tie_word_embeddings", true)?,
             dropout: c.number_or("resid_pdrop", 0.1)?,

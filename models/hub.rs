@@ -131,7 +131,8 @@ impl<'a> Config<'a> {
 
     /// A number of things, if the file says one.
     pub fn maybe_size(&mut self, key: &str) -> Result<Option<usize>, String> {
-        let number = |v: &Value| v.as_u64().and_then(|n| usize::try_from(n).ok());
+        // settings are written as TOML, which counts to where signed numbers do
+        let number = |v: &Value| v.as_i64().and_then(|n| usize::try_from(n).ok());
         self.read(key, "a whole number", number)
     }
 

@@ -43,8 +43,7 @@ pub use model::{Entry, Model};
 pub use positions::{Positions, RopeScaling};
 
 /// Every model of this crate.
-pub const MODELS: [Entry; 4] =
-    [Entry::of::<Gpt>().formerly("gpt"), Entry::of::<Llama>(), Entry::of::<Gemma>(), Entry::of::<Bert>()];
+pub const MODELS: [Entry; 4] = [Entry::of::<Gpt>().formerly("gpt"), Entry::of::<Llama>(), Entry::of::<Gemma>(), Entry::of::<Bert>()];
 
 /// A model of this crate at its default size.
 pub fn by_name(name: &str) -> Option<Model> {

@@ -91,6 +91,8 @@ mod growth;
 mod hostile;
 /// Tokenizers' files that somebody crafted.
 mod hostile_tokenizers;
+/// Models of Hugging Face's libraries: there and back, what is refused, files that somebody crafted.
+mod hub;
 /// One ill-typed program for each error of the type rule.
 mod ill_typed;
 /// What a process may use of the machine.

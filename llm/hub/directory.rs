@@ -93,11 +93,16 @@ impl Directory {
 
     /// Refuses a tokenizer with tokens that the model does not have. One may have fewer: vocabularies are filled up to round numbers.
     pub fn fits(&self, tokenizer: &Tokenizer) -> Result<()> {
-        let (have, most) = (tokenizer.size(), self.model.vocab_size());
+        Directory::fits_model(&self.path, &self.model, tokenizer)
+    }
+
+    /// The same of a model that is at a path.
+    pub(super) fn fits_model(path: &Path, model: &Model, tokenizer: &Tokenizer) -> Result<()> {
+        let (have, most) = (tokenizer.size(), model.vocab_size());
         if have <= most {
             return Ok(());
         }
-        Err(Error(format!("{}: the tokenizer has {have} tokens, and the model {most}", self.path.display())))
+        Err(Error(format!("{}: the tokenizer has {have} tokens, and the model {most}", path.display())))
     }
 
     /// How it is to write.

@@ -5,11 +5,13 @@
 
 mod directory;
 mod export;
+mod flat;
 mod generation;
 mod import;
 
 pub use directory::Directory;
 pub use export::{Export, FileType, export};
+pub use flat::Flat;
 pub use generation::Generation;
 pub use import::{Imported, import};
 

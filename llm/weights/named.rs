@@ -246,7 +246,7 @@ fn memory(bytes: Vec<u8>, have: Dtype, dtype: DType) -> std::result::Result<Vec<
 }
 
 /// Floats of 16 bits in 32.
-fn widened(bytes: &[u8], dtype: DType) -> Vec<u8> {
+pub(crate) fn widened(bytes: &[u8], dtype: DType) -> Vec<u8> {
     bytes.as_chunks().0.iter().flat_map(|b| (dtype.from_bits(u16::from_le_bytes(*b)) as f32).to_le_bytes()).collect()
 }
 

@@ -1,0 +1,226 @@
+"""What is asked of every model, and what a kind of model reads."""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import subprocess
+import tempfile
+import traceback
+import typing
+
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+logging.getLogger("transformers").setLevel(logging.ERROR)
+torch.set_num_threads(2)
+
+# relative to the largest element of each tensor
+TOLERANCE = 1e-4
+# the first tokens of a greedy text, which the rest follows
+PROMPT, TEXT = 3, 64
+
+
+@dataclasses.dataclass
+class Case:
+    """A random model, made when it is asked for, and what it is to read."""
+
+    name: str
+    make: typing.Callable[[], typing.Any]
+    batch: int
+    time: int
+    # what it reads and says: one of the classes below
+    kind: typing.Any = None
+    # how many tokens are filled up in each row, on which side; none where it is empty
+    padding: tuple = ()
+    side: str = "right"
+    # whether it also runs on a device in software
+    device: bool = False
+
+
+class Decoder:
+    """Reads a text and guesses each token's successor."""
+
+    auto = transformers.AutoModelForCausalLM
+
+    @staticmethod
+    def columns(case, vocabulary):
+        ids, labels = (torch.randint(vocabulary, (case.batch, case.time)) for _ in range(2))
+        labels[0, -1 if case.side == "left" else 0] = -100
+        columns = {"input_ids": ids, "labels": labels}
+        if case.padding:
+            mask = padding_mask(case, case.time)
+            labels[mask == 0] = -100
+            columns["attention_mask"] = mask
+        return columns
+
+    @staticmethod
+    def forward(model, columns):
+        """Logits, and the loss of labels that are shifted already."""
+        logits = model(**{k: v for k, v in columns.items() if k != "labels"}).logits
+        return logits, cross_entropy(logits, columns["labels"])
+
+    @staticmethod
+    def asked(columns):
+        """Where logits mean anything."""
+        return columns.get("attention_mask", torch.ones_like(columns["input_ids"])).bool()
+
+    @staticmethod
+    def greedy(model, prompt, count):
+        made = model.generate(torch.tensor([prompt]), max_new_tokens=count, do_sample=False, pad_token_id=0)
+        return made[0, len(prompt):].tolist()
+
+
+def cross_entropy(logits, labels):
+    return torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), ignore_index=-100)
+
+
+def padding_mask(case, time):
+    """1 where there is a token; rows are filled up by `case.padding`."""
+    mask = torch.ones(case.batch, time, dtype=torch.int64)
+    for row, n in enumerate(case.padding):
+        mask[row, :n] = mask[row, :n] if case.side == "right" else 0
+        if case.side == "right" and n:
+            mask[row, -n:] = 0
+    return mask
+
+
+def relative(have, want):
+    return ((have - want).abs().max() / want.abs().max().clamp_min(1e-12)).item()
+
+
+def software_device(eggcorn):
+    """The name of a device in software, if the build and the machine have one."""
+    found = subprocess.run([eggcorn, "doctor"], capture_output=True, text=True).stdout
+    return "wgpu:software" if "wgpu" in found and "llvmpipe" in found else None
+
+
+def run(command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def spread(model, seed):
+    """Random parameters, larger than the usual start, so that attention is not flat."""
+    torch.manual_seed(seed)
+    for name, p in model.named_parameters():
+        with torch.no_grad():
+            torch.nn.init.normal_(p, 0.0, 0.2 if p.dim() > 1 else 0.5)
+
+
+def save(model, folder, vocabulary, **more):
+    model.save_pretrained(folder, **more)
+    # a character a token, so that texts are ids
+    vocab = {character(i): i for i in range(vocabulary)}
+    tokenizer = {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None, "pre_tokenizer": None,
+        "post_processor": None, "decoder": {"type": "Fuse"}, "model": {"type": "BPE", "vocab": vocab, "merges": []},
+    }
+    with open(f"{folder}/tokenizer.json", "w") as file:
+        json.dump(tokenizer, file)
+
+
+def character(token):
+    return chr(0x4E00 + token)
+
+
+def compared(eggcorn, folder, columns, expected, scratch, more=()):
+    """The largest relative error of all results, and which it is."""
+    save_file(columns, f"{scratch}/in.safetensors")
+    run([eggcorn, "run", folder, "--input", f"{scratch}/in.safetensors", "--out", f"{scratch}/out.safetensors", "--grad", *more])
+    have = load_file(f"{scratch}/out.safetensors")
+    errors = {}
+    for name, (want, where) in expected.items():
+        out = have[name]
+        errors[name] = relative(out[where], want[where]) if where is not None else relative(out, want)
+    worst = max(errors, key=errors.get)
+    return errors[worst], worst, len(errors)
+
+
+def expectations(kind, model, columns):
+    """Logits, loss and gradients by name: each with where it means anything."""
+    model.zero_grad()
+    logits, loss = kind.forward(model, columns)
+    loss.backward()
+    grads = {f"grad.{n}": (p.grad, None) for n, p in model.named_parameters() if p.grad is not None}
+    return {"logits": (logits.detach(), kind.asked(columns)), "loss": (loss.detach(), None), **grads}
+
+
+def check_numbers(eggcorn, case, model, folders, columns, scratch, device):
+    """Logits, loss and gradients: of the whole file and of shards, and on a device."""
+    expected = expectations(case.kind, model, columns)
+    error, worst, count = compared(eggcorn, folders[0], columns, expected, scratch)
+    said = f"{count} tensors, worst {error:.1e} ({worst})"
+    assert error <= TOLERANCE, said
+    whole = load_file(f"{scratch}/out.safetensors")
+    compared(eggcorn, folders[1], columns, expected, scratch)
+    assert all(torch.equal(t, whole[n]) for n, t in load_file(f"{scratch}/out.safetensors").items()), "shards give other bits"
+    if case.device and device:
+        error, worst, _ = compared(eggcorn, folders[0], columns, expected, scratch, ["--device", device])
+        said += f", on {device} {error:.1e}"
+        assert error <= TOLERANCE, said
+    return said
+
+
+def check_export(eggcorn, case, model, folder, columns, scratch):
+    """What is imported and exported is the same model for transformers: tensors to the bit, and logits."""
+    run([eggcorn, "import", folder, "--out", f"{scratch}/run"])
+    run([eggcorn, "export", f"{scratch}/run", f"{scratch}/back"])
+    back = case.kind.auto.from_pretrained(f"{scratch}/back", attn_implementation="eager").eval()
+    assert type(back) is type(model), f"exported as {type(back).__name__}"
+    want, have = model.state_dict(), back.state_dict()
+    assert want.keys() == have.keys() and all(torch.equal(want[n], have[n]) for n in want), "exported tensors are others"
+    with torch.no_grad():
+        assert torch.equal(case.kind.forward(model, columns)[0], case.kind.forward(back, columns)[0]), "exported logits are others"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(f"{scratch}/back")
+    some = [5, 0, 3]
+    assert tokenizer("".join(map(character, some)), add_special_tokens=False)["input_ids"] == some, "the exported tokenizer is another"
+    return back
+
+
+def check_text(eggcorn, case, model, folder, vocabulary, positions, scratch):
+    """Greedy text, of the directory and of what was exported."""
+    prompt = torch.randint(vocabulary, (PROMPT,)).tolist()
+    count = min(TEXT, positions - PROMPT)
+    want = case.kind.greedy(model, prompt, count)
+    ends = model.generation_config.eos_token_id
+    ends = ends if isinstance(ends, list) else [ends]
+    if want[-1] in ends:
+        want = want[:-1]
+    for place in (folder, f"{scratch}/back"):
+        text = run([eggcorn, "generate", place, "--prompt", "".join(map(character, prompt)), "--max-tokens", str(count), "--temperature", "0"])
+        have = [ord(c) - 0x4E00 for c in text.rstrip("\n")][PROMPT:]
+        assert have == want, f"greedy text {have} instead of {want}"
+    return f"{len(want)} tokens of text"
+
+
+def check(eggcorn, case, seed, device):
+    case.kind = case.kind or Decoder
+    try:
+        torch.manual_seed(seed)
+        model = case.make().eval()
+        spread(model, seed)
+        vocabulary = model.config.vocab_size
+        positions = getattr(model.config, "n_positions", None) or model.config.max_position_embeddings
+        columns = case.kind.columns(case, vocabulary)
+        with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stderr(open(os.devnull, "w")):
+            folders = [f"{scratch}/whole", f"{scratch}/shards"]
+            save(model, folders[0], vocabulary)
+            save(model, folders[1], vocabulary, max_shard_size="20KB")
+            assert os.path.exists(f"{folders[1]}/model.safetensors.index.json"), "the model is too small for shards"
+            said = [check_numbers(eggcorn, case, model, folders, columns, scratch, device)]
+            check_export(eggcorn, case, model, folders[1], columns, scratch)
+            if hasattr(case.kind, "greedy"):
+                said.append(check_text(eggcorn, case, model, folders[0], vocabulary, positions, scratch))
+        print(f"ok   {case.name:44} {case.batch}x{case.time}: {', '.join(said)}", flush=True)
+        return True
+    except Exception as failure:
+        what = failure if isinstance(failure, (AssertionError, RuntimeError)) else traceback.format_exc()
+        print(f"FAIL {case.name:44} {case.batch}x{case.time}: {what}", flush=True)
+        return False
