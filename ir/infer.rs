@@ -131,7 +131,7 @@ fn rule(op: &Op, t: &[&Type]) -> Result<Type, String> {
                 return Err(format!("b must have {n} rows"));
             }
             countable(*groups)?;
-            product(t, Dims::from_slice(&[*groups, c, f]))
+            product(&t[..2], Dims::from_slice(&[*groups, c, f]))
         }
     }
 }
@@ -154,7 +154,7 @@ fn grouped(lie: Lie, t: &[&Type]) -> Result<Type, String> {
     if inner != c {
         return Err(format!("rows of {c} do not meet matrices of {inner}"));
     }
-    product(t, Dims::from_slice(&[n, f]))
+    product(&t[..2], Dims::from_slice(&[n, f]))
 }
 
 fn attention_bwd(a: &Attn, t: &[&Type]) -> Result<Type, String> {
