@@ -87,7 +87,7 @@ pub(super) struct Product {
 impl Product {
     pub(super) fn new(mut spec: Spec, target: &Cpu) -> Option<Product> {
         let Template::Contract { out, a, b, own } = &spec.template else { unreachable!("only contractions are lowered here") };
-        let by = own.as_ref().map(|own| if own.dim >= *out { By::Rows } else { By::Sums });
+        let by = By::of(&spec);
         let class = |d: usize| match (d < *out, a.strides[d] != 0, b.strides[d] != 0) {
             _ if own.as_ref().is_some_and(|own| own.dim == d) => 2,
             (false, ..) => 3,

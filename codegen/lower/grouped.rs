@@ -7,6 +7,7 @@
 use super::contract::{Block, Product};
 use super::tile::Acc;
 use crate::kernel::{Buf, Elem, Expr, Ix, Writer, load};
+use crate::spec::{Spec, Template};
 use ir::Bin;
 
 /// What of a product the groups are of.
@@ -16,6 +17,14 @@ pub(super) enum By {
     Rows,
     /// Each term of the sums has one, to whose sum it belongs.
     Sums,
+}
+
+impl By {
+    /// What of a contraction the groups are of, as its template has the dims.
+    pub fn of(spec: &Spec) -> Option<By> {
+        let Template::Contract { out, own, .. } = &spec.template else { return None };
+        own.as_ref().map(|own| if own.dim >= *out { By::Rows } else { By::Sums })
+    }
 }
 
 /// Whose rows.

@@ -4,6 +4,7 @@
 //! position in it is split where an address is needed. So every contraction is a matrix product, whatever its strides.
 
 use super::super::contract::as_rows;
+use super::super::grouped::By;
 use super::super::point::access_at;
 use super::super::rows::split_index;
 use super::grouped::{Groups, Terms};
@@ -59,7 +60,7 @@ pub(super) fn lower(spec: &Spec, name: &str, target: &Gpu, aligned: &[bool]) -> 
     if let Some(kernel) = super::tensor::lower(&spec, &kinds, name, target, aligned) {
         return kernel;
     }
-    let p = Product::new(&spec, kinds, target);
+    let p = Product::new(&spec, kinds, None, target);
     let Template::Contract { b, .. } = &spec.template else { unreachable!("only contractions are lowered here") };
     let step = |d: &Range<usize>| d.clone().next_back().map_or(0, |d| b.strides[d]);
     if p.m <= FEW_ROWS && step(&p.kinds.columns) == 1 && p.k > 1 {
@@ -73,9 +74,10 @@ pub(super) fn lower(spec: &Spec, name: &str, target: &Gpu, aligned: &[bool]) -> 
 
 /// A grouped product; where each row meets the matrix of its group and there are few, as sums along the matrices' lines.
 fn grouped(spec: &Spec, name: &str, target: &Gpu) -> Kernel {
+    let by = By::of(spec);
     let (arranged, kinds) = arrange(spec.clone());
-    let p = Product::new(&arranged, kinds, target);
-    if p.groups.as_ref().is_some_and(|g| g.of_rows()) && p.m <= FEW_ROWS { rows(spec, name) } else { p.emit(name) }
+    let p = Product::new(&arranged, kinds, by, target);
+    if by == Some(By::Rows) && p.m <= FEW_ROWS { rows(spec, name) } else { p.emit(name) }
 }
 
 /// As a reduction along rows.
@@ -155,15 +157,15 @@ struct Product<'a> {
 }
 
 impl<'a> Product<'a> {
-    fn new(spec: &'a Spec, kinds: Kinds, target: &Gpu) -> Product<'a> {
+    fn new(spec: &'a Spec, kinds: Kinds, by: Option<By>, target: &Gpu) -> Product<'a> {
         let size = |r: &Range<usize>| spec.dims[r.clone()].iter().product::<usize>();
         let (around, m, n, k) = (size(&kinds.loops), size(&kinds.rows), size(&kinds.columns), size(&kinds.sums));
-        let around = if Groups::new(spec, &kinds).is_some_and(|g| g.of_rows()) { 1 } else { around };
+        let around = if by == Some(By::Rows) { 1 } else { around };
         // rounds of cubes, each as long as what a cube multiplies and loads
         let rounds = |t: &Tile| (around * m.div_ceil(t.rows) * n.div_ceil(t.columns)).div_ceil(target.processors);
         let cost = |t: &&Tile| rounds(t) * (t.rows * t.columns + 24 * (t.rows + t.columns));
         let tile = *TILES.iter().min_by_key(cost).expect("there is a tile");
-        Product { spec, groups: Groups::new(spec, &kinds), kinds, tile, m, n, k }
+        Product { spec, groups: by.map(|by| Groups::new(spec, &kinds, by)), kinds, tile, m, n, k }
     }
 
     fn operands(&self) -> [Operand<'a>; 2] {

@@ -25,12 +25,11 @@ pub(super) struct Groups<'a> {
 }
 
 impl<'a> Groups<'a> {
-    pub(super) fn new(spec: &'a Spec, kinds: &Kinds) -> Option<Groups<'a>> {
-        let own = spec.own()?;
+    pub(super) fn new(spec: &'a Spec, kinds: &Kinds, by: By) -> Groups<'a> {
+        let own = spec.own().expect("the product is grouped");
         let step = |dims: &std::ops::Range<usize>| dims.clone().map(|d| own.group.strides[d]).find(|s| *s != 0);
-        let by = if spec.stores[0].access.strides[own.dim] == 0 { By::Rows } else { By::Sums };
         let along = if by == By::Rows { &kinds.rows } else { &kinds.sums };
-        Some(Groups { own, by, count: spec.dims[own.dim], step: step(along).unwrap_or(0) })
+        Groups { own, by, count: spec.dims[own.dim], step: step(along).unwrap_or(0) }
     }
 
     /// Whether each row has a group, rather than each term of the sums.
