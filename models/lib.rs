@@ -26,18 +26,21 @@ mod init;
 pub mod layers;
 mod llama;
 pub mod losses;
+mod mixtral;
 mod model;
+pub mod moe;
 pub mod positions;
 
 pub use architecture::{Architecture, Documents, Hidden, Kept, Kepts, Kind, Layers, Made, Place, Reading, Shape, Source};
 pub use gpt::{Activation, Gpt};
 pub use init::Init;
 pub use llama::{Biases, Llama};
+pub use mixtral::{Form, Mixtral};
 pub use model::{Entry, Model};
 pub use positions::{Positions, RopeScaling};
 
 /// Every model of this crate.
-pub const MODELS: [Entry; 2] = [Entry::of::<Gpt>().formerly("gpt"), Entry::of::<Llama>()];
+pub const MODELS: [Entry; 3] = [Entry::of::<Gpt>().formerly("gpt"), Entry::of::<Llama>(), Entry::of::<Mixtral>()];
 
 /// A model of this crate at its default size.
 pub fn by_name(name: &str) -> Option<Model> {
