@@ -112,8 +112,8 @@ pub enum Template {
     Rows { tail: usize },
     /// Reductions over the dims marked.
     Cols { reduced: Vec<bool> },
-    /// Σ a b over the dims from `out` on; the DAG is the epilogue.
-    Contract { out: usize, a: Access, b: Access },
+    /// Σ a b over the dims from `out` on, of the products that count; the DAG is the epilogue.
+    Contract { out: usize, a: Access, b: Access, own: Option<Own> },
     /// Attention, forward; operands q, k, v, scale, then what is captured, o, lse. The dims are its heads, queries and keys, the DAG what
     /// becomes of a score.
     Attention(Box<Heads>),
@@ -121,6 +121,16 @@ pub enum Template {
     AttentionBwd(Box<Heads>),
     /// Rows of updates added to rows of the last operand by index, in order; operands index, updates, out.
     ScatterAdd { tokens: usize, rows: usize, width: usize },
+}
+
+/// Which products of a grouped contraction count: those where an element of an operand, the group, is the index along one dim. That dim is
+/// summed where each row meets the matrix of its group, and one of the result where each group has a sum of its own.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Own {
+    /// Where the group stands, an `i32`. It does not step along `dim`.
+    pub group: Access,
+    /// Which dim is compared with it.
+    pub dim: usize,
 }
 
 /// An attention: independent heads, the strides of (head…, position, depth) of each operand, and which steps of the DAG become of a score.
@@ -253,7 +263,8 @@ impl Spec {
             Template::Rows { .. } if self.dag.steps.iter().any(|s| matches!(s.0, Step::Reduce(..))) => "rows",
             Template::Rows { .. } => "map",
             Template::Cols { .. } => "cols",
-            Template::Contract { .. } => "contract",
+            Template::Contract { own: None, .. } => "contract",
+            Template::Contract { own: Some(_), .. } => "grouped",
             Template::Attention(_) => "attention",
             Template::AttentionBwd(_) => "attention_bwd",
             Template::ScatterAdd { .. } => "scatter_add",
@@ -263,8 +274,9 @@ impl Spec {
     /// Every list of strides over the iteration dims.
     pub fn strides_mut(&mut self) -> Vec<&mut Vec<i64>> {
         let mut out: Vec<&mut Vec<i64>> = vec![];
-        if let Template::Contract { a, b, .. } = &mut self.template {
+        if let Template::Contract { a, b, own, .. } = &mut self.template {
             out.extend([&mut a.strides, &mut b.strides]);
+            out.extend(own.iter_mut().map(|own| &mut own.group.strides));
         }
         for (step, _) in &mut self.dag.steps {
             match step {
@@ -304,7 +316,10 @@ impl Spec {
     fn accesses_mut(&mut self) -> Vec<&mut Access> {
         let mut out: Vec<&mut Access> = vec![];
         match &mut self.template {
-            Template::Contract { a, b, .. } => out.extend([a, b]),
+            Template::Contract { a, b, own, .. } => {
+                out.extend([a, b]);
+                out.extend(own.iter_mut().map(|own| &mut own.group));
+            }
             Template::Rows { .. } | Template::Cols { .. } => {}
             Template::Attention(_) | Template::AttentionBwd(_) | Template::ScatterAdd { .. } => unreachable!("these have their operands by number"),
         }
@@ -317,9 +332,21 @@ impl Spec {
         out
     }
 
+    /// Which products of a contraction count, where not all do.
+    pub(crate) fn own(&self) -> Option<&Own> {
+        if let Template::Contract { own, .. } = &self.template { own.as_ref() } else { None }
+    }
+
+    fn own_mut(&mut self) -> Option<&mut Own> {
+        if let Template::Contract { own, .. } = &mut self.template { own.as_mut() } else { None }
+    }
+
     /// Puts the dims in another order.
     pub fn reorder(&mut self, order: &[usize]) {
         self.dims = order.iter().map(|d| self.dims[*d]).collect();
+        if let Some(own) = self.own_mut() {
+            own.dim = order.iter().position(|d| *d == own.dim).expect("an order has every dim");
+        }
         for s in self.strides_mut() {
             *s = order.iter().map(|d| s[*d]).collect();
         }
@@ -333,35 +360,43 @@ impl Spec {
         }
     }
 
-    /// Removes dims of size 1 and merges neighbours of one class that every access steps over as one. Returns the classes left.
+    /// Removes dims of size 1 and merges neighbours of one class that every access steps over as one. The dim that counts groups stays
+    /// what it is. Returns the classes left.
     pub fn collapse(&mut self, classes: &[u8]) -> Vec<u8> {
         let mut classes = classes.to_vec();
         let mut d = 0;
         while d < self.dims.len() {
-            if self.dims[d] == 1 {
-                self.dims.remove(d);
+            let own = self.own().map(|own| own.dim);
+            if self.dims[d] == 1 && own != Some(d) {
                 classes.remove(d);
-                for s in self.strides_mut() {
-                    s.remove(d);
-                }
+                self.remove_dim(d, d);
                 continue;
             }
-            let mergeable = d > 0 && classes[d] == classes[d - 1] && {
+            let apart = d > 0 && own.is_some_and(|own| own == d || own == d - 1);
+            let mergeable = d > 0 && !apart && classes[d] == classes[d - 1] && {
                 let n = self.dims[d] as i64;
                 self.strides_mut().iter().all(|s| s[d - 1] == s[d] * n)
             };
             if mergeable {
-                let n = self.dims.remove(d);
-                self.dims[d - 1] *= n;
+                self.dims[d - 1] *= self.dims[d];
                 classes.remove(d);
-                for s in self.strides_mut() {
-                    s.remove(d - 1);
-                }
+                self.remove_dim(d, d - 1);
                 continue;
             }
             d += 1;
         }
         classes
+    }
+
+    /// Removes a dim, and the strides of one.
+    pub(crate) fn remove_dim(&mut self, d: usize, strides_of: usize) {
+        self.dims.remove(d);
+        for s in self.strides_mut() {
+            s.remove(strides_of);
+        }
+        if let Some(own) = self.own_mut() {
+            own.dim -= usize::from(own.dim > d);
+        }
     }
 }
 
@@ -410,7 +445,11 @@ impl Display for Spec {
         match &self.template {
             Template::Rows { tail } => writeln!(f, ", rows of the last {tail}")?,
             Template::Cols { reduced } => writeln!(f, ", reduced {reduced:?}")?,
-            Template::Contract { out, a, b } => writeln!(f, ", summed from dim {out}: {a} {b}")?,
+            Template::Contract { out, a, b, own } => {
+                write!(f, ", summed from dim {out}: {a} {b}")?;
+                own.iter().try_for_each(|own| write!(f, " where {} is the index of dim {}", own.group, own.dim))?;
+                writeln!(f)?;
+            }
             Template::Attention(h) | Template::AttentionBwd(h) => write!(f, "{h}")?,
             Template::ScatterAdd { tokens, rows, width } => writeln!(f, ": {tokens} updates of width {width} to {rows} rows")?,
         }

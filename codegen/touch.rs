@@ -111,7 +111,10 @@ impl Spec {
     pub fn touches(&self) -> Vec<Touch> {
         let mut out = match &self.template {
             Template::Rows { .. } | Template::Cols { .. } => vec![],
-            Template::Contract { a, b, .. } => vec![Touch::new(a, false, &self.dims), Touch::new(b, false, &self.dims)],
+            Template::Contract { a, b, own, .. } => {
+                let accesses = [a, b].into_iter().chain(own.iter().map(|own| &own.group));
+                accesses.map(|a| Touch::new(a, false, &self.dims)).collect()
+            }
             Template::Attention(h) => attention(h, false),
             Template::AttentionBwd(h) => attention(h, true),
             Template::ScatterAdd { tokens, rows, width } => {

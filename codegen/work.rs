@@ -31,7 +31,8 @@ impl Spec {
 
     fn product_flops(&self) -> f64 {
         match &self.template {
-            Template::Contract { .. } => 2.0 * count(&self.dims),
+            // a row has one group
+            Template::Contract { own, .. } => 2.0 * count(&self.dims) / own.as_ref().map_or(1.0, |own| self.dims[own.dim].max(1) as f64),
             // the scores and the output; or the scores again, the gradients of the weights, of q and of k, and those of v
             Template::Attention(h) => 2.0 * pairs(h, &self.dag) * (h.depth + h.value_depth) as f64,
             Template::AttentionBwd(h) => 2.0 * pairs(h, &self.dag) * (3 * h.depth + 2 * h.value_depth) as f64,

@@ -3,7 +3,7 @@
 use crate::builder::{Builder, Scope, Tensor};
 use crate::graph::Func;
 use crate::infer::captured_gradient;
-use crate::op::{Attn, Ein, Labels, Op, Row};
+use crate::op::{Attn, Ein, Labels, Lie, Op, Row};
 use crate::score::{Arg, ScoreFn};
 use crate::types::{DType, Dim, Dims, Type};
 
@@ -23,6 +23,8 @@ pub fn definition(op: &Op, types: &[&Type]) -> Option<Func> {
             results
         }
         Op::AttentionBwd(a) => attention_bwd(a, &s, &args.iter().map(whole).collect::<Vec<_>>()),
+        Op::Grouped(lie) => vec![grouped(*lie, &s, [whole(&args[0]), whole(&args[1])], args[2])],
+        Op::GroupedSum(groups) => vec![grouped_sum(*groups, &s, [whole(&args[0]), whole(&args[1])], args[2])],
         _ => return None,
     };
     for (i, r) in results.iter().enumerate() {
@@ -100,6 +102,22 @@ fn define_row<'g>(row: Row, s: &Scope<'g>, a: &[Tensor<'g>]) -> Tensor<'g> {
         }
         _ => unreachable!("the type rule has checked the number of operands of {row:?}"),
     }
+}
+
+/// Every row by every matrix [N, E, F], of which those of a row's own group are kept.
+fn grouped<'g>(lie: Lie, s: &Scope<'g>, [a, w]: [Tensor<'g>; 2], group: Tensor<'g>) -> Tensor<'g> {
+    let (n, groups) = (a.dim(-2), w.dim(-3));
+    let all = a.contract(if lie == Lie::Plain { "nc,ecf->nef" } else { "nc,efc->nef" }, w);
+    let own = s.iota(-2, groups).equals(group.reshape((n, 1usize, 1usize)));
+    own.select(all, s.num(0.0)).sum_axes(&[-2]).reshape((n, all.dim(-1)))
+}
+
+/// Sums over all rows [E, C, F], those of other groups 0.
+fn grouped_sum<'g>(groups: Dim, s: &Scope<'g>, [a, b]: [Tensor<'g>; 2], group: Tensor<'g>) -> Tensor<'g> {
+    let (n, c) = (a.dim(-2), a.dim(-1));
+    let own = s.iota(-2, groups).equals(group.reshape((n, 1usize, 1usize)));
+    let of_group = |x: Tensor<'g>, width: Dim| own.select(x.reshape((n, 1usize, width)), s.num(0.0));
+    of_group(a, c).contract("nec,nef->ecf", of_group(b, b.dim(-1)))
 }
 
 /// √(2/π), in GELU's tanh form (Hendrycks & Gimpel 2016, equation 2).

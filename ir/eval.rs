@@ -186,7 +186,7 @@ pub fn eval_op(op: &Op, types: &[&Type], ty: &Type, a: &[&Value]) -> Value {
         }
         Op::Tuple => Value::tuple(a.iter().map(|v| (*v).clone()).collect()),
         Op::Get(i) => a[0].parts[*i as usize].clone(),
-        Op::Row(_) | Op::Attention(_) | Op::AttentionBwd(_) => composite(op, types, ty, a),
+        Op::Row(_) | Op::Attention(_) | Op::AttentionBwd(_) | Op::Grouped(_) | Op::GroupedSum(_) => composite(op, types, ty, a),
         Op::Param(..) | Op::Input(..) | Op::Repeat(_) => unreachable!("{op} is evaluated with its function"),
     }
 }

@@ -248,7 +248,7 @@ impl Graph {
         let nodes = || self.funcs.iter().flat_map(|f| &f.nodes);
         let of_types = nodes().flat_map(|n| n.ty.parts.iter().chain([&n.ty])).flat_map(|t| &t.dims);
         let of_ops = nodes().flat_map(|n| match &n.op {
-            Op::Size(d) => vec![*d],
+            Op::Size(d) | Op::GroupedSum(d) => vec![*d],
             Op::Attention(a) | Op::AttentionBwd(a) => a.f.dims().collect(),
             _ => vec![],
         });
@@ -348,6 +348,7 @@ fn bind_func(f: &Func, before: &[Func], size_of: &dyn Fn(char) -> Option<u64>) -
             Op::Reshape(ds) => Op::Reshape(dims(ds)?),
             Op::Broadcast(ds) => Op::Broadcast(dims(ds)?),
             Op::RandomBits(ds) => Op::RandomBits(dims(ds)?),
+            Op::GroupedSum(groups) => Op::GroupedSum(dim(groups)?),
             Op::Attention(a) => Op::Attention(Attn { f: a.f.map_dims(&dims)?.into(), ..a.clone() }),
             Op::AttentionBwd(a) => Op::AttentionBwd(Attn { f: a.f.map_dims(&dims)?.into(), ..a.clone() }),
             op => op.clone(),

@@ -1,6 +1,6 @@
 //! The type rule of every op, written once: the builder, the verifier and the e-graph's analysis call it.
 
-use crate::op::{Attn, Bin, Ein, Op, Row};
+use crate::op::{Attn, Bin, Ein, Lie, Op, Row};
 use crate::types::{DType, Dim, Dims, Type, list};
 
 /// The type of `op(args)`, or why it has none. A `repeat`'s type needs its body: see [`crate::Graph`].
@@ -123,7 +123,38 @@ fn rule(op: &Op, t: &[&Type]) -> Result<Type, String> {
         Op::Attention(a) if a.f.dscore.is_some() || !a.f.dcaptured.is_empty() => Err("a derivative stands in attention itself".into()),
         Op::Attention(a) => attention(a, t[0], t[1], t[2], t[3], &t[4..]),
         Op::AttentionBwd(a) => attention_bwd(a, t),
+        Op::Grouped(lie) => grouped(*lie, t),
+        Op::GroupedSum(groups) => {
+            let (n, c) = rows_of_groups(t)?;
+            let [rows, f] = t[1].dims[..] else { return Err(format!("b must have rows and columns, not be {}", t[1])) };
+            if rows != n {
+                return Err(format!("b must have {n} rows"));
+            }
+            countable(*groups)?;
+            product(&t[..2], Dims::from_slice(&[*groups, c, f]))
+        }
     }
+}
+
+/// Rows and columns of a, whose rows have a group each.
+fn rows_of_groups(t: &[&Type]) -> Result<(Dim, Dim), String> {
+    expect(t[2], DType::I32, "the group")?;
+    let [n, c] = t[0].dims[..] else { return Err(format!("a must have rows and columns, not be {}", t[0])) };
+    if t[2].dims[..] != [n] {
+        return Err(format!("the group must be i32[{n}]"));
+    }
+    Ok((n, c))
+}
+
+fn grouped(lie: Lie, t: &[&Type]) -> Result<Type, String> {
+    let (n, c) = rows_of_groups(t)?;
+    let [e, x, y] = t[1].dims[..] else { return Err(format!("w must be a matrix for each group, not {}", t[1])) };
+    let (inner, f) = if lie == Lie::Plain { (x, y) } else { (y, x) };
+    countable(e)?;
+    if inner != c {
+        return Err(format!("rows of {c} do not meet matrices of {inner}"));
+    }
+    product(&t[..2], Dims::from_slice(&[n, f]))
 }
 
 fn attention_bwd(a: &Attn, t: &[&Type]) -> Result<Type, String> {

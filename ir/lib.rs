@@ -47,7 +47,7 @@ pub use graph::{Func, Graph, Loc, Node, NodeId, stack};
 pub use infer::{attention_sizes, axis, broadcast, call, captured_gradient, infer, score_dims};
 pub use limits::{OPS_MAX, check_bound, check_limits};
 pub use naming::check_name;
-pub use op::{Attn, Axes, Bin, Class, Ein, Labels, Loop, Name, Op, Red, Row, Spec, Un, num};
+pub use op::{Attn, Axes, Bin, Class, Ein, Labels, Lie, Loop, Name, Op, Red, Row, Spec, Un, num};
 pub use score::{Arg, CAPTURED_MAX, SCORE_STEPS_MAX, ScoreFn, ScoreStep};
 pub use spelling::either;
 pub use text::ParseError;

@@ -2,7 +2,7 @@
 
 use crate::define::definition;
 use crate::graph::{Func, Graph};
-use crate::op::{Class, Op};
+use crate::op::Op;
 use crate::types::Type;
 
 /// The most ops a program may have, those of a loop counted once an iteration.
@@ -92,7 +92,7 @@ fn held(func: &Func, before: &[u64]) -> u64 {
         own = own.saturating_add(elements(&node.ty));
         body = body.max(match &node.op {
             Op::Repeat(l) => before.get(l.func as usize).copied().unwrap_or(0).saturating_add(elements(&node.ty)),
-            op if op.spec().class == Class::Composite || matches!(op, Op::Attention(_) | Op::AttentionBwd(_)) => {
+            op if op.is_composite() => {
                 let types: Vec<&Type> = node.args.iter().map(|a| func.ty(*a)).collect();
                 definition(op, &types).map_or(0, |f| f.nodes.iter().map(|n| elements(&n.ty)).fold(0, u64::saturating_add))
             }

@@ -47,6 +47,21 @@ spelled! {
     }
 }
 
+spelled! {
+    /// Which way a stack of matrices lies, one an expert: [E, C, F] for products a[C] to [F], or turned, [E, F, C].
+    Lie { Plain "ecf", Turned "efc" }
+}
+
+impl Lie {
+    /// The same matrices for the product back.
+    pub fn turned(self) -> Lie {
+        match self {
+            Lie::Plain => Lie::Turned,
+            Lie::Turned => Lie::Plain,
+        }
+    }
+}
+
 /// Reductions. The maximum of a row with NaN is NaN, of an empty one −∞; its gradient goes in equal parts to all that are the largest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[allow(missing_docs)]
@@ -302,6 +317,11 @@ pub enum Op {
     /// (q, k, v, output, log-sum-exp, d output, scale, captured operands…) to (dq, dk, dv, d captured…): a captured operand's gradient has the
     /// axes of the scores, with size 1 along queries or keys where the operand has, and is for each head apart.
     AttentionBwd(Attn),
+    /// (a[N, C], w, group[N]) to [N, F]: row n is aₙ w[group n], and 0 where there is no such matrix. It costs N rows, whatever E is, and is
+    /// fastest where rows of a group stand together.
+    Grouped(Lie),
+    /// (a[N, C], b[N, F], group[N]) to [E, C, F]: of each group Σ aₙ bₙᵀ over its rows, which is the gradient of a grouped product's matrices.
+    GroupedSum(Dim),
 }
 
 /// How an op behaves in every pass that does not care which op it is.
@@ -389,6 +409,8 @@ impl Op {
             Op::Row(Row::CrossEntropyBwd)  => row("cross_entropy_bwd", &["logits", "labels", "g"],          Composite),
             Op::Attention(_)               => row("attention",         &["q", "k", "v", "scale", "x…"],     Contract),
             Op::AttentionBwd(_)            => row("attention_bwd",     &["q", "k", "v", "o", "lse", "do", "scale", "x…"], Contract),
+            Op::Grouped(_)                 => row("grouped",           &["a", "w", "group"],                Contract),
+            Op::GroupedSum(_)              => row("grouped_sum",       &["a", "b", "group"],                Contract),
         }
     }
 
@@ -410,6 +432,11 @@ impl Op {
     /// Whether the number of operands is free.
     pub fn variadic(&self) -> bool {
         matches!(self, Op::Concat(_) | Op::Repeat(_) | Op::Tuple)
+    }
+
+    /// Whether the op has a definition in core ops.
+    pub fn is_composite(&self) -> bool {
+        self.spec().class == Class::Composite || matches!(self, Op::Attention(_) | Op::AttentionBwd(_) | Op::Grouped(_) | Op::GroupedSum(_))
     }
 
     /// How many operands attention has before those that its function captures.
@@ -480,6 +507,8 @@ impl Display for Op {
             Op::Concat(axis) | Op::Update(axis) => write!(f, "{name}[{axis}]"),
             Op::Get(i) => write!(f, "get[{i}]"),
             Op::Attention(a) | Op::AttentionBwd(a) => write!(f, "{name}[{a}]"),
+            Op::Grouped(lie) => write!(f, "{name}[{}]", lie.name()),
+            Op::GroupedSum(groups) => write!(f, "{name}[{groups}]"),
             Op::Repeat(l) => {
                 write!(f, "repeat[f{},{},{},{}{}]", l.func, l.trip, l.carried, l.stacked, if l.reverse { ",reverse" } else { "" })
             }
@@ -525,6 +554,8 @@ impl FromStr for Op {
             ("get", [i]) => Op::Get(number(i)?),
             ("attention", _) => Op::Attention(attr.parse()?),
             ("attention_bwd", _) => Op::AttentionBwd(attr.parse()?),
+            ("grouped", [lie]) => Op::Grouped(*Lie::ALL.iter().find(|l| l.name() == *lie).ok_or_else(bad)?),
+            ("grouped_sum", [groups]) => Op::GroupedSum(groups.parse()?),
             ("repeat", [f, t, c, s, rest @ ..]) if matches!(rest, [] | ["reverse"]) => Op::Repeat(Loop {
                 func: number(f.strip_prefix('f').ok_or_else(bad)?)?,
                 trip: number(t)?,

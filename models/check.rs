@@ -54,6 +54,25 @@ pub fn divides(small_name: &str, small: usize, name: &str, n: usize) -> Result<(
     Err(format!("{small_name} is {small} and does not divide {name}, which is {n}; try {small_name} = {fits}"))
 }
 
+/// Heads of attention, so many of a residual stream of a width; each as wide as is said, or, where that is 0, a share of the stream.
+pub fn heads(n: usize, width: usize, head_dim: usize) -> Result<(), String> {
+    within("head_dim", head_dim, 0..=LARGEST / n, 64)?;
+    if head_dim == 0 { divides("num_attention_heads", n, "hidden_size", width) } else { Ok(()) }
+}
+
+/// The same heads, in pairs that rotary positions turn.
+pub fn turned(n: usize, width: usize, head_dim: usize) -> Result<(), String> {
+    let d = if head_dim > 0 { head_dim } else { width / n };
+    if d.is_multiple_of(2) {
+        return Ok(());
+    }
+    if head_dim > 0 {
+        return Err(format!("head_dim is {d}, and rotary positions turn pairs; try head_dim = {}", d + 1));
+    }
+    let fits = n * (d + 1);
+    Err(format!("hidden_size is {width}, so each of the {n} heads has a width of {d}, and rotary positions turn pairs; try hidden_size = {fits}"))
+}
+
 /// A probability of dropout.
 pub fn dropout(name: &str, p: f64) -> Result<(), String> {
     within(name, p, 0.0..1.0, "0.1")

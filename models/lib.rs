@@ -29,7 +29,9 @@ mod init;
 pub mod layers;
 mod llama;
 pub mod losses;
+mod mixtral;
 mod model;
+pub mod moe;
 pub mod positions;
 
 pub use activation::Activation;
@@ -39,11 +41,13 @@ pub use gemma::Gemma;
 pub use gpt::Gpt;
 pub use init::Init;
 pub use llama::{Biases, Llama};
+pub use mixtral::{Form, Mixtral};
 pub use model::{Entry, Model};
 pub use positions::{Positions, RopeScaling};
 
 /// Every model of this crate.
-pub const MODELS: [Entry; 4] = [Entry::of::<Gpt>().formerly("gpt"), Entry::of::<Llama>(), Entry::of::<Gemma>(), Entry::of::<Bert>()];
+pub const MODELS: [Entry; 5] =
+    [Entry::of::<Gpt>().formerly("gpt"), Entry::of::<Llama>(), Entry::of::<Gemma>(), Entry::of::<Mixtral>(), Entry::of::<Bert>()];
 
 /// A model of this crate at its default size.
 pub fn by_name(name: &str) -> Option<Model> {

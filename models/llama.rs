@@ -165,7 +165,10 @@ impl Architecture for Llama {
             ("intermediate_size", self.intermediate_size, usual.intermediate_size),
         ])?;
         check::layers("num_hidden_layers", self.num_hidden_layers)?;
-        self.check_heads()?;
+        check::heads(n, c, self.head_dim)?;
+        if self.positions == Positions::Rotary {
+            check::turned(n, c, self.head_dim)?;
+        }
         check::divides("num_key_value_heads", self.num_key_value_heads, "num_attention_heads", n)?;
         check::within("sliding_window", self.sliding_window, 0..=check::LARGEST, 512)?;
         check::within("max_window_layers", self.max_window_layers, 0..=self.num_hidden_layers, self.num_hidden_layers)?;
@@ -341,23 +344,6 @@ impl Llama {
     /// The width of a head.
     fn head_size(&self) -> usize {
         if self.head_dim > 0 { self.head_dim } else { self.hidden_size / self.num_attention_heads }
-    }
-
-    /// Why there are no such heads, if there are none.
-    fn check_heads(&self) -> Result<(), String> {
-        let (n, c, d) = (self.num_attention_heads, self.hidden_size, self.head_dim);
-        check::within("head_dim", d, 0..=check::LARGEST / n, 64)?;
-        if d == 0 {
-            check::divides("num_attention_heads", n, "hidden_size", c)?;
-        }
-        if self.positions != Positions::Rotary || self.head_size().is_multiple_of(2) {
-            return Ok(());
-        }
-        if d > 0 {
-            return Err(format!("head_dim is {d}, and rotary positions turn pairs; try head_dim = {}", d + 1));
-        }
-        let (d, fits) = (self.head_size(), n * (self.head_size() + 1));
-        Err(format!("hidden_size is {c}, so each of the {n} heads has a width of {d}, and rotary positions turn pairs; try hidden_size = {fits}"))
     }
 
     /// The plainest model of `transformers` that has these settings, or what none of them has.

@@ -75,6 +75,13 @@ fn product_flops(op: &Op, args: &[&Type], count: f64) -> f64 {
         let inner: f64 = e.a.iter().zip(&args[0].dims).filter(|(l, _)| **l >= e.out).map(|(_, d)| d.size() as f64).product();
         return 2.0 * count * inner;
     }
+    if let Op::Grouped(_) = op {
+        return 2.0 * count * args[0].dim(-1).size() as f64;
+    }
+    // each row is in one group's sum
+    if let Op::GroupedSum(_) = op {
+        return 2.0 * args[0].count() as f64 * args[1].dim(-1).size() as f64;
+    }
     let (Op::Attention(a) | Op::AttentionBwd(a)) = op else { unreachable!("{op} is no product") };
     let products = if matches!(op, Op::Attention(_)) { 2.0 } else { 5.0 };
     let sizes = ir::attention_sizes(a, args[0], args[1], args[2]).expect("the type rule has checked the labels");

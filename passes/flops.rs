@@ -28,6 +28,10 @@ fn products(op: &Op, args: &[&Type], ty: &Type) -> f64 {
         let inner: f64 = e.a.iter().zip(&args[0].dims).filter(|(l, _)| **l >= e.out).map(|(_, d)| d.size() as f64).product();
         return 2.0 * ty.count() as f64 * inner;
     }
+    if let Op::Grouped(_) | Op::GroupedSum(_) = op {
+        let (widths, along) = (args[0].count() as f64, if matches!(op, Op::Grouped(_)) { ty.dim(-1) } else { args[1].dim(-1) });
+        return 2.0 * widths * along.size() as f64;
+    }
     let (Op::Attention(a) | Op::AttentionBwd(a)) = op else { return 0.0 };
     let sizes = ir::attention_sizes(a, args[0], args[1], args[2]).expect("the type rule has checked the labels");
     let size = |l: &u8| sizes[usize::from(*l)].map_or(1.0, |d| d.size() as f64);

@@ -7,7 +7,7 @@ use crate::group::Which;
 use crate::pair::{Pair, Role};
 use crate::score_grad::with_derivatives;
 use crate::tape::{Tape, V};
-use ir::{Attn, Bin, DType, Ein, Func, Graph, Loc, Loop, NodeId, Op, Red, Row, Type, Un, definition, names};
+use ir::{Attn, Bin, DType, Ein, Func, Graph, Lie, Loc, Loop, NodeId, Op, Red, Row, Type, Un, definition, names};
 use std::collections::HashMap;
 
 /// The cotangent of a value: one tensor, or one a member of a tuple.
@@ -401,6 +401,8 @@ fn pullback<'t>(op: &Op, g: V<'t>, y: V<'t>, args: &[V<'t>], wants: &[bool]) -> 
         // equal maxima share the cotangent
         (Op::Reduce(Red::Max, axes), &[x]) => { let hit = x.bin(Bin::Eq, y).as_f32(); some(vec![hit * (g / hit.sum(axes))]) }
         (Op::Contract(e), &[a, b])       => Some(vec![wants[0].then(|| g.ein(Ein::new(&e.outs(), &e.b, &e.a), b)), wants[1].then(|| g.ein(Ein::new(&e.outs(), &e.a, &e.b), a))]),
+        (Op::Grouped(lie), &[a, w, group]) => { let groups = w.ty().dim(-3); let [x, y] = if *lie == Lie::Plain { [a, g] } else { [g, a] }; Some(vec![wants[0].then(|| g.op(Op::Grouped(lie.turned()), &[w, group])), wants[1].then(|| x.op(Op::GroupedSum(groups), &[y, group])), None]) }
+        (Op::GroupedSum(_), &[a, b, group]) => Some(vec![wants[0].then(|| b.op(Op::Grouped(Lie::Turned), &[g, group])), wants[1].then(|| a.op(Op::Grouped(Lie::Plain), &[g, group])), None]),
         (Op::Reshape(_), &[x])           => some(vec![g.reshape(&x.ty())]),
         (Op::Transpose(p), &[_])         => { let mut back = p.clone(); for (i, j) in p.iter().enumerate() { back[usize::from(*j)] = i as u8; } some(vec![g.op(Op::Transpose(back), &[])]) }
         (Op::Broadcast(_), &[_])         => some(vec![g]),

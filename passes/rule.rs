@@ -178,8 +178,23 @@ fn slot(table: &mut Vec<String>, v: &str) -> u8 {
 }
 
 /// Names of ops with attributes, which patterns may bind.
-const BINDABLE: [&str; 14] =
-    ["contract", "reshape", "transpose", "broadcast", "slice", "concat", "pad", "iota", "cast", "sum", "max", "const", "attention", "attention_bwd"];
+const BINDABLE: [&str; 15] = [
+    "contract",
+    "reshape",
+    "transpose",
+    "broadcast",
+    "slice",
+    "concat",
+    "pad",
+    "iota",
+    "cast",
+    "sum",
+    "max",
+    "const",
+    "attention",
+    "attention_bwd",
+    "grouped",
+];
 
 impl Reader {
     fn read(&mut self, text: &str) -> Pattern {

@@ -7,7 +7,7 @@
 use crate::rule::Legality::{Approximate, Exact, Reassociates};
 use crate::rule::{Match, Rule, procedure, rule};
 use crate::term::close;
-use ir::{Attn, Dim, Dims, Ein, Labels, Op, num};
+use ir::{Attn, Dim, Dims, Ein, Labels, Lie, Op, num};
 
 fn always(_: &mut Match) -> Option<()> {
     Some(())
@@ -210,12 +210,41 @@ pub fn recognise() -> Vec<Rule> { vec![
     rule("mask-add",         Reassociates, "(add ?s (select ?p 0.0 -inf))",                         "(select ?p ?s -inf)",       always),
     rule("mask-not",         Exact,        "(select (lt ?a ?b) ?x ?y)",                             "(select (le ?b ?a) ?y ?x)", |m| when(m.ty("a").dtype == ir::DType::I32)),
 
+    // of all experts' products those of each row's own
+    rule("grouped",          Reassociates, "(sum[?s] (select (eq iota[?i] ?n) (contract[?e] ?a ?w) 0.0))", "(reshape[?y] (grouped[?g] (reshape[?x] ?a) ?w (reshape[?o] ?n)))", experts),
+    rule("grouped-times",    Reassociates, "(sum[?s] (mul (contract[?e] ?a ?w) (cast[f32] (eq iota[?i] ?n))))", "(reshape[?y] (grouped[?g] (reshape[?x] ?a) ?w (reshape[?o] ?n)))", experts),
+
     // whatever stands between the softmax and its product: see score.rs
     procedure("attention",     Reassociates, "(contract[?pv] ?p ?v)", "(get[0] (attention[?at] ?q ?k ?v const[?c] ?..))", crate::score::attention),
     rule("attention-less",     Reassociates, "(contract[?e] (sub ?a ?b) ?v)", "(sub (contract[?e] ?a ?v) (contract[?e] ?b ?v))", crate::score::both_attend),
     rule("attention-factor",   Reassociates, "(contract[?e] (mul ?p ?c) ?v)", "(mul (contract[?e] ?p ?v) (transpose[?t] (reshape[?r] ?c)))", crate::score::factor_of_rows),
     rule("attention-grouped",  Reassociates, "(attention[?at] ?q (reshape[?r] (broadcast[?b] (reshape[?s] ?k))) (reshape[?u] (broadcast[?w] (reshape[?t] ?v))) ?c ?..)", "(attention[?g] ?q (reshape[?kd] ?k) (reshape[?vd] ?v) ?c ?..)", grouped),
 ]}
+
+/// Σₑ [e = group] (a W)ₑ by labels: a's rows, whatever axes they are along, meet a stack of matrices along one axis of the product, which
+/// is summed where it is the row's group.
+fn experts(m: &mut Match) -> Option<()> {
+    let (ein, a, w, group) = (m.ein("e").clone(), m.ty("a").clone(), m.ty("w").clone(), m.ty("n").clone());
+    let (Op::Reduce(_, axes), Op::Iota(along, groups)) = (m.op("s"), m.op("i")) else { return None };
+    when(axes[..] == [*along] && *groups == w.dims.first().copied()?)?;
+    let rank = usize::from(ein.out);
+    let expert = (rank as i64 + i64::from(*along)) as u8;
+    let ([contracted], [rows @ .., last]) = (&ein.contracted()[..], &ein.a[..]) else { return None };
+    // rows and columns in their order, the experts' axis anywhere between
+    let [own @ .., column] = &ein.outs().into_iter().filter(|l| *l != expert).collect::<Labels>()[..] else { return None };
+    when(last == contracted && own == rows && !ein.a.contains(&expert))?;
+    let lie =
+        Lie::ALL.iter().find(|lie| ein.b[..] == if **lie == Lie::Plain { [expert, *contracted, *column] } else { [expert, *column, *contracted] })?;
+    // a row has one group
+    let of_axis = |l: u8| rows.iter().position(|r| *r == l).map_or(Dim::ONE, |at| a.dims[at]);
+    when(group.dims.iter().copied().eq((0..ein.out).map(of_axis)))?;
+    let all = a.dims[..rows.len()].iter().try_fold(Dim::ONE, |n, d| n.times(*d))?;
+    let result = ein.outs().iter().map(|l| if l == column { w.dim(if *lie == Lie::Plain { -1 } else { -2 }) } else { of_axis(*l) }).collect();
+    m.set("g", Op::Grouped(*lie))?;
+    m.set("x", Op::Reshape(Dims::from_slice(&[all, a.dim(-1)])))?;
+    m.set("o", Op::Reshape(Dims::from_slice(&[all])))?;
+    m.set("y", Op::Reshape(result))
+}
 
 /// Behind `?x` there is room for `?y` and what is padded behind that. As both are as long in the end, it is the same axis, and `?y`
 /// begins where `?x` ends.

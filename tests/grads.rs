@@ -55,6 +55,9 @@ fn with_attributes() -> Vec<(Op, Vec<Type>)> {
         (parse("update[-3]"), vec![x(), f(&[1, 3, 4]), Type::of(DType::I32, [3usize, 4])]),
         (parse("cast[f32]"), vec![x()]),
         (parse("attention[acbe,adbe,adbf->acbf|4|causal|bx2]"), vec![f(&[2, 3, 4, 2]), f(&[2, 3, 2, 2]), f(&[2, 3, 2, 3]), f(&[])]),
+        (parse("grouped[ecf]"), vec![f(&[4, 3]), f(&[2, 3, 5]), Type::of(DType::I32, [4usize])]),
+        (parse("grouped[efc]"), vec![f(&[4, 3]), f(&[2, 5, 3]), Type::of(DType::I32, [4usize])]),
+        (parse("grouped_sum[3]"), vec![f(&[4, 3]), f(&[4, 2]), Type::of(DType::I32, [4usize])]),
         (parse("attention[abce,abde,abdf->abcf|4]"), vec![f(&[1, 2, 3, 2]), f(&[1, 2, 4, 2]), f(&[1, 2, 4, 3]), f(&[])]),
     ]
 }

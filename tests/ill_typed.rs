@@ -68,6 +68,41 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("%0 x: f32[2,3], %1 y: f32[3,3]", "concat[-1] %0, %1", "concat[-1](x…: f32[2,3], x…: f32[3,3]): f32[3,3] does not fit beside f32[2,3]"),
     ("%0 x: f32[2,3], %1 y: i32[2,3]", "concat[-1] %0, %1", "concat[-1](x…: f32[2,3], x…: i32[2,3]): i32[2,3] does not fit beside f32[2,3]"),
     ("%0 x: f32[2,3]", "concat[-3] %0, %0", "concat[-3](x…: f32[2,3], x…: f32[2,3]): f32[2,3] has no axis -3"),
+    (
+        "%0 a: f32[4,3], %1 w: f32[2,3,5], %2 g: f32[4]",
+        "grouped[ecf] %0, %1, %2",
+        "grouped[ecf](a: f32[4,3], w: f32[2,3,5], group: f32[4]): the group must be i32, not f32",
+    ),
+    (
+        "%0 a: f32[4,3,1], %1 w: f32[2,3,5], %2 g: i32[4]",
+        "grouped[ecf] %0, %1, %2",
+        "grouped[ecf](a: f32[4,3,1], w: f32[2,3,5], group: i32[4]): a must have rows and columns, not be f32[4,3,1]",
+    ),
+    (
+        "%0 a: f32[4,3], %1 w: f32[2,3,5], %2 g: i32[4,1]",
+        "grouped[ecf] %0, %1, %2",
+        "grouped[ecf](a: f32[4,3], w: f32[2,3,5], group: i32[4,1]): the group must be i32[4]",
+    ),
+    (
+        "%0 a: f32[4,3], %1 w: f32[3,5], %2 g: i32[4]",
+        "grouped[ecf] %0, %1, %2",
+        "grouped[ecf](a: f32[4,3], w: f32[3,5], group: i32[4]): w must be a matrix for each group, not f32[3,5]",
+    ),
+    (
+        "%0 a: f32[4,3], %1 w: f32[2,3,5], %2 g: i32[4]",
+        "grouped[efc] %0, %1, %2",
+        "grouped[efc](a: f32[4,3], w: f32[2,3,5], group: i32[4]): rows of 3 do not meet matrices of 5",
+    ),
+    (
+        "%0 a: f32[4,3], %1 b: f32[4], %2 g: i32[4]",
+        "grouped_sum[2] %0, %1, %2",
+        "grouped_sum[2](a: f32[4,3], b: f32[4], group: i32[4]): b must have rows and columns, not be f32[4]",
+    ),
+    (
+        "%0 a: f32[4,3], %1 b: f32[5,2], %2 g: i32[4]",
+        "grouped_sum[2] %0, %1, %2",
+        "grouped_sum[2](a: f32[4,3], b: f32[5,2], group: i32[4]): b must have 4 rows",
+    ),
     ("%0 x: f32[2,3]", "gather %0, %0", "gather(table: f32[2,3], index: f32[2,3]): the index must be i32, not f32"),
     ("%0 x: f32[], %1 i: i32[2]", "gather %0, %1", "gather(table: f32[], index: i32[2]): the table has no axis to index"),
     (

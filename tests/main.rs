@@ -82,6 +82,8 @@ mod gpu;
 mod grad_edges;
 /// Every pullback against differences, and a wrong one caught.
 mod grads;
+/// Rows that each meet the matrix of their group, and sums of each group's rows.
+mod grouped;
 /// Which ops share a kernel.
 #[cfg(feature = "llvm")]
 mod grouping;

@@ -1,7 +1,7 @@
 //! Random well-typed programs: every op, awkward sizes, values that stay in a range where `f32` means something.
 
 use crate::common::{Random, score};
-use ir::{Arg, Attn, Axes, Bin, DType, Dims, Ein, Func, Graph, Loop, NodeId, Op, Red, Row, ScoreFn, Type, Un, num};
+use ir::{Arg, Attn, Axes, Bin, DType, Dims, Ein, Func, Graph, Lie, Loop, NodeId, Op, Red, Row, ScoreFn, Type, Un, num};
 
 const SIZES: [usize; 8] = [1, 2, 3, 4, 5, 7, 17, 33];
 
@@ -124,7 +124,7 @@ impl Maker<'_> {
 
     pub fn step(&mut self) {
         let x = self.any();
-        let new = match self.r.below(29) {
+        let new = match self.r.below(30) {
             0 | 1 => self.unary(x),
             2..=4 => self.binary(x),
             5 => self.select(x),
@@ -143,6 +143,7 @@ impl Maker<'_> {
             24 | 25 => self.attention(),
             26 => self.repeat(x),
             27 => self.update(x),
+            28 => self.grouped(x),
             _ => self.cast(x),
         };
         self.keep(new);
@@ -313,6 +314,29 @@ impl Maker<'_> {
         let dims: Vec<usize> = [vec![3], vec![2, 5]][self.r.below(2)].clone();
         let i = self.index(&dims, n);
         self.try_add(Op::Gather, &[x, i])
+    }
+
+    /// Rows by matrices of their groups, or the groups' sums.
+    fn grouped(&mut self, x: NodeId) -> Option<NodeId> {
+        let sizes = self.ty(x).sizes();
+        let (c, rest) = sizes.split_last()?;
+        let n = rest.iter().product();
+        let y = self.any();
+        let most = self.ty(y).count().checked_div(*c)?;
+        let e = (2..=most).find(|e| most.is_multiple_of(*e)).unwrap_or(1);
+        let turned = self.r.below(2) == 0;
+        let f = most / e;
+        let shape = |dims: &[usize]| Op::Reshape(dims.iter().map(|d| ir::Dim::from(*d)).collect());
+        let a = self.try_add(shape(&[n, *c]), &[x])?;
+        let w = self.try_add(shape(&if turned { [e, f, *c] } else { [e, *c, f] }), &[y])?;
+        let group = self.index(&[n], e);
+        let y = self.try_add(Op::Grouped(if turned { Lie::Turned } else { Lie::Plain }), &[a, w, group])?;
+        let y = self.tame(y);
+        if self.r.below(2) == 0 {
+            return Some(y);
+        }
+        let sum = self.try_add(Op::GroupedSum(ir::Dim::from(e)), &[a, y, group])?;
+        Some(self.tame(sum))
     }
 
     fn scatter(&mut self, x: NodeId) -> Option<NodeId> {

@@ -136,6 +136,30 @@ pub fn corpus(r: &mut Random, which: usize) -> Func {
             let kind = if which == 28 { Kind::Difference } else { kinds[r.below(kinds.len())] };
             written(&s, kind, n, Spelling::nth(r.below(Spelling::COUNT)))
         }
+        34 | 35 => {
+            // rows along one axis or two, the experts' axis anywhere before the columns
+            let (e, f, at) = (1 + r.below(3), n(r), 1 + r.below(if which == 34 { 2 } else { 3 }));
+            let (rows, labels) = if which == 34 { (vec![t], "n") } else { (vec![2, t], "bn") };
+            let turned = r.below(2) == 1;
+            let out: String = {
+                let mut l: Vec<char> = format!("{labels}f").chars().collect();
+                l.insert(l.len() - at, 'e');
+                l.into_iter().collect()
+            };
+            let axis = -(1 + at as i8);
+            let x = x("x", &[&rows[..], &[c]].concat());
+            let w = s.input("experts", DType::F32, if turned { [e, f, c] } else { [e, c, f] });
+            let all = x.contract(&format!("{labels}c,{}->{out}", if turned { "efc" } else { "ecf" }), w);
+            let mut dims = rows.clone();
+            dims.push(1);
+            dims.insert(dims.len() - at, 1);
+            // one group more than there are experts
+            let own = s.iota(axis, e).equals(
+                s.input("group", DType::I32, rows.iter().map(|d| Dim::from(*d)).collect::<ir::Dims>())
+                    .reshape(dims.iter().map(|d| Dim::from(*d)).collect::<ir::Dims>()),
+            );
+            own.select(all, s.num(0.0)).sum_axes(&[axis]) + (own.cast(DType::F32) * all).sum_axes(&[axis]) * 0.3
+        }
         n => {
             let how = Spelling::nth(n * 37 + r.below(600));
             attention(&s, r, how)
@@ -145,7 +169,7 @@ pub fn corpus(r: &mut Random, which: usize) -> Func {
     b.finish().unwrap_or_else(|e| panic!("corpus {which}: {e}")).funcs.pop().expect("it has a main")
 }
 
-pub const CORPUS: usize = 34;
+pub const CORPUS: usize = 36;
 
 /// A way to write attention.
 #[derive(Clone, Copy, Debug)]

@@ -77,6 +77,12 @@ impl Writer {
         self.push(Stmt::Let(v, ix));
         Ix::Var(v)
     }
+    /// Names a whole number that is computed.
+    pub fn value(&mut self, name: &str, value: Expr) -> Ix {
+        let v = self.var(name);
+        self.push(Stmt::LetValue(v, value));
+        Ix::Var(v)
+    }
     /// `for name in lo..hi step`.
     pub fn each(&mut self, name: &str, lo: impl Into<Ix>, hi: impl Into<Ix>, step: i64, body: impl FnOnce(&mut Writer, Ix)) {
         self.loop_(name, lo.into(), hi.into(), step, false, body);

@@ -5,11 +5,12 @@
 //! do not depend on the number of threads.
 
 use super::Cpu;
+use super::grouped::{By, Part};
 use super::point::{Point, Values, access_at, address, per_row, vectorisable};
 use super::rows::split_index;
 use super::tile::{Acc, Panel};
 use crate::kernel::{Buf, Elem, Ix, Kernel, Stmt, Writer, load};
-use crate::spec::{Spec, Step, Store, Template};
+use crate::spec::{Access, Own, Spec, Step, Store, Template};
 use ir::{Bin, Red};
 
 /// Longest k block.
@@ -23,15 +24,44 @@ const DIRECT_FLOATS: usize = 32 << 10;
 
 /// The same sum of products as a reduction along rows: for shapes that are no matrix product.
 pub(crate) fn as_rows(spec: &Spec) -> Spec {
-    let Template::Contract { out, a, b } = &spec.template else { unreachable!("only contractions are lowered here") };
-    let mut steps = vec![(Step::Load(a.clone()), Elem::F32), (Step::Load(b.clone()), Elem::F32), (Step::Bin(Bin::Mul, 0, 1), Elem::F32)];
-    if *out < spec.dims.len() {
-        steps.push((Step::Reduce(Red::Sum, 2), Elem::F32));
+    let Template::Contract { out, a, b, own } = &spec.template else { unreachable!("only contractions are lowered here") };
+    let chosen = own.as_ref().map(|own| own.dim).filter(|dim| dim >= out);
+    let mut steps = own.as_ref().map_or_else(|| product_steps(a, b), |own| own_steps(spec, own, [a, b], *out));
+    let tail = spec.dims.len() - out - usize::from(chosen.is_some());
+    if tail > 0 {
+        steps.push((Step::Reduce(Red::Sum, steps.len() - 1), Elem::F32));
     }
     let product = steps.len() - 1;
     let (dag, new) = spec.dag.after(steps, product);
     let stores = spec.stores.iter().map(|s| Store { step: new[s.step], access: s.access.clone(), at: None }).collect();
-    Spec { template: Template::Rows { tail: spec.dims.len() - out }, dag, stores, ..spec.clone() }
+    let mut rows = Spec { template: Template::Rows { tail }, dag, stores, ..spec.clone() };
+    // the matrix is found by index, not looked for along a dim
+    chosen.into_iter().for_each(|dim| rows.remove_dim(dim, dim));
+    rows
+}
+
+fn product_steps(a: &Access, b: &Access) -> Vec<(Step, Elem)> {
+    vec![(Step::Load(a.clone()), Elem::F32), (Step::Load(b.clone()), Elem::F32), (Step::Bin(Bin::Mul, 0, 1), Elem::F32)]
+}
+
+/// A product that counts only where the group is the index: where that is summed, b is read at the group's matrix.
+fn own_steps(spec: &Spec, own: &Own, [a, b]: [&Access; 2], out: usize) -> Vec<(Step, Elem)> {
+    let group = (Step::Load(own.group.clone()), Elem::I32);
+    let groups = spec.dims[own.dim] as i64;
+    if own.dim >= out {
+        let matrix = if groups == 0 { Step::Const(0.0) } else { Step::Gather { access: b.clone(), row: b.strides[own.dim], rows: groups, index: 0 } };
+        return vec![group, (Step::Load(a.clone()), Elem::F32), (matrix, Elem::F32), (Step::Bin(Bin::Mul, 1, 2), Elem::F32)];
+    }
+    let strides = (0..spec.dims.len()).map(|d| i64::from(d == own.dim)).collect();
+    let mut steps = product_steps(a, b);
+    steps.extend([
+        group,
+        (Step::Index { offset: 0, strides }, Elem::I32),
+        (Step::Bin(Bin::Eq, 3, 4), Elem::Bool),
+        (Step::Const(0.0), Elem::F32),
+        (Step::Select(5, 2, 6), Elem::F32),
+    ]);
+    steps
 }
 
 /// A contraction seen as matrix products: loops around, one row dim, one column dim, sums of which the last is blocked.
@@ -40,8 +70,8 @@ pub(super) struct Product {
     pub(super) spec: Spec,
     pub(super) loops: usize,
     pub(super) target: Cpu,
-    rows: usize,
-    vectors: usize,
+    pub(super) rows: usize,
+    pub(super) vectors: usize,
     /// Length of a k block.
     depth: usize,
     /// Columns packed at a time.
@@ -50,12 +80,16 @@ pub(super) struct Product {
     direct: bool,
     /// Whether threads divide rows; else columns.
     split_rows: bool,
+    /// What of it the groups are of, where it is grouped.
+    pub(super) by: Option<By>,
 }
 
 impl Product {
     pub(super) fn new(mut spec: Spec, target: &Cpu) -> Option<Product> {
-        let Template::Contract { out, a, b } = &spec.template else { unreachable!("only contractions are lowered here") };
+        let Template::Contract { out, a, b, own } = &spec.template else { unreachable!("only contractions are lowered here") };
+        let by = By::of(&spec);
         let class = |d: usize| match (d < *out, a.strides[d] != 0, b.strides[d] != 0) {
+            _ if own.as_ref().is_some_and(|own| own.dim == d) => 2,
             (false, ..) => 3,
             (true, true, false) => 0,
             (true, false, true) => 1,
@@ -71,7 +105,8 @@ impl Product {
         let first = spec.stores.iter().position(holds_sums)?;
         spec.stores.swap(0, first);
         let main = spec.stores[0].access.clone();
-        let column = (0..classes.len()).find(|d| main.strides[*d] == 1 && classes[*d] < 2)?;
+        let grouped = |d: usize| spec.own().is_some_and(|own| own.group.strides[d] != 0);
+        let column = (0..classes.len()).find(|d| main.strides[*d] == 1 && classes[*d] < 2 && !grouped(*d))?;
         if classes[column] == 0 {
             let Template::Contract { a, b, .. } = &mut spec.template else { unreachable!("as above") };
             std::mem::swap(a, b);
@@ -94,7 +129,7 @@ impl Product {
         let (m, n) = (spec.dims[loops.len()], spec.dims[spec.dims.len() - 1]);
         let inner = spec.dims[spec.dims.len() - 2];
         let Template::Contract { b, .. } = &spec.template else { unreachable!("as above") };
-        let direct = m <= DIRECT_ROWS && b.strides[spec.dims.len() - 1] == 1;
+        let direct = m <= DIRECT_ROWS && b.strides[spec.dims.len() - 1] == 1 && by != Some(By::Sums);
         let (rows, vectors) = if direct { target.flat_tile(m, n) } else { target.tile(n) };
         let width = vectors * target.lanes as usize;
         let (depth, held) = if direct && inner * n * 4 > target.cache {
@@ -104,7 +139,7 @@ impl Product {
             (depth, target.cache * 6 / 10 / 4 / depth.max(1))
         };
         let columns = (held / width).max(1) * width;
-        Some(Product { loops: loops.len(), target: *target, rows, vectors, depth, columns, direct, split_rows: m >= n && !direct, spec })
+        Some(Product { loops: loops.len(), target: *target, rows, vectors, depth, columns, direct, split_rows: m >= n && !direct, by, spec })
     }
 
     pub(super) fn m(&self) -> usize {
@@ -120,13 +155,18 @@ impl Product {
     pub(super) fn lies_along_sums(&self) -> bool {
         let (a, b) = self.operands();
         let [column, sum] = [1, 2].map(|back| self.spec.dims.len() - back);
-        self.m() <= DIRECT_ROWS && self.outer_sums().is_empty() && a.strides[sum] == 1 && b.strides[sum] == 1 && b.strides[column] != 1
+        self.m() <= DIRECT_ROWS
+            && self.outer_sums().is_empty()
+            && self.by != Some(By::Sums)
+            && a.strides[sum] == 1
+            && b.strides[sum] == 1
+            && b.strides[column] != 1
     }
     /// Sums around the blocked one.
     fn outer_sums(&self) -> std::ops::Range<usize> {
         self.loops + 1..self.spec.dims.len() - 2
     }
-    fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         self.vectors * self.target.lanes as usize
     }
     /// Pieces that threads divide inside one matrix product.
@@ -135,7 +175,9 @@ impl Product {
     }
 
     pub(super) fn emit(&self, name: &str) -> Kernel {
-        let around: usize = self.spec.dims[..self.loops].iter().product();
+        // groups are gone through by every thread: of some there is more to do than of others
+        let loops = if self.by.is_some() { &[] } else { &self.spec.dims[..self.loops] };
+        let around: usize = loops.iter().product();
         // many products are divided whole
         let parts = if around >= 16 { 1 } else { self.parts() };
         let mut w = Writer::new(name, self.spec.params.clone(), around * parts);
@@ -146,7 +188,7 @@ impl Product {
             let p = w.name("p", p);
             let first = w.name("first", (lo.clone() - p.clone() * parts).max(0i64));
             let last = w.name("last", (hi.clone() - p.clone() * parts).min(parts));
-            let outer = split_index(w, p, &self.spec.dims[..self.loops]);
+            let outer = split_index(w, p, loops);
             let all = parts == 1;
             let range = |unit: usize, n: usize| if all { (Ix::Const(0), Ix::from(n)) } else { (first.clone() * unit, (last.clone() * unit).min(n)) };
             let (rows, cols) = if self.split_rows {
@@ -154,22 +196,36 @@ impl Product {
             } else {
                 ((Ix::Const(0), Ix::from(self.m())), range(self.width(), self.n()))
             };
-            self.columns(w, &outer, rows, cols, b, a);
+            let part = Part { outer, ..Part::default() };
+            match self.by {
+                None => self.columns(w, &part, rows, cols, [b, a]),
+                Some(by) => self.groups(w, by, rows, cols, [b, a]),
+            }
         });
         w.finish()
     }
 
-    fn columns(&self, w: &mut Writer, outer: &[Ix], rows: (Ix, Ix), cols: (Ix, Ix), b: Option<Buf>, a: Option<Buf>) {
+    /// Columns of some rows; of one group, where there are such.
+    pub(super) fn columns(&self, w: &mut Writer, part: &Part, rows: (Ix, Ix), cols: (Ix, Ix), [b, a]: [Option<Buf>; 2]) {
         let (first, last) = (w.name("n0", cols.0), w.name("n1", cols.1));
         w.each("jc", first, last.clone(), self.columns as i64, |w, jc| {
             let end = w.name("end", (jc.clone() + self.columns).min(last));
-            self.sums(w, self.outer_sums().start, vec![], &mut |w, sums| {
-                w.each("pc", 0i64, self.k(), self.depth as i64, |w, pc| {
-                    let depth = w.name("depth", (Ix::from(self.k()) - pc.clone()).min(self.depth));
-                    let block = Block { product: self, outer: outer.to_vec(), sums: sums.clone(), pc, depth, jc: jc.clone(), end: end.clone(), a, b };
-                    block.pack_b(w);
-                    block.rows(w, rows.clone());
+            let block = |w: &mut Writer, sums: Vec<Ix>, pc: Ix, hi: Ix, turn: Option<[Ix; 2]>| {
+                let depth = w.name("depth", (hi - pc.clone()).min(self.depth));
+                let block = Block { product: self, part, sums, pc, depth, turn, jc: jc.clone(), end: end.clone(), a, b };
+                block.pack_b(w);
+                block.rows(w, rows.clone());
+            };
+            if let Some([from, to]) = &part.sums {
+                // a group without rows has a sum, too
+                let blocks = w.name("blocks", (to.clone() - from.clone() + (self.depth as i64 - 1)).div(self.depth).max(1i64));
+                return w.each("block", 0i64, blocks.clone(), 1, |w, i| {
+                    let pc = w.name("pc", from.clone() + i.clone() * self.depth);
+                    block(w, vec![], pc, to.clone(), Some([i, blocks]));
                 });
+            }
+            self.sums(w, self.outer_sums().start, vec![], &mut |w, sums| {
+                w.each("pc", 0i64, self.k(), self.depth as i64, |w, pc| block(w, sums.clone(), pc, Ix::from(self.k()), None));
             });
         });
     }
@@ -186,17 +242,21 @@ impl Product {
     }
 
     fn packs_a(&self) -> bool {
-        !self.direct && self.k() > 1 && self.operands().0.strides[self.spec.dims.len() - 2] != 1
+        // rows of other groups are taken out of what is packed
+        let apart = self.operands().0.strides[self.spec.dims.len() - 2] != 1 || self.by == Some(By::Sums);
+        !self.direct && self.k() > 1 && apart
     }
 }
 
 /// One block of columns and of k.
-struct Block<'a> {
-    product: &'a Product,
-    outer: Vec<Ix>,
-    sums: Vec<Ix>,
-    pc: Ix,
-    depth: Ix,
+pub(super) struct Block<'a> {
+    pub(super) product: &'a Product,
+    pub(super) part: &'a Part,
+    pub(super) sums: Vec<Ix>,
+    pub(super) pc: Ix,
+    pub(super) depth: Ix,
+    /// Its number and how many there are, where that is known only as it runs.
+    turn: Option<[Ix; 2]>,
     jc: Ix,
     end: Ix,
     a: Option<Buf>,
@@ -205,7 +265,14 @@ struct Block<'a> {
 
 impl Block<'_> {
     fn index(&self, row: Ix, k: Ix, column: Ix) -> Vec<Ix> {
-        self.outer.iter().cloned().chain([row]).chain(self.sums.iter().cloned()).chain([k, column]).collect()
+        self.part.outer.iter().cloned().chain([row]).chain(self.sums.iter().cloned()).chain([k, column]).collect()
+    }
+
+    /// A block of no sums: what is left is the epilogue.
+    pub(super) fn nothing<'a>(product: &'a Product, part: &'a Part) -> Block<'a> {
+        let none = || Ix::Const(0);
+        let sums = vec![none(); product.spec.dims.len() - product.loops - 3];
+        Block { product, part, sums, pc: none(), depth: none(), turn: None, jc: none(), end: none(), a: None, b: None }
     }
 
     fn masked(&self) -> bool {
@@ -226,7 +293,20 @@ impl Block<'_> {
             let to = w.name("to", (j.clone() - self.jc.clone()) * self.depth.clone());
             let (along, across) = (b.strides[rank - 2], b.strides[rank - 1]);
             let valid = self.left(&j);
-            Panel { src: Buf::Arg(b.arg), at, along, across, depth: &self.depth, width: p.width(), valid, dst, to, lanes: p.target.lanes }.pack(w);
+            Panel {
+                src: Buf::Arg(b.arg),
+                at,
+                along,
+                across,
+                depth: &self.depth,
+                width: p.width(),
+                valid,
+                dst,
+                to: to.clone(),
+                lanes: p.target.lanes,
+            }
+            .pack(w);
+            self.clear_others(w, dst, to, p.width());
         });
     }
 
@@ -238,11 +318,14 @@ impl Block<'_> {
             // what is read once meets all rows at once, while the next is on its way
             return w.each("jr", self.jc.clone(), self.end.clone(), p.width() as i64, |w, jr| {
                 w.each("ir", rows.0, whole, p.rows as i64, |w, ir| {
-                    self.ask_ahead(w, &ir, &jr);
-                    self.tile(w, &ir, &jr, p.rows);
+                    self.if_any(w, &ir, p.rows, |w| {
+                        self.ask_ahead(w, &ir, &jr);
+                        self.tile(w, &ir, &jr, p.rows);
+                    });
                 });
                 if tail > 0 {
-                    self.tile(w, &Ix::from(p.m() - tail), &jr, tail);
+                    let ir = Ix::from(p.m() - tail);
+                    self.if_any(w, &ir, tail, |w| self.tile(w, &ir, &jr, tail));
                 }
             });
         }
@@ -277,8 +360,10 @@ impl Block<'_> {
     fn row_block(&self, w: &mut Writer, ir: Ix, rows: usize) {
         let p = self.product;
         let ir = w.name("ir", ir);
-        self.pack_a(w, &ir, rows);
-        w.each("jr", self.jc.clone(), self.end.clone(), p.width() as i64, |w, jr| self.tile(w, &ir, &jr, rows));
+        self.if_any(w, &ir, rows, |w| {
+            self.pack_a(w, &ir, rows);
+            w.each("jr", self.jc.clone(), self.end.clone(), p.width() as i64, |w, jr| self.tile(w, &ir, &jr, rows));
+        });
     }
 
     fn pack_a(&self, w: &mut Writer, ir: &Ix, rows: usize) {
@@ -299,22 +384,20 @@ impl Block<'_> {
                 w.store(dst, k.clone() * rows + i, x, None);
             });
         });
+        self.clear_others(w, dst, Ix::Const(0), rows);
     }
 
     fn tile(&self, w: &mut Writer, ir: &Ix, jr: &Ix, rows: usize) {
         let p = self.product;
         let lanes = p.target.lanes;
         let acc = Acc::new(w, rows, p.vectors, lanes);
-        let blocks = p.k().div_ceil(p.depth);
-        let outer_sums: Vec<usize> = p.spec.dims[p.outer_sums()].to_vec();
-        let total = blocks * outer_sums.iter().product::<usize>();
-        let position = self.sums.iter().zip(&outer_sums).fold(Ix::Const(0), |at, (i, n)| at * *n + i.clone()) * blocks + self.pc.clone().div(p.depth);
+        let [position, total] = self.turn.clone().unwrap_or_else(|| self.known_turn());
         let main = &p.spec.stores[0].access;
         let cell = |i: &Ix, j: &Ix| {
             let column = jr.clone() + j.clone() * i64::from(lanes);
             (access_at(main, &self.index(ir.clone() + i.clone(), Ix::Const(0), column.clone())), self.left(&column))
         };
-        let position = if total == 1 { Ix::Const(0) } else { w.name("block", position) };
+        let position = if total == Ix::Const(1) { Ix::Const(0) } else { w.name("block", position) };
         w.branch(
             0i64,
             position.clone(),
@@ -329,15 +412,24 @@ impl Block<'_> {
         self.multiply(w, &acc, ir, jr, rows);
         w.branch(
             position,
-            total - 1,
+            total - 1i64,
             |w| {
-                acc.each(w, &mut |w, i, j| {
+                self.each_own(w, &acc, ir, &mut |w, i, j| {
                     let (at, valid) = cell(i, j);
                     w.store(Buf::Arg(main.arg), at, acc.get(i, j), valid);
                 });
             },
             |w| self.epilogue(w, &acc, ir, jr),
         );
+    }
+
+    /// The number of this block among all that sum to the same, and how many these are.
+    fn known_turn(&self) -> [Ix; 2] {
+        let p = self.product;
+        let blocks = p.k().div_ceil(p.depth);
+        let outer_sums = &p.spec.dims[p.outer_sums()];
+        let position = self.sums.iter().zip(outer_sums).fold(Ix::Const(0), |at, (i, n)| at * *n + i.clone()) * blocks + self.pc.clone().div(p.depth);
+        [position, Ix::from(blocks * outer_sums.iter().product::<usize>())]
     }
 
     fn multiply(&self, w: &mut Writer, acc: &Acc, ir: &Ix, jr: &Ix, rows: usize) {
@@ -365,11 +457,11 @@ impl Block<'_> {
         acc.product(w, Ix::Const(0), self.depth.clone(), &a_value, &b_value);
     }
 
-    fn epilogue(&self, w: &mut Writer, acc: &Acc, ir: &Ix, jr: &Ix) {
+    pub(super) fn epilogue(&self, w: &mut Writer, acc: &Acc, ir: &Ix, jr: &Ix) {
         let spec = &self.product.spec;
         let constant = per_row(&spec.dag, spec.dims.len() - 1);
         let wanted: Vec<usize> = spec.stores.iter().map(|s| s.step).collect();
-        acc.each(w, &mut |w, i, j| {
+        self.each_own(w, acc, ir, &mut |w, i, j| {
             let column = jr.clone() + j.clone() * i64::from(acc.lanes);
             let index = self.index(ir.clone() + i.clone(), Ix::Const(0), column.clone());
             let point = Point { index, lanes: acc.lanes, valid: self.left(&column) };

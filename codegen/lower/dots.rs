@@ -2,7 +2,8 @@
 //!
 //! Memory bounds them, so every element of B is asked of it once and in order, from several rows at a time: one stream does not keep
 //! memory busy. While these rows, then in cache, meet the other rows of A, the next are on their way. Each sum has a vector of its own,
-//! whose lanes are added up at the end.
+//! whose lanes are added up at the end. Where each row meets the matrix of its group, rows go one by one: of the matrices only those in use
+//! are read, and rows of one group after another find theirs in cache.
 
 use super::contract::Product;
 use super::point::{Point, Values, access_at, address, per_row};
@@ -18,12 +19,13 @@ const ROWS: usize = 3;
 /// The kernel of a product whose operands both lie along their one sum.
 pub(super) fn lower(product: &Product, name: &str) -> Kernel {
     let (blocks, tail) = (product.n().div_ceil(STREAMS), product.n() % STREAMS);
-    let around = &product.spec.dims[..product.loops];
+    let around = if product.by.is_some() { &[] } else { &product.spec.dims[..product.loops] };
     let mut w = Writer::new(name, product.spec.params.clone(), around.iter().product::<usize>() * blocks);
     let (lo, hi) = (w.lo(), w.hi());
     w.each("u", lo, hi, 1, |w, u| {
         let column = w.name("column", u.clone().rem(blocks) * STREAMS);
-        let outer = split_index(w, u.div(blocks), around);
+        // of groups each row has its own
+        let outer = if product.by.is_some() { vec![Ix::Const(0)] } else { split_index(w, u.div(blocks), around) };
         let dots = Dots { product, outer, column: column.clone() };
         if tail == 0 {
             return dots.rows(w, STREAMS);
@@ -34,6 +36,7 @@ pub(super) fn lower(product: &Product, name: &str) -> Kernel {
 }
 
 /// Some columns of one product.
+#[derive(Clone)]
 struct Dots<'a> {
     product: &'a Product,
     outer: Vec<Ix>,
@@ -47,6 +50,9 @@ impl Dots<'_> {
     }
 
     fn rows(&self, w: &mut Writer, columns: usize) {
+        if self.product.by.is_some() {
+            return w.each("r", 0i64, self.product.m(), 1, |w, r| self.own_row(w, &r, columns));
+        }
         let (m, tail) = (self.product.m(), self.product.m() % ROWS);
         w.each("r", 0i64, m - tail, ROWS as i64, |w, r| {
             let r = w.name("r", r);
@@ -55,6 +61,15 @@ impl Dots<'_> {
         if tail > 0 {
             self.tile(w, &Ix::from(m - tail), tail, columns);
         }
+    }
+
+    /// A row with the matrix of its group; of none, its sums are 0.
+    fn own_row(&self, w: &mut Writer, row: &Ix, columns: usize) {
+        let own = self.product.spec.own().expect("the product is grouped");
+        let group = w.value("group", load(Buf::Arg(own.group.arg), access_at(&own.group, &self.index(row, &Ix::Const(0), &Ix::Const(0))), 1, None));
+        let inside = |w: &mut Writer| Dots { outer: vec![group.clone()], ..self.clone() }.tile(w, row, 1, columns);
+        let nothing = |w: &mut Writer| w.each("j", 0i64, columns, 1, |w, j| self.finish(w, row, &j, Expr::f32(0.0).splat(self.product.target.lanes)));
+        w.branch(-1i64, group.clone(), |w| w.branch(group.clone(), self.product.spec.dims[own.dim], inside, nothing), nothing);
     }
 
     fn tile(&self, w: &mut Writer, first: &Ix, rows: usize, columns: usize) {
@@ -77,7 +92,7 @@ impl Dots<'_> {
             });
         };
         // each tile of rows asks for its share of the next rows of B
-        let share = if p.m() > ROWS { STREAMS.div_ceil(p.m().div_ceil(ROWS)) } else { 0 };
+        let share = if p.by.is_none() && p.m() > ROWS { STREAMS.div_ceil(p.m().div_ceil(ROWS)) } else { 0 };
         let next = Ix::from(STREAMS) + first.clone().div(ROWS) * share;
         let whole = p.k() - p.k() % lanes as usize;
         w.each("k", 0i64, whole, i64::from(lanes), |w, k| {

@@ -5,6 +5,7 @@ mod cols;
 mod contract;
 mod dots;
 pub(crate) mod gpu;
+mod grouped;
 mod point;
 mod rows;
 mod scatter;

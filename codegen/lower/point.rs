@@ -1,6 +1,6 @@
 //! Evaluating a pointwise DAG at a point of the iteration, a vector along the last dim.
 
-use crate::kernel::{Buf, Elem, Expr, Ix, Stmt, Writer, load};
+use crate::kernel::{Buf, Elem, Expr, Ix, Writer, load};
 use crate::spec::{Access, Dag, Spec, Step, Store};
 use ir::Bin;
 
@@ -299,9 +299,7 @@ pub(crate) fn put(w: &mut Writer, store: &Store, value: Expr, index: Option<Expr
 /// An index as a variable. It is one scalar: a splat of it is taken apart again.
 pub(crate) fn row_index(w: &mut Writer, index: Expr, lanes: u32) -> Ix {
     let scalar = if let Expr::Splat(x, _) = index { *x } else { index.lane(0, lanes) };
-    let v = w.var("row");
-    w.push(Stmt::LetValue(v, scalar));
-    Ix::Var(v)
+    w.value("row", scalar)
 }
 
 pub(crate) fn operands(step: &Step) -> Vec<usize> {

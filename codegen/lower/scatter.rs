@@ -1,7 +1,7 @@
 //! Adding rows of updates by index, in order, so that the sum has one order: each unit owns a block of columns.
 
 use super::Cpu;
-use crate::kernel::{Buf, Ix, Kernel, Stmt, Writer, load};
+use crate::kernel::{Buf, Kernel, Writer, load};
 use crate::spec::Spec;
 
 /// Vectors of columns a unit.
@@ -15,9 +15,7 @@ pub(crate) fn lower(spec: &Spec, (tokens, rows, width): (usize, usize, usize), n
     let (lo, hi) = (w.lo() * block, (w.hi() * block).min(width));
     let (lo, hi) = (w.name("first", lo), w.name("last", hi));
     w.each("t", 0i64, tokens, 1, |w, t| {
-        let row = w.var("row");
-        w.push(Stmt::LetValue(row, load(index, t.clone(), 1, None)));
-        let row = Ix::Var(row);
+        let row = w.value("row", load(index, t.clone(), 1, None));
         let add = |w: &mut Writer| {
             w.each("c", lo.clone(), hi.clone(), lanes, |w, c| {
                 let valid = Some(hi.clone() - c.clone());

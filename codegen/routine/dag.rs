@@ -122,7 +122,17 @@ impl<'a> DagBuilder<'a> {
             Op::Param(..) | Op::Input(..) | Op::Const(..) | Op::Iota(..) | Op::Size(_) | Op::Reshape(_) | Op::Transpose(_) | Op::Slice(..) => {
                 unreachable!("{op} is in memory, or written out")
             }
-            Op::Contract(_) | Op::Pad(..) | Op::Concat(_) | Op::Gather | Op::ScatterAdd | Op::Update(_) | Op::Repeat(_) | Op::Tuple | Op::Get(_) => {
+            Op::Contract(_)
+            | Op::Grouped(_)
+            | Op::GroupedSum(_)
+            | Op::Pad(..)
+            | Op::Concat(_)
+            | Op::Gather
+            | Op::ScatterAdd
+            | Op::Update(_)
+            | Op::Repeat(_)
+            | Op::Tuple
+            | Op::Get(_) => {
                 unreachable!("{op} is not pointwise")
             }
             Op::Row(_) | Op::Attention(_) | Op::AttentionBwd(_) => unreachable!("{op} was written out, or has a kernel"),

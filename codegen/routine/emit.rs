@@ -15,9 +15,9 @@ use super::state::{NewState, write_back};
 use super::steps::{Buffer, BufferKind, Calling, LoopInput, LoopResult, LoopStep, Place, Routine, Step, Table};
 use super::update::{emit_update, updated};
 use crate::kernel::Elem;
-use crate::spec::{Access, Dag, Spec, Template};
+use crate::spec::{Access, Dag, Own, Spec, Template};
 use ir::names::new_value_of;
-use ir::{DType, Func, Loop, NodeId, Op, Type};
+use ir::{DType, Func, Labels, Lie, Loop, NodeId, Op, Type};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -43,6 +43,32 @@ struct Emitter<'a> {
 fn members(func: &Func) -> BTreeMap<(NodeId, u32), NodeId> {
     let member = |id: NodeId| if let Op::Get(i) = func.node(id).op { Some(((func.node(id).args[0], i), id)) } else { None };
     func.ids().rev().filter_map(member).collect()
+}
+
+/// The labels of a product's operands: those of the result are 0, 1, 2, …, those that are summed follow.
+struct Operands {
+    a: Labels,
+    b: Labels,
+    out: u8,
+    /// Of a grouped product: those of the groups, and that of the matrices.
+    own: Option<(Labels, u8)>,
+}
+
+impl Operands {
+    fn of(op: &Op) -> Operands {
+        let labels = |l: &[u8]| l.iter().copied().collect();
+        if let Op::Contract(e) = op {
+            return Operands { a: e.a.clone(), b: e.b.clone(), out: e.out, own: None };
+        }
+        if let Op::Grouped(lie) = op {
+            // n f, then e c
+            let w = if *lie == Lie::Plain { [2, 3, 1] } else { [2, 1, 3] };
+            return Operands { a: labels(&[0, 3]), b: labels(&w), out: 2, own: Some((labels(&[0]), 2)) };
+        }
+        assert!(matches!(op, Op::GroupedSum(_)), "{op} is no product");
+        // e c f, then n
+        Operands { a: labels(&[3, 1]), b: labels(&[3, 2]), out: 3, own: Some((labels(&[3]), 0)) }
+    }
 }
 
 impl Emitter<'_> {
@@ -146,7 +172,7 @@ impl Emitter<'_> {
                 let reduced = (0..dims.len()).map(|d| axes.contains(&d)).collect();
                 self.emit_dag(group, dims, Template::Cols { reduced });
             }
-            (Kind::Contract { dims }, Op::Contract(_)) => self.emit_contract(group, dims),
+            (Kind::Contract { dims }, Op::Contract(_) | Op::Grouped(_) | Op::GroupedSum(_)) => self.emit_contract(group, dims),
             (Kind::Single, Op::Attention(_) | Op::AttentionBwd(_)) => self.emit_attention(first),
             (Kind::Single, Op::ScatterAdd) => self.emit_scatter(first),
             (Kind::Single, Op::Update(axis)) => emit_update(&mut self.layout, first, *axis),
@@ -176,30 +202,29 @@ impl Emitter<'_> {
 
     fn emit_contract(&mut self, group: &Group, dims: &[usize]) {
         let product = group.nodes[0];
-        let Op::Contract(ein) = self.func.node(product).op.clone() else { unreachable!("a contraction leads its group") };
+        let labels = Operands::of(&self.func.node(product).op);
         let args = self.func.node(product).args.clone();
-        let homes = [self.layout.home(args[0]), self.layout.home(args[1])];
-        let elem = Elem::of(self.func.ty(args[0]).dtype);
-        let labels = [&ein.a, &ein.b];
-        let mut all: Vec<usize> = dims.to_vec();
-        for l in ein.contracted() {
-            let at = ein.a.iter().position(|x| *x == l).expect("a contracted label is in both operands");
-            all.push(homes[0].dims[at]);
-        }
-        let order: Vec<u8> = ein.outs().into_iter().chain(ein.contracted()).collect();
+        let homes: Vec<Home> = args.iter().map(|a| self.layout.home(*a)).collect();
+        let of: Vec<&Labels> = [&labels.a, &labels.b].into_iter().chain(labels.own.iter().map(|own| &own.0)).collect();
+        let size = |l: u8| of.iter().zip(&homes).find_map(|(ls, home)| ls.iter().position(|x| *x == l).map(|at| home.dims[at]));
+        let inner = (labels.out..).map_while(size);
+        let all: Vec<usize> = dims.iter().copied().chain(inner).collect();
         let mut d = DagBuilder::new(group, self.needed, dims.to_vec(), all.len());
         d.product = Some(product);
-        let mut operands = vec![];
-        for (home, labels) in homes.iter().zip(labels) {
-            let stride = |l: &u8| labels.iter().position(|x| x == l).map_or(0, |i| if home.dims[i] == 1 { 0 } else { home.strides[i] });
-            let arg = d.args.arg(home.buffer, elem, false);
-            operands.push(Access { arg, offset: home.offset, strides: order.iter().map(stride).collect() });
+        let mut accesses = vec![];
+        for ((home, labels), arg) in homes.iter().zip(&of).zip(&args) {
+            let stride = |l: u8| labels.iter().position(|x| *x == l).map_or(0, |i| if home.dims[i] == 1 { 0 } else { home.strides[i] });
+            let arg = d.args.arg(home.buffer, Elem::of(self.func.ty(*arg).dtype), false);
+            accesses.push(Access { arg, offset: home.offset, strides: (0..all.len() as u8).map(stride).collect() });
         }
         let outputs = self.outputs(group);
         d.build(&mut self.layout, &outputs);
         let stores = d.stores(&mut self.layout, &outputs);
-        let [a, b] = <[Access; 2]>::try_from(operands).expect("a contraction has two operands");
-        let template = Template::Contract { out: dims.len(), a, b };
+        let mut accesses = accesses.into_iter();
+        let mut next = || accesses.next().expect("a product has its operands");
+        let (a, b) = (next(), next());
+        let own = labels.own.map(|(_, dim)| Own { group: next(), dim: usize::from(dim) });
+        let template = Template::Contract { out: dims.len(), a, b, own };
         let spec = Spec { template, dims: all, params: d.args.params, dag: d.dag, stores };
         self.layout.step(spec, d.args.buffers);
     }

@@ -22,7 +22,7 @@ fn emit(out: &mut Func, op: &Op, args: &[NodeId], ty: &ir::Type) -> NodeId {
     }
     let body = match op.spec().class {
         Class::Composite => definition(op, &types),
-        Class::Contract if !super::heads::supported(op, &types) => definition(op, &types),
+        Class::Contract if matches!(op, Op::Attention(_) | Op::AttentionBwd(_)) && !super::heads::supported(op, &types) => definition(op, &types),
         Class::Leaf | Class::Pointwise | Class::View | Class::Reduce | Class::Index | Class::Contract | Class::Structure => None,
     };
     let Some(body) = body else { return out.add_typed(op.clone(), args, ty.clone()) };

@@ -69,7 +69,7 @@ pub(crate) fn role(op: &Op) -> Role<'_> {
         Op::Slice(axis, lo, hi) => Role::View(View::Slice(*axis, *lo as usize, *hi as usize)),
         Op::Get(_) => Role::Member,
         Op::Tuple => Role::Tuple,
-        Op::Contract(_) => Role::Product,
+        Op::Contract(_) | Op::Grouped(_) | Op::GroupedSum(_) => Role::Product,
         Op::Pad(..) | Op::Concat(_) | Op::ScatterAdd | Op::Update(_) | Op::Repeat(_) | Op::Row(_) | Op::Attention(_) | Op::AttentionBwd(_) => {
             Role::Alone
         }

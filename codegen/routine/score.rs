@@ -180,6 +180,8 @@ impl<'a> ScoreSteps<'a> {
             | Op::Size(_)
             | Op::Reduce(..)
             | Op::Contract(_)
+            | Op::Grouped(_)
+            | Op::GroupedSum(_)
             | Op::Reshape(_)
             | Op::Transpose(_))
             | op @ (Op::Broadcast(_) | Op::Slice(..) | Op::Pad(..) | Op::Concat(_) | Op::Gather | Op::ScatterAdd | Op::Update(_) | Op::Repeat(_))

@@ -4,8 +4,10 @@
 //! position in it is split where an address is needed. So every contraction is a matrix product, whatever its strides.
 
 use super::super::contract::as_rows;
+use super::super::grouped::By;
 use super::super::point::access_at;
 use super::super::rows::split_index;
+use super::grouped::{Groups, Terms};
 use super::product::{Kinds, arrange, store};
 use super::rows::guard;
 use super::{LANES, cols, lanes};
@@ -51,11 +53,14 @@ pub(super) fn lower(spec: &Spec, name: &str, target: &Gpu, aligned: &[bool]) -> 
     if spec.dims.contains(&0) {
         return rows(spec, name);
     }
+    if spec.own().is_some() {
+        return grouped(spec, name, target);
+    }
     let (spec, kinds) = arrange(spec.clone());
     if let Some(kernel) = super::tensor::lower(&spec, &kinds, name, target, aligned) {
         return kernel;
     }
-    let p = Product::new(&spec, kinds, target);
+    let p = Product::new(&spec, kinds, None, target);
     let Template::Contract { b, .. } = &spec.template else { unreachable!("only contractions are lowered here") };
     let step = |d: &Range<usize>| d.clone().next_back().map_or(0, |d| b.strides[d]);
     if p.m <= FEW_ROWS && step(&p.kinds.columns) == 1 && p.k > 1 {
@@ -65,6 +70,14 @@ pub(super) fn lower(spec: &Spec, name: &str, target: &Gpu, aligned: &[bool]) -> 
         return rows(&spec_in_order(&spec, &p.kinds), name);
     }
     p.emit(name)
+}
+
+/// A grouped product; where each row meets the matrix of its group and there are few, as sums along the matrices' lines.
+fn grouped(spec: &Spec, name: &str, target: &Gpu) -> Kernel {
+    let by = By::of(spec);
+    let (arranged, kinds) = arrange(spec.clone());
+    let p = Product::new(&arranged, kinds, by, target);
+    if by == Some(By::Rows) && p.m <= FEW_ROWS { rows(spec, name) } else { p.emit(name) }
 }
 
 /// As a reduction along rows.
@@ -125,9 +138,18 @@ struct Operand<'a> {
     along: Along,
 }
 
+/// Where a thread is: its cube's first row and column, and its own place among the threads.
+struct Place {
+    m0: Ix,
+    n0: Ix,
+    x: Ix,
+    y: Ix,
+}
+
 struct Product<'a> {
     spec: &'a Spec,
     kinds: Kinds,
+    groups: Option<Groups<'a>>,
     tile: Tile,
     m: usize,
     n: usize,
@@ -135,14 +157,15 @@ struct Product<'a> {
 }
 
 impl<'a> Product<'a> {
-    fn new(spec: &'a Spec, kinds: Kinds, target: &Gpu) -> Product<'a> {
+    fn new(spec: &'a Spec, kinds: Kinds, by: Option<By>, target: &Gpu) -> Product<'a> {
         let size = |r: &Range<usize>| spec.dims[r.clone()].iter().product::<usize>();
         let (around, m, n, k) = (size(&kinds.loops), size(&kinds.rows), size(&kinds.columns), size(&kinds.sums));
+        let around = if by == Some(By::Rows) { 1 } else { around };
         // rounds of cubes, each as long as what a cube multiplies and loads
         let rounds = |t: &Tile| (around * m.div_ceil(t.rows) * n.div_ceil(t.columns)).div_ceil(target.processors);
         let cost = |t: &&Tile| rounds(t) * (t.rows * t.columns + 24 * (t.rows + t.columns));
         let tile = *TILES.iter().min_by_key(cost).expect("there is a tile");
-        Product { spec, kinds, tile, m, n, k }
+        Product { spec, groups: by.map(|by| Groups::new(spec, &kinds, by)), kinds, tile, m, n, k }
     }
 
     fn operands(&self) -> [Operand<'a>; 2] {
@@ -152,7 +175,8 @@ impl<'a> Product<'a> {
                 |r: &Range<usize>| r.clone().next_back().is_some_and(|d| access.strides[d] == 1 && self.spec.dims[d].is_multiple_of(LANES));
             let along = match (contiguous(outer), contiguous(&self.kinds.sums)) {
                 (true, _) => Along::Outer,
-                (_, true) => Along::Sum,
+                // terms of other groups are taken out one by one
+                (_, true) if self.groups.as_ref().is_none_or(Groups::of_rows) => Along::Sum,
                 _ => Along::Nothing,
             };
             Operand { access, outer: outer.clone(), n, tile, along }
@@ -162,7 +186,8 @@ impl<'a> Product<'a> {
 
     fn emit(&self, name: &str) -> Kernel {
         let (down, across) = (self.m.div_ceil(self.tile.rows), self.n.div_ceil(self.tile.columns));
-        let around: usize = self.spec.dims[self.kinds.loops.clone()].iter().product();
+        let loops = if self.groups.as_ref().is_some_and(Groups::of_rows) { &[] } else { &self.spec.dims[self.kinds.loops.clone()] };
+        let around: usize = loops.iter().product();
         // the plan shows by its name what was chosen
         let name = &format!("{name}_tile{}x{}", self.tile.rows, self.tile.columns);
         let mut writer = Writer::cubes(name, self.spec.params.clone(), around * down * across, self.tile.threads());
@@ -170,9 +195,26 @@ impl<'a> Product<'a> {
         let (cube, thread) = (w.cube(), w.thread());
         let m0 = w.name("m0", cube.clone().div(across).rem(down) * self.tile.rows);
         let n0 = w.name("n0", cube.clone().rem(across) * self.tile.columns);
-        let outer = split_index(w, cube.div(down * across), &self.spec.dims[self.kinds.loops.clone()]);
+        let outer = split_index(w, cube.div(down * across), loops);
         let y = w.name("y", thread.clone().div(self.tile.across()));
         let x = w.name("x", thread.rem(self.tile.across()));
+        let place = Place { m0, n0, x, y };
+        let all = Terms { from: Ix::Const(0), to: Ix::from(self.k) };
+        match &self.groups {
+            None => self.product(w, &place, &outer, all),
+            Some(groups) if groups.of_rows() => groups.of_tile(w, (&place.m0, self.tile.rows, self.m), all, &mut |w, group, terms| {
+                self.product(w, &place, &[group], terms);
+            }),
+            Some(groups) => {
+                let terms = groups.terms(w, &outer[0], self.k, (self.tile.threads(), self.tile.depth));
+                self.product(w, &place, &outer, terms);
+            }
+        }
+        writer.finish()
+    }
+
+    /// A tile of the product over some terms of its sums.
+    fn product(&self, w: &mut Writer, place: &Place, outer: &[Ix], terms: Terms) {
         let acc = w.local("acc", Elem::F32, LANES as u32, self.tile.high * self.tile.wide);
         for i in 0..self.tile.high * self.tile.wide {
             w.set(acc, i, Expr::f32(0.0).splat(LANES as u32));
@@ -183,16 +225,15 @@ impl<'a> Product<'a> {
         let mut region =
             |o: &Operand, lanes: usize| w.shared(Elem::F32, if o.along == Along::Outer { lanes } else { 1 } as u32, self.tile.depth * o.tile);
         let shared = [region(&operands[0], a), region(&operands[1], b)];
-        w.each("k0", 0i64, self.k, self.tile.depth as i64, |w, k0| {
-            for ((o, buf), first) in operands.iter().zip(shared).zip([&m0, &n0]) {
-                self.stage(w, o, buf, &outer, first, &k0);
+        w.each("k0", terms.from, terms.to, self.tile.depth as i64, |w, k0| {
+            for ((o, buf), first) in operands.iter().zip(shared).zip([&place.m0, &place.n0]) {
+                self.stage(w, o, buf, outer, first, &k0);
             }
             w.barrier();
-            self.multiply(w, acc, shared, &x, &y);
+            self.multiply(w, acc, shared, &place.x, &place.y);
             w.barrier();
         });
-        self.epilogue(w, acc, &outer, (&m0, &n0), (&x, &y));
-        writer.finish()
+        self.epilogue(w, acc, outer, place);
     }
 
     /// Copies an operand's tile to shared memory, sums in lines: tile[k][i]. What is outside the operand is 0.
@@ -246,11 +287,13 @@ impl<'a> Product<'a> {
             index[range.clone()].clone_from_slice(values);
         }
         let value = load(Buf::Arg(o.access.arg), access_at(o.access, &index), lanes as u32, None);
-        if k_exact {
-            return value;
-        }
-        let real = Expr::bin(Bin::Eq, Expr::Index(k), Expr::Index(rk)).splat(lanes as u32);
-        Expr::Select(Box::new(real), Box::new(value), Box::new(Expr::f32(0.0).splat(lanes as u32)))
+        let or_zero = |holds: Expr, value: Expr| {
+            let zero = Expr::f32(0.0).splat(lanes as u32);
+            Expr::Select(Box::new(holds.splat(lanes as u32)), Box::new(value), Box::new(zero))
+        };
+        let own = self.groups.as_ref().filter(|g| !g.of_rows()).map(|g| g.is_own(&rk, &outer[0]));
+        let value = own.map_or_else(|| value.clone(), |own| or_zero(own, value.clone()));
+        if k_exact { value } else { or_zero(Expr::bin(Bin::Eq, Expr::Index(k), Expr::Index(rk)), value) }
     }
 
     /// Row i of the thread's tile, and the first column of its vector j.
@@ -284,14 +327,14 @@ impl<'a> Product<'a> {
         });
     }
 
-    fn epilogue(&self, w: &mut Writer, acc: LocalId, outer: &[Ix], (m0, n0): (&Ix, &Ix), (x, y): (&Ix, &Ix)) {
+    fn epilogue(&self, w: &mut Writer, acc: LocalId, outer: &[Ix], Place { m0, n0, x, y }: &Place) {
         let spec = self.spec;
         let lanes = if self.kinds.columns.is_empty() { 1 } else { lanes(spec, spec.dims.len() - 1) };
         let (m_exact, n_exact) = (self.m.is_multiple_of(self.tile.rows), self.n.is_multiple_of(self.tile.columns));
         for i in 0..self.tile.high {
             let row = w.name("row", m0.clone() + self.row(y, i));
-            guard(w, row.clone(), self.m, m_exact, |w| {
-                let own = split_index(w, row, &spec.dims[self.kinds.rows.clone()]);
+            let stored = |w: &mut Writer| {
+                let own = split_index(w, row.clone(), &spec.dims[self.kinds.rows.clone()]);
                 for j in 0..self.tile.wide {
                     for lane in 0..LANES / lanes {
                         let column = w.name("column", n0.clone() + self.column(x, j) + lane);
@@ -302,6 +345,10 @@ impl<'a> Product<'a> {
                         });
                     }
                 }
+            };
+            guard(w, row.clone(), self.m, m_exact, |w| match self.groups.as_ref().filter(|g| g.of_rows()) {
+                None => stored(w),
+                Some(groups) => groups.if_own(w, &row, &outer[0], stored),
             });
         }
     }

@@ -4,6 +4,7 @@ mod attention;
 mod cols;
 mod contract;
 mod flash;
+mod grouped;
 mod matrices;
 mod product;
 mod rows;

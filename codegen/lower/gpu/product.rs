@@ -16,8 +16,10 @@ pub(super) struct Kinds {
 
 /// Puts the dims in the order loops, rows, sums, columns, with b the operand whose dims the result is contiguous along.
 pub(super) fn arrange(mut spec: Spec) -> (Spec, Kinds) {
-    let Template::Contract { out, a, b } = &spec.template else { unreachable!("only contractions are lowered here") };
+    let Template::Contract { out, a, b, own } = &spec.template else { unreachable!("only contractions are lowered here") };
     let kind = |d: usize| match (d < *out, a.strides[d] != 0, b.strides[d] != 0) {
+        // groups are gone through around everything
+        _ if own.as_ref().is_some_and(|own| own.dim == d) => 0,
         (false, ..) => 2,
         (true, true, false) => 1,
         (true, false, true) => 3,
@@ -26,7 +28,9 @@ pub(super) fn arrange(mut spec: Spec) -> (Spec, Kinds) {
     let kinds: Vec<u8> = (0..spec.dims.len()).map(kind).collect();
     let mut kinds = spec.collapse(&kinds);
     let main = &spec.stores[0].access;
-    if (0..kinds.len()).any(|d| main.strides[d] == 1 && kinds[d] == 1) {
+    // rows that have groups stay rows
+    let grouped = |d: usize| spec.own().is_some_and(|own| own.group.strides[d] != 0);
+    if (0..kinds.len()).any(|d| main.strides[d] == 1 && kinds[d] == 1 && !grouped(d)) {
         let Template::Contract { a, b, .. } = &mut spec.template else { unreachable!("as above") };
         std::mem::swap(a, b);
         for k in &mut kinds {
