@@ -707,8 +707,8 @@ fn commands() {
     assert!(begun.len() > 2);
     let sets = ["--set", "n_layer=2", "--set", "n_embd=6", "--set", "n_head=2", "--set", "n_positions=9", "--tokenizer", &file];
     assert_ne!(begun, losses(&[&["gpt2", "--out", &fresh], &sets[..]].concat()));
-    let other = [&["train", "--init-from", from, "--out", &d.path("other"), "--set", "n_layer=3"][..], &small].concat();
-    fails(&other, &["transformer.h.2.", "is missing"]);
+    let other = d.path("other");
+    fails(&[&["train", "--init-from", from, "--out", &other, "--set", "n_layer=3"][..], &small].concat(), &["transformer.h.2.", "is missing"]);
     fails(&["train", "--init-from", &d.path("nowhere"), "--data", &text], &["nowhere", "no model in this folder"]);
     // and back: the weights are those of the last step
     works(&["export", &init, &d.path("back")]);
@@ -743,7 +743,7 @@ fn programs(d: &Folder, from: &str) {
 /// Checkpoints' checksums are FNV-1a over words of eight bytes, the last filled up.
 #[test]
 fn checksums() {
-    let bytes: Vec<u8> = (0..40).map(|i| i * 37 + 11).collect();
+    let bytes: Vec<u8> = (0..40u32).map(|i| (i * 37 + 11) as u8).collect();
     for n in 0..bytes.len() {
         let words = bytes[..n].chunks(8).map(|c| c.iter().rev().fold(0u64, |w, b| w << 8 | u64::from(*b)));
         let hash = words.fold(0xCBF2_9CE4_8422_2325 ^ n as u64, |h, w| (h ^ w).wrapping_mul(0x100_0000_01B3).rotate_left(23));

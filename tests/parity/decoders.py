@@ -54,7 +54,8 @@ def cases():
         Case("llama rope llama3", llama(101, 64, 2, 4, 2, 64, 40, **rope(
             "llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)), 2, 31),
         Case("mistral", mistral(101, 80, 2, 4, 2, 32, 56, sliding_window=5), 2, 17, device=True),
-        Case("mistral no window, own head size", mistral(67, 64, 2, 4, 1, 36, 50, sliding_window=None, head_dim=12), 1, 20),
+        Case("mistral no window, own head size", mistral(67, 64, 2, 4, 1, 36, 50, sliding_window=None, head_dim=12), 1, 20,
+             exported="LlamaForCausalLM"),
         Case("qwen2", qwen2(101, 80, 2, 4, 2, 32, 56), 2, 17, device=True),
         Case("qwen2 windows above, tied", qwen2(67, 80, 3, 6, 1, 36, 50, use_sliding_window=True, sliding_window=4, max_window_layers=1,
                                                 tie_word_embeddings=True), 2, 13),

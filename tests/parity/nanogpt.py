@@ -66,7 +66,7 @@ def checks(eggcorn):
             meta = {"vocab_size": args["vocab_size"], "stoi": {c: i for i, c in enumerate(characters)}, "itos": dict(enumerate(characters))}
             pathlib.Path(f"{d}/meta.pkl").write_bytes(pickle.dumps(meta))
             subprocess.run([sys.executable, SCRIPT, f"{d}/ckpt.pt", f"{d}/hf", f"{d}/meta.pkl"], check=True)
-            save_file({"input_ids": ids, "labels": ids}, f"{d}/in.safetensors")
+            save_file({"input_ids": ids, "labels": ids.clone()}, f"{d}/in.safetensors")
             common.run([eggcorn, "import", f"{d}/hf", "--out", f"{d}/run"])
             common.run([eggcorn, "run", f"{d}/run", "--input", f"{d}/in.safetensors", "--out", f"{d}/out.safetensors"])
             error = common.relative(load_file(f"{d}/out.safetensors")["logits"], want)
