@@ -22,8 +22,9 @@ impl Weights<'_> {
     }
     /// The tensor that a file has for one layer, wherever it is stacked.
     fn of_layer(&self, file: &str) -> Rows {
-        let parts = |name: &str| (0..ir::names::loops(name).max(1) * 64).map(|i| ir::names::iteration(name, i)).position(|n| n == file);
-        let stacked = self.0.keys().filter(|name| ir::names::loops(name) == 1).find_map(|name| Some((name, parts(name)?)));
+        let stacks = self.0.iter().filter(|(name, _)| ir::names::loops(name) == 1);
+        let find = |(name, value): (_, &ir::Value)| Some((name, (0..value.dims[0]).find(|i| ir::names::iteration(name, *i) == file)?));
+        let stacked = stacks.map(|(name, value)| (name.as_str(), value)).find_map(find);
         let (name, i) = stacked.unwrap_or_else(|| panic!("no parameter is {file}"));
         self.matrix(name, Some(i))
     }
