@@ -31,9 +31,11 @@ mod llama;
 pub mod losses;
 mod model;
 pub mod positions;
+mod t5;
+mod transformer;
 
 pub use activation::Activation;
-pub use architecture::{Architecture, Documents, Hidden, Kept, Kepts, Kind, Layers, Made, Place, Reading, Shape, Source};
+pub use architecture::{Architecture, Documents, Encoded, Hidden, Kept, Kepts, Kind, Layers, Made, Place, Reading, Shape, Source};
 pub use bert::{Bert, Family};
 pub use gemma::Gemma;
 pub use gpt::Gpt;
@@ -41,9 +43,18 @@ pub use init::Init;
 pub use llama::{Biases, Llama};
 pub use model::{Entry, Model};
 pub use positions::{Positions, RopeScaling};
+pub use t5::T5;
+pub use transformer::Transformer;
 
 /// Every model of this crate.
-pub const MODELS: [Entry; 4] = [Entry::of::<Gpt>().formerly("gpt"), Entry::of::<Llama>(), Entry::of::<Gemma>(), Entry::of::<Bert>()];
+pub const MODELS: [Entry; 6] = [
+    Entry::of::<Gpt>().formerly("gpt"),
+    Entry::of::<Llama>(),
+    Entry::of::<Gemma>(),
+    Entry::of::<Bert>(),
+    Entry::of::<T5>(),
+    Entry::of::<Transformer>(),
+];
 
 /// A model of this crate at its default size.
 pub fn by_name(name: &str) -> Option<Model> {
