@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use ir::{Builder, DType, Dim, Graph, NodeId, Op, Tensor, Type};
-use models::{Documents, Kind, Model, Reading, Source, losses};
+use models::{Documents, Encoded, Kind, Model, Reading, Source, losses};
 
 /// What a model is trained to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,9 +98,12 @@ impl Objective {
             }
             Objective::Masked => Reading { mask, types: column("token_type_ids"), ..read },
             Objective::Answer => {
+                // behind all keys of the decoder's layers, so that no two drop alike
+                let key = key.map(|key| key + s.uint(1 << 16));
                 let of_source = Reading { key, mask, ..Reading::of(asked("input_ids")) };
                 let none = || Error(format!("the model {} says it has an encoder and has none: it must implement encode", model.name()));
-                Reading { source: Some(Source { x: model.encode(&s, &of_source).ok_or_else(none)?, mask }), ..read }
+                let text = Encoded::Tokens(model.encode(&s, &of_source).ok_or_else(none)?);
+                Reading { source: Some(Source { text, mask }), ..read }
             }
         };
         let hidden = model.hidden(&s, &read);

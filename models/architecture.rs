@@ -31,6 +31,18 @@ pub trait Architecture: fmt::Debug + Send + Sync {
         None
     }
 
+    /// What the decoder's layers keep of a text that its encoder made [B, S, C] of, so that generation computes it once: each
+    /// [layers, B, heads, S, depth], in the order of [`source_cache`](Self::source_cache). Blocks get it from
+    /// [`Place::of_source`].
+    fn source<'g>(&self, _: &Scope<'g>, _: Tensor<'g>) -> Vec<Tensor<'g>> {
+        vec![]
+    }
+
+    /// The sizes of that.
+    fn source_cache(&self) -> Vec<Kept> {
+        vec![]
+    }
+
     /// Whether it has a head that guesses tokens.
     fn guesses(&self) -> bool {
         true
@@ -196,6 +208,11 @@ impl Kept {
         Kept::each(layers, &[("k", heads, depth), ("v", heads, depth)], length)
     }
 
+    /// Keys and values of the text that a decoder sees beside its own.
+    pub fn of_source(layers: impl Into<Layers>, heads: usize, length: usize, depth: usize) -> Vec<Kept> {
+        Kept::each(layers, &[("source.k", heads, depth), ("source.v", heads, depth)], length)
+    }
+
     /// What each layer keeps of a token, by name, heads and elements: a tensor for all layers that are alike.
     pub fn each(layers: impl Into<Layers>, what: &[(&'static str, usize, usize)], length: usize) -> Vec<Kept> {
         let run = |run: Places| (0..run.step).map(move |j| (run.count, names::Place { step: run.step, first: run.first + j }));
@@ -223,7 +240,7 @@ pub struct Reading<'g> {
     pub mask: Option<Tensor<'g>>,
     /// Which of the segments a token is of, `i32[B,T]`, for a model that asks.
     pub types: Option<Tensor<'g>>,
-    /// What an encoder made of the text that a decoder sees beside its own.
+    /// The text that a decoder sees beside its own.
     pub source: Option<Source<'g>>,
 }
 
@@ -236,13 +253,22 @@ pub struct Kepts<'g> {
     pub tensors: Vec<(Kept, Tensor<'g>)>,
 }
 
-/// What an encoder made of a text.
-#[derive(Clone, Copy)]
+/// The text that a decoder sees beside its own.
+#[derive(Clone)]
 pub struct Source<'g> {
-    /// Of each of its tokens, [B, S, C].
-    pub x: Tensor<'g>,
+    /// What is known of it.
+    pub text: Encoded<'g>,
     /// 1 where there is a token, `i32[B,S]`.
     pub mask: Option<Tensor<'g>>,
+}
+
+/// What is known of a text that was encoded.
+#[derive(Clone)]
+pub enum Encoded<'g> {
+    /// What the encoder made of each token, [B, S, C].
+    Tokens(Tensor<'g>),
+    /// What is kept of it, each [layers, B, heads, S, depth]; in a block what that one keeps, [B, heads, S, depth].
+    Kept(Vec<(Kept, Tensor<'g>)>),
 }
 
 /// The documents that rows are packed with.
@@ -267,11 +293,29 @@ pub struct Place<'g> {
     pub documents: Option<Tensor<'g>>,
     /// 1 where there is a token, `i32[B,T]`, where rows are filled up.
     pub mask: Option<Tensor<'g>>,
-    /// What an encoder made of the text that this decoder sees.
+    /// The text that this decoder sees beside its own.
     pub source: Option<Source<'g>>,
 }
 
 impl<'g> Place<'g> {
+    /// What this block keeps of the text that its decoder sees: as it was kept, or made of what the encoder made, [B, S, C].
+    ///
+    /// # Panics
+    /// Where there is no such text: a model with an encoder is read with one.
+    pub fn of_source(&self, make: impl FnOnce(Tensor<'g>) -> Vec<Tensor<'g>>) -> Vec<Tensor<'g>> {
+        match &self.source.as_ref().expect("a decoder that sees another text is given it").text {
+            Encoded::Tokens(x) => make(*x),
+            Encoded::Kept(all) => all.iter().map(|(_, x)| *x).collect(),
+        }
+    }
+
+    /// Scores [B, H, T, S] of what is no token of that text become −∞; of a text of no token at all every one is seen.
+    #[track_caller]
+    pub fn in_source(&self, s: &Scope<'g>, scores: Tensor<'g>) -> Tensor<'g> {
+        let mask = self.source.as_ref().and_then(|source| source.mask);
+        mask.map_or(scores, |mask| of_tokens(s, scores, or_all(s, mask), None))
+    }
+
     /// Keys and values of these tokens, [B, H, T, D], and of those before: [B, H, S, D].
     #[track_caller]
     pub fn with_past(&self, k: Tensor<'g>, v: Tensor<'g>) -> [Tensor<'g>; 2] {
@@ -370,6 +414,13 @@ impl<'g> Reading<'g> {
         all
     }
 
+    fn kept_of_source(&self) -> &[(Kept, Tensor<'g>)] {
+        match self.source.as_ref().map(|source| &source.text) {
+            Some(Encoded::Kept(all)) => all,
+            Some(Encoded::Tokens(_)) | None => &[],
+        }
+    }
+
     /// One loop over a pattern.
     #[track_caller]
     fn run(
@@ -380,28 +431,38 @@ impl<'g> Reading<'g> {
         x: Tensor<'g>,
         block: &dyn Fn(&Scope<'g>, Tensor<'g>, Place<'g>) -> Made<'g>,
     ) -> Hidden<'g> {
-        // each layer's share of what is kept, then of the numbers that move the key, so that no two layers drop alike
+        // each layer's share of what is kept, its own and of a source, then the numbers that move the key, so that no two layers drop alike
         let mut own: Vec<Tensor<'g>> = vec![];
         let mut shares = vec![];
         for j in 0..run.step {
             let before = own.len();
-            let kept = self.past.iter().flat_map(|p| &p.tensors).filter(|(kept, _)| kept.place.first == run.first + j);
-            own.extend(kept.map(|(_, tensor)| *tensor));
-            shares.push(before..own.len());
+            let here = |kept: &&(Kept, Tensor<'g>)| kept.0.place.first == run.first + j;
+            own.extend(self.past.iter().flat_map(|p| &p.tensors).filter(here).map(|kept| kept.1));
+            let middle = own.len();
+            let of_source: Vec<(Kept, Tensor<'g>)> = self.kept_of_source().iter().filter(here).copied().collect();
+            own.extend(of_source.iter().map(|kept| kept.1));
+            shares.push((before..middle, middle, of_source));
         }
         let numbers = self.key.map(|_| s.iota(-1, run.count).cast(DType::U32));
         own.extend(numbers);
         let (mut kept, mut noted) = (0, 0);
         let (x, results) = s.pattern(name, run, x, &own, |scopes, mut x, own| {
             let (mut all_kept, mut all_noted) = (vec![], vec![]);
-            for (j, (s, share)) in scopes.iter().zip(shares).enumerate() {
+            for (j, (s, (share, middle, of_source))) in scopes.iter().zip(shares).enumerate() {
                 let key = self.key.map(|key| {
                     let number = own[own.len() - 1] * s.uint(run.step as u32) + s.uint((run.first + j) as u32);
                     key + (number + s.uint(1)) * s.uint(8)
                 });
                 let past = self.past.as_ref().map(|p| Past { kept: own[share].to_vec(), position: p.position });
                 let documents = self.documents.map(|d| d.ids);
-                let place = Place { layer: run.first + j, key, past, documents, mask: self.mask, source: self.source };
+                let source = self.source.clone().map(|source| match source.text {
+                    Encoded::Tokens(_) => source,
+                    Encoded::Kept(_) => {
+                        let here = of_source.iter().zip(&own[middle..]).map(|((kept, _), x)| (*kept, *x)).collect();
+                        Source { text: Encoded::Kept(here), ..source }
+                    }
+                });
+                let place = Place { layer: run.first + j, key, past, documents, mask: self.mask, source };
                 let made = block(s, x, place);
                 x = made.x;
                 all_kept.extend(made.kept.into_iter().filter(|_| self.past.is_some()));

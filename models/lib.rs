@@ -33,9 +33,11 @@ mod mixtral;
 mod model;
 pub mod moe;
 pub mod positions;
+mod t5;
+mod transformer;
 
 pub use activation::Activation;
-pub use architecture::{Architecture, Documents, Hidden, Kept, Kepts, Kind, Layers, Made, Place, Reading, Shape, Source};
+pub use architecture::{Architecture, Documents, Encoded, Hidden, Kept, Kepts, Kind, Layers, Made, Place, Reading, Shape, Source};
 pub use bert::{Bert, Family};
 pub use gemma::Gemma;
 pub use gpt::Gpt;
@@ -44,10 +46,19 @@ pub use llama::{Biases, Llama};
 pub use mixtral::{Form, Mixtral};
 pub use model::{Entry, Model};
 pub use positions::{Positions, RopeScaling};
+pub use t5::T5;
+pub use transformer::Transformer;
 
 /// Every model of this crate.
-pub const MODELS: [Entry; 5] =
-    [Entry::of::<Gpt>().formerly("gpt"), Entry::of::<Llama>(), Entry::of::<Gemma>(), Entry::of::<Mixtral>(), Entry::of::<Bert>()];
+pub const MODELS: [Entry; 7] = [
+    Entry::of::<Gpt>().formerly("gpt"),
+    Entry::of::<Llama>(),
+    Entry::of::<Gemma>(),
+    Entry::of::<Mixtral>(),
+    Entry::of::<Bert>(),
+    Entry::of::<T5>(),
+    Entry::of::<Transformer>(),
+];
 
 /// A model of this crate at its default size.
 pub fn by_name(name: &str) -> Option<Model> {

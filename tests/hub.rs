@@ -360,7 +360,7 @@ fn settings() {
         }
     }
     for (key, value, want) in [
-        ("activation_function", json!("relu"), "\"gelu_new\""),
+        ("activation_function", json!("quick_gelu"), "\"gelu_new\""),
         ("scale_attn_by_inverse_layer_idx", json!(true), "false"),
         ("scale_attn_weights", json!(false), "true"),
         ("add_cross_attention", json!(true), "arithmetic"),

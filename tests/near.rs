@@ -34,6 +34,11 @@ const NEAR: &[Near] = &[
     ("unbroadcast-sub", "x:f32[2,3] y:f32[3] r:f32[1,3]", "(sub x (broadcast[2,3] y))", &["(sub y (broadcast[2,3] r))", "(sub (broadcast[2,3] y) x)"]),
     ("unbroadcast-div", "x:f32[2,3] y:f32[3] r:f32[1,3]", "(div x (broadcast[2,3] y))", &["(div y (broadcast[2,3] r))", "(div (broadcast[2,3] y) x)"]),
 
+    ("grouped",        "a:f32[4,3] w:f32[2,3,5] n:i32[4,1,1] m:i32[4,2,1] v:f32[4,2,3,5]", "(sum[-2] (select (eq iota[-2,2] n) (contract[ad,bdc->abc] a w) 0.0))",
+        &["(sum[-1] (select (eq iota[-2,2] n) (contract[ad,bdc->abc] a w) 0.0))", "(sum[-2] (select (eq iota[-2,2] n) (contract[ad,bdc->abc] a w) 1.0))", "(sum[-2] (select (eq iota[-2,2] m) (contract[ad,bdc->abc] a w) 0.0))", "(sum[-2] (select (le iota[-2,2] n) (contract[ad,bdc->abc] a w) 0.0))", "(sum[-3] (select (eq iota[-2,2] n) (contract[ad,bdc->abc] a w) 0.0))", "(sum[-2] (select (eq iota[-2,2] n) (contract[ad,abdc->abc] a v) 0.0))"]),
+    ("grouped-times",  "a:f32[4,3] w:f32[2,3,5] n:i32[4,1,1] m:i32[4,2,1]", "(sum[-2] (mul (contract[ad,bdc->abc] a w) (cast[f32] (eq iota[-2,2] n))))",
+        &["(sum[-1] (mul (contract[ad,bdc->abc] a w) (cast[f32] (eq iota[-2,2] n))))", "(sum[-2] (mul (contract[ad,bdc->abc] a w) (cast[f32] (eq iota[-2,2] m))))", "(sum[-2] (mul (contract[ad,bdc->abc] a w) (cast[f32] (lt iota[-2,2] n))))"]),
+
     ("mul-minus",        "x:f32[3] y:f32[3]", "(mul (mul x -1.0) y)", &["(mul (mul x -2.0) y)", "(mul (add x -1.0) y)", "(mul (mul x 0.5) y)"]),
     ("div-minus",        "x:f32[3] y:f32[3]", "(div (mul x -1.0) y)", &["(div (mul x 0.5) y)", "(div (mul x -2.0) y)"]),
     ("div-by-minus",     "x:f32[3] y:f32[3]", "(div x (mul y -1.0))", &["(div x (mul y 0.5))", "(div x (mul y -2.0))"]),

@@ -184,7 +184,7 @@ fn files_are_told_of_by_line() {
     contains(&error(&format!("{model}[trian]\nlr = 1\n")), &["my.toml:4: there is no section [trian]", "did you mean train?"]);
     contains(&error(&format!("lr = 1\n{model}")), &["my.toml:1: lr is in no section"]);
     contains(&error("[model\n"), &["my.toml:1: "]);
-    contains(&error(""), &["my.toml: model.arch is missing", "gpt2 or llama"]);
+    contains(&error(""), &["my.toml: model.arch is missing", "gpt2, llama"]);
     contains(&error("[model]\narch = \"lama\"\n"), &["my.toml:2: ", "there is no model lama", "did you mean llama?"]);
     contains(&error("[model]\narch = 5\n"), &["model.arch is missing"]);
     // what is not said is as it is by default
