@@ -34,6 +34,7 @@ pub fn run(args: &Args, model: Model) -> Result<()> {
             model.context()
         )));
     }
+    let model = model.with_room(last);
     let device = args.device.open()?;
     let options = args.compile.options_on(&device, args.precision)?;
     let mut generator = Generator::batched(&model, device.clone(), &options, rows)?;

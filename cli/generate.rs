@@ -8,6 +8,7 @@ use eggcorn::llm::hub::{Directory, Generation};
 use eggcorn::llm::{
     Choice, Decoder, Error, Generator, Models, Precision, Result, Sampling, Specials, Stop, Tokenizer, likeliest, load_weights, log_probabilities,
 };
+use eggcorn::models::{Kind, Model};
 use eggcorn::passes::{Options, State};
 use eggcorn::runtime::Device;
 use std::ops::ControlFlow;
@@ -50,6 +51,9 @@ pub struct Args {
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
     let directory = Directory::open(&args.directory, models)?;
+    if directory.model().kind() != Kind::Decoder {
+        return Err(Error(format!("{}: the model {} does not go on with a text", args.directory.display(), directory.model().name())));
+    }
     let tokenizer = tokenizer(args, &directory)?;
     let generation = directory.generation()?;
     let (sampling, stop) = (args.sampling.sampling(&tokenizer, generation.sampling())?, args.sampling.stop()?);
@@ -61,7 +65,8 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
         (Some(0), _) | (None, 0) => return Err(Error("--beams and --num-samples are at least 1: one text is written".into())),
         (beams, samples) => beams.unwrap_or(samples),
     };
-    let generator = open(&directory, device, &options, rows)?;
+    let model = directory.model().with_room(ids.len().saturating_add(args.max_tokens));
+    let generator = open(&directory, &model, device, &options, rows)?;
     let text = Text::new(&tokenizer, stop, generation.end, args.logprobs);
     if args.beams.is_some() { search(args, generator, &prompt, &ids, text) } else { samples(args, generator, &prompt, &ids, &sampling, &text) }
 }
@@ -180,10 +185,10 @@ impl<'t> Text<'t> {
     }
 }
 
-/// The model of a directory, its weights loaded, for so many texts at once.
-fn open(directory: &Directory, device: Device, options: &Options, rows: usize) -> Result<Generator> {
+/// A directory's model with its weights, for so many texts at once.
+fn open(directory: &Directory, model: &Model, device: Device, options: &Options, rows: usize) -> Result<Generator> {
     let tensors = directory.tensors()?;
-    let mut generator = Generator::batched(directory.model(), device, options, rows)?;
+    let mut generator = Generator::batched(model, device, options, rows)?;
     let unread = load_weights(generator.session_mut(), &tensors, &|name| State::parse(name).is_parameter())?;
     if !directory.is_run() {
         unread.iter().for_each(|notice| note!("notice: {notice}"));

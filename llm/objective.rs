@@ -153,9 +153,11 @@ impl Objective {
     }
 }
 
-/// A model's parameters by name.
+/// A model's parameters by name, those of every head.
 pub fn parameters(model: &Model) -> Result<Vec<(String, Type)>> {
-    let graph = Objective::of(model).graph(model, Mode::Evaluate)?;
+    let objective = Objective::of(model);
+    let read: Vec<&str> = objective.columns().iter().copied().filter(|c| *c != "labels").collect();
+    let graph = objective.results(model, &read)?;
     Ok(graph.params().into_iter().map(|(name, ty)| (name.to_string(), ty)).collect())
 }
 

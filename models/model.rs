@@ -85,6 +85,8 @@ pub struct Model {
     settings: toml::Table,
     read: fn(toml::Table) -> Result<Model, String>,
     mathematics: Arc<dyn Architecture>,
+    /// The most tokens that generation keeps.
+    room: usize,
 }
 
 impl PartialEq for Model {
@@ -109,7 +111,7 @@ impl<M: Architecture + Default + Serialize + DeserializeOwned + 'static> From<M>
 impl Model {
     fn of<M: Architecture + Default + Serialize + DeserializeOwned + 'static>(model: M) -> Result<Model, String> {
         let settings = toml::Table::try_from(&model).map_err(|e| format!("the settings of {} have no TOML form: {e}", M::name()))?;
-        Ok(Model { name: M::name(), settings, read: Entry::of::<M>().read, mathematics: Arc::new(model) })
+        Ok(Model { name: M::name(), settings, read: Entry::of::<M>().read, mathematics: Arc::new(model), room: usize::MAX })
     }
 
     /// The name people call it by.
@@ -144,7 +146,14 @@ impl Model {
 
     /// What generation keeps of the tokens before.
     pub fn cache(&self) -> Vec<Kept> {
-        self.mathematics.cache()
+        let fits = |k: Kept| Kept { length: k.length.min(self.room), ..k };
+        self.mathematics.cache().into_iter().map(fits).collect()
+    }
+
+    /// The same model, where generation has room for so many tokens at least, or for as many as the model has positions: what is kept takes
+    /// memory, filled or not. Rooms are few sizes, each of which is compiled once.
+    pub fn with_room(&self, tokens: usize) -> Model {
+        Model { room: tokens.clamp(1, 1 << 40).next_power_of_two().max(SMALLEST_ROOM), ..self.clone() }
     }
 
     /// What the blocks make of tokens, and what they keep.
@@ -242,7 +251,7 @@ impl Model {
 
     /// Longest context.
     pub fn context(&self) -> usize {
-        self.shape().context
+        self.shape().context.min(self.room)
     }
 
     /// The probability of dropout in training.
@@ -250,6 +259,9 @@ impl Model {
         self.shape().dropout
     }
 }
+
+/// The least room, in tokens.
+const SMALLEST_ROOM: usize = 256;
 
 /// The setting that every model has.
 const VOCABULARY: &str = "vocab_size";

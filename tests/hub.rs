@@ -750,3 +750,30 @@ fn checksums() {
         assert_eq!(llm::checksum(&bytes[..n]), format!("{hash:016x}"), "{n}");
     }
 }
+
+/// Room for the tokens that are wanted, and no more: the same text in less memory.
+#[test]
+#[cfg(feature = "llvm")]
+fn room() {
+    use llm::{Generator, Sampling, initialise};
+    let model = Model::from(models::Llama {
+        max_position_embeddings: 700,
+        vocab_size: 13,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        hidden_size: 16,
+        intermediate_size: 10,
+        ..models::Llama::default()
+    });
+    assert_eq!([1, 256, 257, 600, usize::MAX].map(|n| model.with_room(n).context()), [256, 256, 512, 700, 700]);
+    let write = |model: &Model| {
+        let mut generator = Generator::new(model, std::sync::Arc::new(runtime::Pool::new(1))).unwrap();
+        initialise(generator.session_mut(), model, 5).unwrap();
+        let text = generator.generate(&[1, 2, 3], 40, &Sampling::greedy(), &mut |_| Ok(std::ops::ControlFlow::Continue(()))).unwrap();
+        (text, generator.session().bytes())
+    };
+    let ((less, fewer), (whole, all)) = (write(&model.with_room(43)), write(&model));
+    assert_eq!(less, whole);
+    assert!(fewer + 2 * 2 * 2 * 4 * 4 * (700 - 256) <= all, "{fewer} and {all} bytes");
+}

@@ -72,12 +72,13 @@ impl Tensors {
         if !self.has(name, ty) {
             return Ok(None);
         }
-        let mut bytes = Vec::new();
-        self.each(name, ty, &mut |_, piece| {
-            bytes.extend_from_slice(piece);
-            Ok(())
-        })?;
-        Ok(Some(bytes))
+        self.check(name, ty)?;
+        let found = self.found(name, ty)?;
+        match &found[..] {
+            // a copy of the largest tensors would be felt
+            [(whole, _)] => self.bytes(whole, ty.dtype).map(Some),
+            pieces => pieces.iter().map(|p| self.bytes(&p.0, ty.dtype)).collect::<Result<Vec<_>>>().map(|all| Some(all.concat())),
+        }
     }
 
     /// As [`get`](Self::get), where the tensor must be there.
