@@ -159,9 +159,7 @@ impl Architecture for Gemma {
         ])?;
         check::layers("num_hidden_layers", self.num_hidden_layers)?;
         check::within("head_dim", self.head_dim, 1..=check::LARGEST / n, usual.head_dim)?;
-        if !self.head_dim.is_multiple_of(2) {
-            return Err(format!("head_dim is {}, and rotary positions turn pairs; try head_dim = {}", self.head_dim, self.head_dim + 1));
-        }
+        check::turned(n, self.hidden_size, self.head_dim)?;
         check::divides("num_key_value_heads", self.num_key_value_heads, "num_attention_heads", n)?;
         check::within("query_pre_attn_scalar", self.query_pre_attn_scalar, 0..=check::LARGEST, self.head_dim)?;
         check::within("attn_logit_softcapping", self.attn_logit_softcapping, 0.0..=1e6, 50)?;
