@@ -9,7 +9,7 @@ use crate::check;
 use crate::hub;
 use crate::init::Init;
 use crate::layers::{dropout, gelu, linear, projection};
-use crate::positions::{RopeScaling, rope, rotation, seen};
+use crate::positions::{FULL, RopeScaling, SLIDING, layer_types, rope, rotation, seen, windowed};
 use ir::{Scope, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -159,9 +159,7 @@ impl Architecture for Gemma {
         ])?;
         check::layers("num_hidden_layers", self.num_hidden_layers)?;
         check::within("head_dim", self.head_dim, 1..=check::LARGEST / n, usual.head_dim)?;
-        if !self.head_dim.is_multiple_of(2) {
-            return Err(format!("head_dim is {}, and rotary positions turn pairs; try head_dim = {}", self.head_dim, self.head_dim + 1));
-        }
+        check::turned(n, self.hidden_size, self.head_dim)?;
         check::divides("num_key_value_heads", self.num_key_value_heads, "num_attention_heads", n)?;
         check::within("query_pre_attn_scalar", self.query_pre_attn_scalar, 0..=check::LARGEST, self.head_dim)?;
         check::within("attn_logit_softcapping", self.attn_logit_softcapping, 0.0..=1e6, 50)?;
@@ -237,13 +235,12 @@ impl Architecture for Gemma {
             return Ok(self.rope_scaling.written(to, self.rope_theta, self.head_dim));
         }
         let cap = |x: f64| if x > 0.0 { Value::from(x) } else { Value::Null };
-        let types: Vec<&str> = (0..self.num_hidden_layers).map(|i| if self.window(i) > 0 { SLIDING } else { FULL }).collect();
         let to = to
             .with("query_pre_attn_scalar", self.scale())
             .with("attn_logit_softcapping", cap(self.attn_logit_softcapping))
             .with("final_logit_softcapping", cap(self.final_logit_softcapping))
             .with("sliding_window", if self.sliding_window > 0 { self.sliding_window } else { self.max_position_embeddings })
-            .with("layer_types", types);
+            .with("layer_types", layer_types((0..self.num_hidden_layers).map(|i| self.window(i) > 0)));
         if family == Family::Two {
             return Ok(self.rope_scaling.written(to, self.rope_theta, self.head_dim));
         }
@@ -355,8 +352,6 @@ fn capped(x: Tensor, cap: f64) -> Tensor {
 }
 
 const TANH: &str = "gelu_pytorch_tanh";
-const FULL: &str = "full_attention";
-const SLIDING: &str = "sliding_attention";
 
 /// The models of `transformers` that these settings are.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -435,7 +430,7 @@ impl Family {
         let window = c.size_or("sliding_window", 4096)?;
         let written = c.size_or("_sliding_window_pattern", 6)?;
         let usual = if self == Family::Two { 2 } else { c.size_or("sliding_window_pattern", written)? };
-        let pattern = c.words("layer_types")?.map_or(Ok(usual), |types| pattern_of(&types, layers))?;
+        let pattern = windowed(c, layers)?.map_or(Ok(usual), |types| pattern_of(&types))?;
         if c.is_null("sliding_window") && pattern != 1 {
             return Err("sliding_window is null, and there are layers with a window: expected how many tokens they see".into());
         }
@@ -465,12 +460,9 @@ impl Family {
     }
 }
 
-/// Of how many layers the last has no window: the shortest pattern that these words are of, from the first on.
-fn pattern_of(types: &[&str], layers: usize) -> Result<usize, String> {
-    if types.len() != layers {
-        return Err(format!("layer_types has {} words, expected {layers}, the number of layers", types.len()));
-    }
-    let word = |i: usize, period: usize| if (i + 1).is_multiple_of(period) { FULL } else { SLIDING };
-    let found = (1..=layers + 1).find(|period| types.iter().enumerate().all(|(i, t)| *t == word(i, *period)));
+/// Of how many layers the last has no window: the shortest pattern that these layers are of, from the first on.
+fn pattern_of(windowed: &[bool]) -> Result<usize, String> {
+    let fits = |period: &usize| windowed.iter().enumerate().all(|(i, w)| *w != (i + 1).is_multiple_of(*period));
+    let found = (1..=windowed.len() + 1).find(fits);
     found.ok_or_else(|| format!("layer_types is no pattern that this model has: expected {FULL:?} for every second, third, … and {SLIDING:?} else"))
 }

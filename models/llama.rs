@@ -9,7 +9,7 @@ use crate::check;
 use crate::hub;
 use crate::init::Init;
 use crate::layers::{dropout, projection, rms_norm, silu};
-use crate::positions::{Positions, RopeScaling, alibi, rope, rotation, seen, slopes};
+use crate::positions::{FULL, Positions, RopeScaling, SLIDING, alibi, layer_types, rope, rotation, seen, slopes, windowed};
 use ir::{Scope, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -191,6 +191,7 @@ impl Architecture for Llama {
         // how products are cut to pieces, and what some published files say of themselves
         c.neutral(&["pretraining_tp", "is_llama_config"]);
         c.must("rope_interleaved", false)?;
+        c.must("use_mrope", false)?;
         let num_attention_heads = c.size_or("num_attention_heads", usual.num_attention_heads)?;
         let as_many = family == Family::Llama || c.is_null("num_key_value_heads");
         let keys = if as_many { num_attention_heads } else { usual.num_key_value_heads };
@@ -253,7 +254,8 @@ impl Architecture for Llama {
             Family::Qwen2 | Family::Qwen3 => {
                 let to = if family == Family::Qwen3 { to.with("attention_bias", self.attention_bias == Biases::All) } else { to };
                 let to = to.with("use_sliding_window", self.sliding_window > 0).with("max_window_layers", self.max_window_layers);
-                to.with("sliding_window", window).with("layer_types", self.layer_types())
+                to.with("sliding_window", window)
+                    .with("layer_types", layer_types((0..self.num_hidden_layers).map(|i| i >= self.layers_without_window())))
             }
         })
     }
@@ -315,26 +317,20 @@ impl Family {
                 let window = c.size_or("sliding_window", usual)?;
                 let window = if c.flag("use_sliding_window", false)? { window } else { 0 };
                 let without = c.size_or("max_window_layers", 28)?.min(layers);
-                let without = c.words("layer_types")?.map_or(Ok(without), |types| layers_without_window(&types, layers, window))?;
+                let without = windowed(c, layers)?.map_or(Ok(without), |types| layers_without_window(&types, window))?;
                 Ok(if without < layers { (window, without) } else { (0, 0) })
             }
         }
     }
 }
 
-const FULL: &str = "full_attention";
-const SLIDING: &str = "sliding_attention";
-
-/// How many layers, the first, have no window.
-fn layers_without_window(types: &[&str], layers: usize, window: usize) -> Result<usize, String> {
-    let without = types.iter().take_while(|t| **t == FULL).count();
-    if types.len() != layers {
-        return Err(format!("layer_types has {} words, expected {layers}, the number of layers", types.len()));
+/// How many layers, the first, have no window, of layers that have one or not.
+fn layers_without_window(windowed: &[bool], window: usize) -> Result<usize, String> {
+    let without = windowed.iter().take_while(|w| !**w).count();
+    if let Some(i) = (without..windowed.len()).find(|i| !windowed[*i]) {
+        return Err(format!("layer_types[{i}] is {FULL:?}, expected {SLIDING:?}: all layers behind the first with a window have one here"));
     }
-    if let Some(i) = (without..layers).find(|i| types[*i] != SLIDING) {
-        return Err(format!("layer_types[{i}] is {:?}, expected {SLIDING:?}: all layers behind the first with a window have one here", types[i]));
-    }
-    if without < layers && window == 0 {
+    if without < windowed.len() && window == 0 {
         return Err(format!("layer_types[{without}] is {SLIDING:?}, and there is no window: use_sliding_window is false or sliding_window 0"));
     }
     Ok(without)
@@ -371,12 +367,6 @@ impl Llama {
     /// How many layers, the first, have no window.
     fn layers_without_window(&self) -> usize {
         if self.sliding_window > 0 { self.max_window_layers } else { self.num_hidden_layers }
-    }
-
-    /// The layers by whether they have a window, as `transformers` calls that.
-    fn layer_types(&self) -> Vec<&'static str> {
-        let without = self.layers_without_window();
-        (0..self.num_hidden_layers).map(|i| if i < without { FULL } else { SLIDING }).collect()
     }
 
     /// Blocks that are alike, and their window.

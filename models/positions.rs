@@ -287,3 +287,27 @@ pub fn alibi<'g>(s: &Scope<'g>, scores: Tensor<'g>, place: &Place<'g>, slopes: T
 pub fn seen<'g>(s: &Scope<'g>, scores: Tensor<'g>, place: &Place<'g>, window: usize) -> Tensor<'g> {
     if window > 0 { place.within(s, scores, window) } else { place.visible(s, scores) }
 }
+
+/// What `transformers` calls a layer without a window.
+pub(crate) const FULL: &str = "full_attention";
+/// And one with a window.
+pub(crate) const SLIDING: &str = "sliding_attention";
+
+/// Which of so many layers have a window, as `layer_types` says if it is there.
+pub(crate) fn windowed(c: &mut hub::Config, layers: usize) -> Result<Option<Vec<bool>>, String> {
+    let Some(words) = c.words("layer_types")? else { return Ok(None) };
+    if words.len() != layers {
+        return Err(format!("layer_types has {} words, expected {layers}, the number of layers", words.len()));
+    }
+    let one = |(i, word): (usize, &&str)| match *word {
+        FULL => Ok(false),
+        SLIDING => Ok(true),
+        other => Err(format!("layer_types[{i}] is {other:?}, expected {FULL:?} or {SLIDING:?}")),
+    };
+    words.iter().enumerate().map(one).collect::<Result<_, _>>().map(Some)
+}
+
+/// The same as it is written.
+pub(crate) fn layer_types(windowed: impl Iterator<Item = bool>) -> Vec<&'static str> {
+    windowed.map(|w| if w { SLIDING } else { FULL }).collect()
+}
