@@ -155,7 +155,9 @@ impl Objective {
 
 /// A model's parameters by name.
 pub fn parameters(model: &Model) -> Result<Vec<(String, Type)>> {
-    let graph = Objective::of(model).graph(model, Mode::Evaluate)?;
+    let objective = Objective::of(model);
+    let columns: Vec<&str> = objective.columns().iter().filter(|c| **c != "labels").copied().collect();
+    let graph = objective.results(model, &columns)?;
     Ok(graph.params().into_iter().map(|(name, ty)| (name.to_string(), ty)).collect())
 }
 
