@@ -5,7 +5,7 @@ use super::options::mebibytes;
 use super::say;
 use eggcorn::ir::{Graph, Op};
 use eggcorn::llm::{Error, Generator, Result, initialise, random};
-use eggcorn::models::Model;
+use eggcorn::models::{Kind, Model};
 use eggcorn::passes::State;
 use eggcorn::runtime::{Device, Session};
 use std::time::Instant;
@@ -38,8 +38,14 @@ pub fn run(args: &Args, model: Model) -> Result<()> {
     let device = args.device.open()?;
     let options = args.compile.options_on(&device, args.precision)?;
     let mut generator = Generator::batched(&model, device.clone(), &options, rows)?;
-    initialise(generator.session_mut(), &model, 1)?;
-    let bytes = bytes(&model, generator.session_mut())?;
+    for session in generator.sessions_mut() {
+        initialise(session, &model, 1)?;
+    }
+    let bytes = bytes(&model, generator.session())?;
+    if model.kind() == Kind::EncoderDecoder {
+        let source: Vec<i32> = (0..args.depth.max(1)).map(|i| (random(9, i as u64) % model.vocab_size() as u64) as i32).collect();
+        generator.answer(&vec![source.as_slice(); rows])?;
+    }
     let token = |i: usize| (random(7, i as u64) % model.vocab_size() as u64) as i32;
     let prompt: Vec<i32> = (0..args.depth).map(token).collect();
     let read = |generator: &mut Generator, tokens: &[i32]| {

@@ -1,12 +1,13 @@
 //! `eggcorn generate`: text from a model in a directory.
 
-use super::options::{CompileArgs, DeviceArgs};
+use super::options::{CompileArgs, DeviceArgs, tokenizer};
 use super::output::print;
 use super::sampling::SamplingArgs;
 use super::{note, say};
 use eggcorn::llm::hub::{Directory, Generation};
 use eggcorn::llm::{
-    Choice, Decoder, Error, Generator, Models, Precision, Result, Sampling, Specials, Stop, Tokenizer, likeliest, load_weights, log_probabilities,
+    Choice, Decoder, Error, Generator, Models, Precision, Result, Sampling, Search, Specials, Stop, Stopping, Tokenizer, likeliest, load_weights,
+    log_probabilities,
 };
 use eggcorn::models::{Kind, Model};
 use eggcorn::passes::{Options, State};
@@ -17,12 +18,15 @@ use std::path::PathBuf;
 /// Write text with a trained model.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 300 --temperature 0.8 --top-k 40 --seed 1\n  eggcorn generate runs/shakespeare --prompt \"To be\" --top-p 0.9 --repetition-penalty 1.1 --stop \". \"\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --num-samples 4 --min-p 0.05 --logit-bias z=-inf\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 5 --logprobs 3\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 20 --beams 4\n  eggcorn generate SmolLM2-135M-Instruct/ --prompt \"The capital of France is\" --max-tokens 64"
+    after_help = "Examples:\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 300 --temperature 0.8 --top-k 40 --seed 1\n  eggcorn generate runs/shakespeare --prompt \"To be\" --top-p 0.9 --repetition-penalty 1.1 --stop \". \"\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --num-samples 4 --min-p 0.05 --logit-bias z=-inf\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 5 --logprobs 3\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 20 --beams 4\n  eggcorn generate SmolLM2-135M-Instruct/ --prompt \"The capital of France is\" --max-tokens 64\n  eggcorn generate t5-small/ --source \"translate English to German: The house is small.\" --beams 4"
 )]
 pub struct Args {
     /// The directory of the model: a run's, or Hugging Face's.
     #[arg(value_name = "DIR")]
     directory: PathBuf,
+    /// The text that is answered, by a model that answers some, such as T5.
+    #[arg(long, value_name = "TEXT")]
+    source: Option<String>,
     /// What the text begins with; a newline unless said, or what else the model's text has.
     #[arg(long)]
     prompt: Option<String>,
@@ -37,6 +41,13 @@ pub struct Args {
     /// Instead of drawing tokens look for the likeliest text, going on with so many beginnings at each token.
     #[arg(long, value_name = "N", conflicts_with_all = ["num_samples", "logprobs"])]
     beams: Option<usize>,
+    /// Of beams: compare texts by their log-probability divided by this power of their length; above 0 long ones gain.
+    #[arg(long, value_name = "POWER", default_value_t = 1.0, requires = "beams", allow_negative_numbers = true)]
+    length_penalty: f64,
+    /// Of beams: end, once as many texts have ended as there are beams, when the likeliest of the others is no better (guess), at once (full),
+    /// or when none can become better (never).
+    #[arg(long, default_value = "guess", requires = "beams")]
+    stopping: Stopping,
     /// After the text, the log-probability of each token by the model itself, and so many of the likeliest beside it.
     #[arg(long, value_name = "N")]
     logprobs: Option<usize>,
@@ -51,13 +62,11 @@ pub struct Args {
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
     let directory = Directory::open(&args.directory, models)?;
-    if directory.model().kind() != Kind::Decoder {
-        return Err(Error(format!("{}: the model {} does not go on with a text", args.directory.display(), directory.model().name())));
-    }
-    let tokenizer = tokenizer(args, &directory)?;
+    let tokenizer = tokenizer(&directory, args.tokenizer.as_deref())?;
     let generation = directory.generation()?;
     let (sampling, stop) = (args.sampling.sampling(&tokenizer, generation.sampling())?, args.sampling.stop()?);
-    let (prompt, ids) = prompt(args, &tokenizer, &generation)?;
+    let source = source(args, directory.model(), &tokenizer)?;
+    let (prompt, ids) = if source.is_some() { answer(args, &tokenizer, &generation)? } else { prompt(args, &tokenizer, &generation)? };
     notice_length(ids.len(), directory.model().context());
     let device = args.device.open()?;
     let options = args.compile.options_on(&device, Precision::F32)?;
@@ -66,26 +75,21 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
         (beams, samples) => beams.unwrap_or(samples),
     };
     let model = directory.model().with_room(ids.len().saturating_add(args.max_tokens));
-    let generator = open(&directory, &model, device, &options, rows)?;
+    let mut generator = open(&directory, &model, device, &options, rows)?;
+    source.map_or(Ok(()), |ids| generator.answer(&vec![ids.as_slice(); rows]))?;
     let text = Text::new(&tokenizer, stop, generation.end, args.logprobs);
     if args.beams.is_some() { search(args, generator, &prompt, &ids, text) } else { samples(args, generator, &prompt, &ids, &sampling, &text) }
 }
 
-/// The tokenizer that is named, or the directory's.
-fn tokenizer(args: &Args, directory: &Directory) -> Result<Tokenizer> {
-    let Some(path) = &args.tokenizer else {
-        let none = || Error(format!("{}: there is no tokenizer in this folder; give one with --tokenizer", args.directory.display()));
-        return directory.tokenizer()?.ok_or_else(none);
-    };
-    let tokenizer = Tokenizer::open(path, None)?;
-    directory.fits(&tokenizer)?;
-    Ok(tokenizer)
-}
-
 /// The likeliest text that is found.
 fn search(args: &Args, mut generator: Generator, prompt: &str, ids: &[i32], text: Text) -> Result<()> {
-    let best = generator.beams(ids, args.max_tokens)?.swap_remove(0);
+    if !args.length_penalty.is_finite() {
+        return Err(Error(format!("--length-penalty {}: expected a number, as in 1.0", args.length_penalty)));
+    }
     let Text { tokenizer, mut stop, end, .. } = text;
+    let how = Search { end, length_penalty: args.length_penalty, stopping: args.stopping };
+    let best = generator.beams(ids, args.max_tokens, &how)?.swap_remove(0);
+    let end = how.end;
     let written = best.tokens.split(|token| end.contains(token)).next().unwrap_or_default();
     say!("{prompt}{}{}", stop.push(&tokenizer.decode(written)), stop.finish());
     Ok(())
@@ -132,6 +136,31 @@ fn prompt(args: &Args, tokenizer: &Tokenizer, generation: &Generation) -> Result
         [] => Err(Error("--prompt is empty: give at least one character, or leave it away".into())),
         _ => Ok((prompt, ids)),
     }
+}
+
+/// The ids of the text that is answered, with those that the tokenizer puts around a text; none of a model that answers none.
+fn source(args: &Args, model: &Model, tokenizer: &Tokenizer) -> Result<Option<Vec<i32>>> {
+    match (&args.source, model.kind()) {
+        (Some(text), Kind::EncoderDecoder) => {
+            let around = tokenizer.template();
+            let ids = tokenizer.encode_with(text, Specials::Token).map_err(|e| Error(format!("--source: {e}")))?;
+            Ok(Some([around.before, ids, around.after].concat()))
+        }
+        (None, Kind::EncoderDecoder) => Err(Error(format!("the model {} answers a text: give it one with --source", model.name()))),
+        (_, Kind::Encoder) => Err(Error(format!("the model {} reads texts and writes none; try eggcorn embed", model.name()))),
+        (Some(_), Kind::Decoder) => Err(Error(format!("--source: the model {} answers no text; it goes on with --prompt", model.name()))),
+        (None, Kind::Decoder) => Ok(None),
+    }
+}
+
+/// What an answer begins with: the token for that, and the prompt where there is one.
+fn answer(args: &Args, tokenizer: &Tokenizer, generation: &Generation) -> Result<(String, Vec<i32>)> {
+    let prompt = args.prompt.clone().unwrap_or_default();
+    let ids = tokenizer.encode_with(&prompt, Specials::Token).map_err(|e| Error(format!("--prompt: {e}")))?;
+    let first = generation.answer.or(generation.begin).or(generation.pad);
+    let none =
+        || Error("there is no token that an answer begins with: write its number as decoder_start_token_id into generation_config.json".into());
+    Ok((prompt, [vec![first.ok_or_else(none)?], ids].concat()))
 }
 
 /// A notice where the model cannot see all of a prompt.
@@ -189,7 +218,7 @@ impl<'t> Text<'t> {
 fn open(directory: &Directory, model: &Model, device: Device, options: &Options, rows: usize) -> Result<Generator> {
     let tensors = directory.tensors()?;
     let mut generator = Generator::batched(model, device, options, rows)?;
-    let unread = load_weights(generator.session_mut(), &tensors, &|name| State::parse(name).is_parameter())?;
+    let unread = load_weights(&mut generator.sessions_mut(), &tensors, &|name| State::parse(name).is_parameter())?;
     if !directory.is_run() {
         unread.iter().for_each(|notice| note!("notice: {notice}"));
     }

@@ -11,6 +11,7 @@ mod corpus;
 mod data;
 mod doctor;
 mod dump;
+mod embed;
 mod explain;
 mod export;
 mod generate;
@@ -46,6 +47,8 @@ enum Command {
     Train(train::Args),
     /// Write text with a trained model.
     Generate(generate::Args),
+    /// Make vectors of texts with an encoder.
+    Embed(embed::Args),
     /// Make a run directory of a model that others trained.
     Import(import::Args),
     /// Write a model as Hugging Face's libraries load it.
@@ -94,6 +97,7 @@ impl Cli {
         match &self.command {
             Command::Train(a) => train::run(a, models),
             Command::Generate(a) => generate::run(a, models),
+            Command::Embed(a) => embed::run(a, models),
             Command::Import(a) => import::run(a, models),
             Command::Export(a) => export::run(a, models),
             Command::Data(a) => data::run(a),

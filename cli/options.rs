@@ -1,9 +1,11 @@
 //! Options several commands share.
 
-use eggcorn::llm::{Config, Error, Precision, Result};
+use eggcorn::llm::hub::Directory;
+use eggcorn::llm::{Config, Error, Precision, Result, Tokenizer};
 use eggcorn::models::Model;
 use eggcorn::passes::{Legality, Machine, Opt, Options};
 use eggcorn::runtime::{DEVICES, Device};
+use std::path::Path;
 
 /// A model by name or directory, with changed settings.
 #[derive(clap::Args)]
@@ -152,4 +154,15 @@ pub fn bytes(text: &str) -> std::result::Result<usize, String> {
 /// Bytes for people.
 pub fn mebibytes(bytes: usize) -> String {
     if bytes >= 1 << 20 { format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20)) } else { format!("{:.0} KiB", bytes as f64 / 1024.0) }
+}
+
+/// The tokenizer of a file, or the directory's where none is named.
+pub fn tokenizer(directory: &Directory, path: Option<&Path>) -> Result<Tokenizer> {
+    let Some(path) = path else {
+        let none = || Error(format!("{}: there is no tokenizer in this folder; give one with --tokenizer", directory.path().display()));
+        return directory.tokenizer()?.ok_or_else(none);
+    };
+    let tokenizer = Tokenizer::open(path, None)?;
+    directory.fits(&tokenizer)?;
+    Ok(tokenizer)
 }

@@ -21,6 +21,7 @@ pub mod corpus;
 mod counts;
 mod data;
 mod decode;
+pub mod embed;
 mod error;
 mod files;
 pub mod hub;
@@ -36,7 +37,7 @@ pub use data::{
     Batch, Column, Data, Header, HeldOut, INDEX, Index, IndexFile, IndexParts, IndexTokenizer, OWN_TEXT, Packing, Permutation, Shards, Source, Stage,
     TokenFile, TokenFiles, Tokens, Values, Width, random, read_text,
 };
-pub use decode::{Beam, Choice, Generator, Sampling, Stop, likeliest, log_probabilities, sample};
+pub use decode::{Beam, Choice, Generator, Sampling, Search, Stop, Stopping, likeliest, log_probabilities, sample};
 pub use error::{Error, Result, hint, nearest};
 pub use files::{Irregular, NewFile, irregular, read_short, write_file};
 pub use objective::{Mode, Objective, bound, parameters};

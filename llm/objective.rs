@@ -156,8 +156,8 @@ impl Objective {
 /// A model's parameters by name, those of every head.
 pub fn parameters(model: &Model) -> Result<Vec<(String, Type)>> {
     let objective = Objective::of(model);
-    let read: Vec<&str> = objective.columns().iter().copied().filter(|c| *c != "labels").collect();
-    let graph = objective.results(model, &read)?;
+    let columns: Vec<&str> = objective.columns().iter().filter(|c| **c != "labels").copied().collect();
+    let graph = objective.results(model, &columns)?;
     Ok(graph.params().into_iter().map(|(name, ty)| (name.to_string(), ty)).collect())
 }
 

@@ -112,7 +112,7 @@ impl Step {
 
     /// Begins with the parameters of a file of tensors. What is to be known of tensors that are not read.
     pub fn start_from(&mut self, tensors: &Tensors) -> Result<Vec<String>> {
-        load_weights(&mut self.session, tensors, &|name| State::parse(name).is_parameter())
+        load_weights(&mut [&mut self.session], tensors, &|name| State::parse(name).is_parameter())
     }
 
     /// Goes on from a run directory's checkpoint. Refused where it was trained on something of another name. One of no steps was imported: it

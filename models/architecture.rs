@@ -302,10 +302,10 @@ impl<'g> Place<'g> {
     ///
     /// # Panics
     /// Where there is no such text: a model with an encoder is read with one.
-    pub fn of_source(&self, make: impl FnOnce(Tensor<'g>) -> Vec<Tensor<'g>>) -> Vec<Tensor<'g>> {
+    pub fn of_source<const N: usize>(&self, make: impl FnOnce(Tensor<'g>) -> [Tensor<'g>; N]) -> [Tensor<'g>; N] {
         match &self.source.as_ref().expect("a decoder that sees another text is given it").text {
             Encoded::Tokens(x) => make(*x),
-            Encoded::Kept(all) => all.iter().map(|(_, x)| *x).collect(),
+            Encoded::Kept(all) => std::array::from_fn(|i| all[i].1),
         }
     }
 

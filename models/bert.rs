@@ -4,10 +4,11 @@
 
 use crate::activation::Activation;
 use crate::architecture::{Architecture, Hidden, Kept, Kind, Made, Place, Reading, Shape};
+use crate::attention::{attend_to, heads};
 use crate::check;
 use crate::hub;
 use crate::init::Init;
-use crate::layers::{dropout, layer_norm, nth, projection, softmax};
+use crate::layers::{dropout, layer_norm, nth, projection};
 use ir::{DType, Scope, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -182,11 +183,8 @@ impl Architecture for Bert {
         // dropout, the heads of other tasks, and what the first files say of the pooler
         c.neutral(&["attention_probs_dropout_prob", "classifier_dropout", "directionality", "pooler_fc_size", "pooler_num_attention_heads"]);
         c.neutral(&["pooler_num_fc_layers", "pooler_size_per_head", "pooler_type"]);
-        let has = |name: &str, otherwise: bool| {
-            let alone = name.split_once('.').map_or(name, |(_, rest)| rest);
-            c.tensor(name).or_else(|| c.tensor(alone)).unwrap_or(otherwise)
-        };
-        let pooler = has(&format!("{family}.pooler.dense.weight"), ["BertForPreTraining", "BertModel", "RobertaModel"].contains(&architecture));
+        let usually = ["BertForPreTraining", "BertModel", "RobertaModel"].contains(&architecture);
+        let pooler = c.tensor(&format!("{family}.pooler.dense.weight")).unwrap_or(usually);
         let sentence_head =
             pooler && family == Family::Bert && c.tensor("cls.seq_relationship.weight").unwrap_or(architecture == "BertForPreTraining");
         let (vocab_size, pad) = if family == Family::Bert { (30522, 0) } else { (50265, 1) };
@@ -294,13 +292,10 @@ impl Bert {
 
     /// softmax(q kᵀ / √d, tokens) v, per head
     fn attention<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, place: &Place<'g>) -> Tensor<'g> {
-        let (b, t, n, c) = (x.dim(-3), x.dim(-2), self.num_attention_heads, self.hidden_size);
+        let (n, c) = (self.num_attention_heads, self.hidden_size);
         let d = c / n;
-        let heads = |name| projection(&s.at(name), x, c, true).reshape((b, t, n, d)).transpose(&[0, 2, 1, 3]); // [B, H, T, D]
-        let (q, k, v) = (heads("query"), heads("key"), heads("value"));
-        let scores = place.there(s, q.contract("bhtd,bhsd->bhts", k) / (d as f64).sqrt());
-        let weights = dropout(s, softmax(scores), self.dropout, place.key); // [B, H, T, T]
-        weights.contract("bhts,bhsd->bhtd", v).transpose(&[0, 2, 1, 3]).reshape((b, t, c))
+        let qkv = ["query", "key", "value"].map(|name| heads(projection(&s.at(name), x, c, true), n, d)); // [B, H, T, D]
+        attend_to(s, qkv, place.key, self.dropout, |scores| place.there(s, scores / (d as f64).sqrt()))
     }
 }
 

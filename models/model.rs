@@ -1,6 +1,6 @@
 //! A model by name: the mathematics behind one handle, with its settings.
 
-use crate::architecture::{Architecture, Hidden, Kept, Kepts, Kind, Reading, Shape};
+use crate::architecture::{Architecture, Encoded, Hidden, Kept, Kepts, Kind, Reading, Shape, Source};
 use crate::hub::{self, Fields, Written};
 use crate::init::Init;
 use crate::layers::nth;
@@ -68,13 +68,10 @@ impl Entry {
     }
 
     /// The model of a `config.json` that has one of these names. Ranges are not checked yet.
-    pub fn from_hub(&self, fields: &Fields) -> Result<Model, String> {
-        (self.from_hub)(hub::Config::of(fields))
-    }
-
-    /// The same, where it is known which tensors come with it: some models differ in what they have.
-    pub fn from_hub_with(&self, fields: &Fields, tensors: &dyn Fn(&str) -> bool) -> Result<Model, String> {
-        (self.from_hub)(hub::Config::of(fields).with(tensors))
+    /// Some follow from which tensors there are, too, where that is known.
+    pub fn from_hub(&self, fields: &Fields, tensors: Option<&dyn Fn(&str) -> bool>) -> Result<Model, String> {
+        let config = hub::Config::of(fields);
+        (self.from_hub)(tensors.map_or(hub::Config::of(fields), |there| config.with(there)))
     }
 }
 
@@ -166,6 +163,11 @@ impl Model {
         self.mathematics.encode(s, read)
     }
 
+    /// What generation keeps of a text that is answered.
+    pub fn source_cache(&self) -> Vec<Kept> {
+        self.mathematics.source_cache()
+    }
+
     /// Whether it has a head that guesses tokens.
     pub fn guesses(&self) -> bool {
         self.mathematics.guesses()
@@ -183,7 +185,8 @@ impl Model {
 
     /// The program that reads T more tokens of each row: inputs `input_ids` `i32[B,T]`, `position` `i32[B]`, which is where each row's first
     /// stands, and `last` `i32[B]`, the number of the one whose `logits` `[B,1,V]` are wanted; state `past.<name>` for all that is kept;
-    /// outputs `logits` and the new state.
+    /// outputs `logits` and the new state. Of a model that answers a text also what is kept of that, which is read and not written, and the
+    /// input `attention_mask` `i32[B,n]` for as many tokens as there is room for: 1 where the text has one.
     pub fn step_graph(&self) -> Result<Graph, ModelErrors> {
         let b = Builder::default();
         let s = b.scope();
@@ -191,10 +194,30 @@ impl Model {
         let tokens = s.input("input_ids", DType::I32, (batch, length));
         let position = s.input("position", DType::I32, [batch]);
         let last = s.input("last", DType::I32, [batch]);
-        let past = Some(Kepts { position, tensors: self.past(&s) });
-        let hidden = self.hidden(&s, &Reading { past, ..Reading::of(tokens) });
+        let past = Some(Kepts { position, tensors: kept(&s, self.cache()) });
+        let source = self.source_cache().first().map(|first| {
+            let mask = s.input("attention_mask", DType::I32, (batch, first.length));
+            Source { text: Encoded::Kept(kept(&s, self.source_cache())), mask: Some(mask) }
+        });
+        let hidden = self.hidden(&s, &Reading { past, source, ..Reading::of(tokens) });
         b.output("logits", self.head(&s, nth(&s, hidden.x, last)));
-        self.keep(&b, hidden.kept);
+        keep(&b, &self.cache(), hidden.kept);
+        b.finish()
+    }
+
+    /// The program that encodes a text of S tokens for each row to answer: inputs `input_ids` and `attention_mask` `i32[B,S]`, which is 1 where
+    /// there is a token; what is kept of it is state, whose new values are the outputs. There are none of a model that answers no text.
+    pub fn encode_graph(&self) -> Result<Graph, ModelErrors> {
+        let b = Builder::default();
+        let s = b.scope();
+        let shape = (Dim::sym('B'), Dim::sym('S'));
+        let tokens = s.input("input_ids", DType::I32, shape);
+        let mask = Some(s.input("attention_mask", DType::I32, shape));
+        if let Some(x) = self.encode(&s, &Reading { mask, ..Reading::of(tokens) }) {
+            let all = kept(&s, self.source_cache());
+            let new = all.iter().zip(self.mathematics.source(&s, x)).map(|((_, old), new)| old.update(-2, new, s.int(0))).collect();
+            keep(&b, &self.source_cache(), new);
+        }
         b.finish()
     }
 
@@ -205,23 +228,9 @@ impl Model {
         let s = b.scope();
         let rows = s.input("rows", DType::I32, [Dim::sym('B')]);
         let turned = [1, 0, 2, 3, 4]; // rows first, and back
-        let new = self.past(&s).into_iter().map(|(_, x)| x.transpose(&turned).gather(rows).transpose(&turned)).collect();
-        self.keep(&b, new);
+        let new = kept(&s, self.cache()).into_iter().map(|(_, x)| x.transpose(&turned).gather(rows).transpose(&turned)).collect();
+        keep(&b, &self.cache(), new);
         b.finish()
-    }
-
-    /// State for all that is kept, of B rows.
-    fn past<'g>(&self, s: &Scope<'g>) -> Vec<(Kept, Tensor<'g>)> {
-        let size = |n: usize| Dim::from(n);
-        let state = |k: Kept| (k, s.at(PAST).param(&k.path(), (size(k.layers), Dim::sym('B'), size(k.heads), size(k.length), size(k.depth))));
-        self.cache().into_iter().map(state).collect()
-    }
-
-    /// Names the new values of what is kept.
-    fn keep(&self, b: &Builder, new: Vec<Tensor>) {
-        for (kept, new) in self.cache().iter().zip(new) {
-            b.output(&names::new_value(&format!("{PAST}.{}", kept.path())), new);
-        }
     }
 
     /// How a parameter starts.
@@ -262,6 +271,20 @@ impl Model {
 
 /// The least room, in tokens.
 const SMALLEST_ROOM: usize = 256;
+
+/// State for what is kept, of B rows.
+fn kept<'g>(s: &Scope<'g>, all: Vec<Kept>) -> Vec<(Kept, Tensor<'g>)> {
+    let size = |n: usize| Dim::from(n);
+    let state = |k: Kept| (k, s.at(PAST).param(&k.path(), (size(k.layers), Dim::sym('B'), size(k.heads), size(k.length), size(k.depth))));
+    all.into_iter().map(state).collect()
+}
+
+/// Names the new values of what is kept.
+fn keep(b: &Builder, all: &[Kept], new: Vec<Tensor>) {
+    for (kept, new) in all.iter().zip(new) {
+        b.output(&names::new_value(&format!("{PAST}.{}", kept.path())), new);
+    }
+}
 
 /// The setting that every model has.
 const VOCABULARY: &str = "vocab_size";

@@ -4,10 +4,11 @@
 
 use crate::activation::Activation;
 use crate::architecture::{Architecture, Hidden, Kept, Kind, Made, Place, Reading, Shape};
+use crate::attention::{attend_to, heads};
 use crate::check;
 use crate::hub;
 use crate::init::Init;
-use crate::layers::{beside, dropout, linear, rms_norm, softmax};
+use crate::layers::{beside, dropout, linear, rms_norm};
 use ir::{DType, Scope, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -137,7 +138,6 @@ impl Architecture for T5 {
         }
     }
 
-    /// A token is one of each side.
     fn shape(&self) -> Shape {
         Shape { vocabulary: self.vocab_size, context: self.n_positions, dropout: self.dropout }
     }
@@ -252,14 +252,14 @@ impl T5 {
         let y = self.normed(&s.at("layer.0"), x);
         let [k, v] = self.keys_and_values(&own, y);
         let [k, v] = place.with_past(k, v);
-        let scores = self.scores(&own, y, k) + bias;
-        let scores = if side == Side::Encoder { place.there(s, scores) } else { place.visible(s, scores) };
-        let mut x = x + self.mixed(&own, scores, v, place, 0);
+        let mut x = x + self.attention(&own, y, [k, v], place, 0, |scores| {
+            let scores = scores + bias;
+            if side == Side::Encoder { place.there(s, scores) } else { place.visible(s, scores) }
+        });
         if side == Side::Decoder {
-            let other = cross(s);
-            let of_source = place.of_source(|source| self.keys_and_values(&other, source).to_vec());
-            let scores = place.in_source(s, self.scores(&other, self.normed(&s.at("layer.1"), x), of_source[0]));
-            x = x + self.mixed(&other, scores, of_source[1], place, 2);
+            let (other, y) = (cross(s), self.normed(&s.at("layer.1"), x));
+            let of_source = place.of_source(|source| self.keys_and_values(&other, source));
+            x = x + self.attention(&other, y, of_source, place, 2, |scores| place.in_source(s, scores));
         }
         let last = s.at(if side == Side::Encoder { "layer.1" } else { "layer.2" });
         Made::new(x + self.feed_forward(&last.at("DenseReluDense"), self.normed(&last, x), place), [k, v])
@@ -271,25 +271,25 @@ impl T5 {
 
     /// x Wᵀ by heads: [B, H, T, D]
     fn heads<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
-        let (b, t, n, d) = (x.dim(-3), x.dim(-2), self.num_heads, self.d_kv);
-        linear(s, x, n * d).reshape((b, t, n, d)).transpose(&[0, 2, 1, 3])
+        heads(linear(s, x, self.num_heads * self.d_kv), self.num_heads, self.d_kv)
     }
 
     fn keys_and_values<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> [Tensor<'g>; 2] {
         ["k", "v"].map(|name| self.heads(&s.at(name), x))
     }
 
-    /// q kᵀ, which is not divided: [B, H, T, S]
-    fn scores<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, k: Tensor<'g>) -> Tensor<'g> {
-        self.heads(&s.at("q"), x).contract("bhtd,bhsd->bhts", k)
-    }
-
-    /// softmax(scores) v, projected. Its places of dropout are `n` and the next.
-    fn mixed<'g>(&self, s: &Scope<'g>, scores: Tensor<'g>, v: Tensor<'g>, place: &Place<'g>, n: u32) -> Tensor<'g> {
-        let (b, t) = (scores.dim(-4), scores.dim(-2));
+    /// softmax(f(q kᵀ)) v, projected; scores are not divided. Its places of dropout are `n` and the next.
+    fn attention<'g>(
+        &self,
+        s: &Scope<'g>,
+        x: Tensor<'g>,
+        [k, v]: [Tensor<'g>; 2],
+        place: &Place<'g>,
+        n: u32,
+        f: impl FnOnce(Tensor<'g>) -> Tensor<'g>,
+    ) -> Tensor<'g> {
         let key = |n: u32| place.key.map(|k| k + s.uint(n));
-        let weights = dropout(s, softmax(scores), self.dropout, key(n)); // [B, H, T, S]
-        let y = weights.contract("bhts,bhsd->bhtd", v).transpose(&[0, 2, 1, 3]).reshape((b, t, self.num_heads * self.d_kv));
+        let y = attend_to(s, [self.heads(&s.at("q"), x), k, v], key(n), self.dropout, f);
         dropout(s, linear(&s.at("o"), y, self.d_model), self.dropout, key(n + 1))
     }
 

@@ -5,10 +5,11 @@
 
 use crate::activation::Activation;
 use crate::architecture::{Architecture, Hidden, Kept, Kind, Made, Place, Reading, Shape};
+use crate::attention::{attend_to, heads};
 use crate::check;
 use crate::hub;
 use crate::init::Init;
-use crate::layers::{dropout, layer_norm, projection, softmax};
+use crate::layers::{dropout, layer_norm, projection};
 use ir::{DType, Dim, Dims, Scope, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -117,7 +118,6 @@ impl Architecture for Transformer {
         }
     }
 
-    /// A token is one of each side.
     fn shape(&self) -> Shape {
         Shape { vocabulary: self.vocab_size, context: self.max_position_embeddings, dropout: self.dropout }
     }
@@ -227,9 +227,8 @@ impl Transformer {
 
     fn encoder_block<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, place: &Place<'g>) -> Made<'g> {
         let (own, heads) = (s.at("self_attn"), self.encoder_attention_heads);
-        let [k, v] = self.keys_and_values(&own, x, heads);
-        let scores = place.there(s, self.scores(&own, x, k, heads));
-        let x = self.added(&s.at("self_attn_layer_norm"), x, self.mixed(&own, scores, v, place, 0), place, 1);
+        let y = self.attention(&own, x, self.keys_and_values(&own, x, heads), place, 0, |scores| place.there(s, scores));
+        let x = self.added(&s.at("self_attn_layer_norm"), x, y, place, 1);
         Made::new(self.feed_forward(s, x, self.encoder_ffn_dim, place), [])
     }
 
@@ -237,11 +236,11 @@ impl Transformer {
         let (own, other, heads) = (s.at("self_attn"), s.at("encoder_attn"), self.decoder_attention_heads);
         let [k, v] = self.keys_and_values(&own, x, heads);
         let [k, v] = place.with_past(k, v);
-        let scores = place.visible(s, self.scores(&own, x, k, heads));
-        let x = self.added(&s.at("self_attn_layer_norm"), x, self.mixed(&own, scores, v, place, 0), place, 1);
-        let of_source = place.of_source(|source| self.keys_and_values(&other, source, heads).to_vec());
-        let scores = place.in_source(s, self.scores(&other, x, of_source[0], heads));
-        let x = self.added(&s.at("encoder_attn_layer_norm"), x, self.mixed(&other, scores, of_source[1], place, 2), place, 3);
+        let y = self.attention(&own, x, [k, v], place, 0, |scores| place.visible(s, scores));
+        let x = self.added(&s.at("self_attn_layer_norm"), x, y, place, 1);
+        let of_source = place.of_source(|source| self.keys_and_values(&other, source, heads));
+        let y = self.attention(&other, x, of_source, place, 2, |scores| place.in_source(s, scores));
+        let x = self.added(&s.at("encoder_attn_layer_norm"), x, y, place, 3);
         Made::new(self.feed_forward(s, x, self.decoder_ffn_dim, place), [k, v])
     }
 
@@ -258,24 +257,27 @@ impl Transformer {
 
     /// x Wᵀ + b by heads: [B, H, T, D]
     fn heads<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, n: usize) -> Tensor<'g> {
-        let (b, t, c) = (x.dim(-3), x.dim(-2), self.d_model);
-        projection(s, x, c, true).reshape((b, t, n, c / n)).transpose(&[0, 2, 1, 3])
+        heads(projection(s, x, self.d_model, true), n, self.d_model / n)
     }
 
     fn keys_and_values<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, n: usize) -> [Tensor<'g>; 2] {
         ["k_proj", "v_proj"].map(|name| self.heads(&s.at(name), x, n))
     }
 
-    /// q kᵀ / √d: [B, H, T, S]
-    fn scores<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, k: Tensor<'g>, n: usize) -> Tensor<'g> {
-        self.heads(&s.at("q_proj"), x, n).contract("bhtd,bhsd->bhts", k) / ((self.d_model / n) as f64).sqrt()
-    }
-
-    /// softmax(scores) v, projected. Its place of dropout is `n`.
-    fn mixed<'g>(&self, s: &Scope<'g>, scores: Tensor<'g>, v: Tensor<'g>, place: &Place<'g>, n: u32) -> Tensor<'g> {
-        let (b, t) = (scores.dim(-4), scores.dim(-2));
-        let weights = dropout(s, softmax(scores), self.dropout, place.key.map(|k| k + s.uint(n))); // [B, H, T, S]
-        let y = weights.contract("bhts,bhsd->bhtd", v).transpose(&[0, 2, 1, 3]).reshape((b, t, self.d_model));
+    /// softmax(mask(q kᵀ / √d)) v, projected. Its place of dropout is `n`.
+    fn attention<'g>(
+        &self,
+        s: &Scope<'g>,
+        x: Tensor<'g>,
+        [k, v]: [Tensor<'g>; 2],
+        place: &Place<'g>,
+        n: u32,
+        mask: impl FnOnce(Tensor<'g>) -> Tensor<'g>,
+    ) -> Tensor<'g> {
+        let heads = k.dim(-3).value().map_or(1, |n| n as usize);
+        let (q, key) = (self.heads(&s.at("q_proj"), x, heads), place.key.map(|k| k + s.uint(n)));
+        let root = ((self.d_model / heads) as f64).sqrt();
+        let y = attend_to(s, [q, k, v], key, self.dropout, |scores| mask(scores / root));
         projection(&s.at("out_proj"), y, self.d_model, true)
     }
 }

@@ -48,10 +48,20 @@ impl Session {
     /// what either writes the other sees. Sessions that share wait for each other where they run on several threads. An error where a
     /// path has another type there, or where the other session's memory is another device's.
     pub fn sharing(graph: &Graph, device: impl Into<Device>, budget: Option<usize>, from: &Session) -> Result<Session, String> {
+        Session::sharing_all(graph, device, budget, &[from])
+    }
+
+    /// The same of several sessions, of which the first that has a path gives it; of none all is its own.
+    pub fn sharing_all(graph: &Graph, device: impl Into<Device>, budget: Option<usize>, from: &[&Session]) -> Result<Session, String> {
         let device = device.into();
         let program = lowered(graph, &device.target()?)?;
         program.within(budget)?;
-        let given: Vec<Option<Held>> = from.matching(&program)?.into_iter().map(|j| j.map(|j| from.backend.held(j))).collect();
+        let mut given: Vec<Option<Held>> = vec![None; program.params.len()];
+        for session in from {
+            for (place, found) in given.iter_mut().zip(session.matching(&program)?) {
+                *place = place.take().or_else(|| found.map(|j| session.backend.held(j)));
+            }
+        }
         if given.iter().flatten().any(|h| !h.is_on(&device)) {
             return Err(format!("the parameters are in the memory of another device than {}: open both sessions on one", device.describe()));
         }

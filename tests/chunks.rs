@@ -1,7 +1,7 @@
 //! Prompts read in chunks, and rows at once: the same as one token after the other, and as the whole sequence without what is kept.
 
 use ir::{Env, Value, eval};
-use llm::{Generator, Sampling, bound};
+use llm::{Generator, Sampling, Search, bound};
 use models::{Gpt, Llama, Model};
 use passes::{Goal, Options, compile};
 use runtime::{Pool, Session};
@@ -220,7 +220,7 @@ fn beams_are_those_of_plain_search() {
         let prompt = tokens(&model, 9, 8);
         for (width, n) in [(1, 6), (2, 7), (5, 6), (model.vocab_size(), 2), (200, 2)] {
             let mut g = rows(&model, width, &[1, 8]);
-            let have = g.beams(&prompt, n).unwrap();
+            let have = g.beams(&prompt, n, &Search::default()).unwrap();
             let want = plain_beams(&model, g.session(), &prompt, n, width);
             assert_eq!(have.len(), want.len().min(width));
             for (h, w) in have.iter().zip(&want) {
@@ -228,13 +228,13 @@ fn beams_are_those_of_plain_search() {
             }
             // what is nearly as likely may stand in another order
             assert_eq!(have[0].tokens, want[0].0, "{} {width} beams", model.name());
-            assert_eq!(g.beams(&prompt, n).unwrap(), have, "what was read before is forgotten");
+            assert_eq!(g.beams(&prompt, n, &Search::default()).unwrap(), have, "what was read before is forgotten");
             assert!(have.windows(2).all(|w| w[0].log_probability >= w[1].log_probability && w[0].tokens != w[1].tokens));
         }
         let mut one = rows(&model, 1, &[1, 8]);
         let greedy = one.generate(&prompt, 12, &Sampling::greedy(), &mut |_| Ok(Continue(()))).unwrap();
-        assert_eq!(one.beams(&prompt, 12).unwrap()[0].tokens, greedy);
-        assert!(one.beams(&[], 3).is_err() && one.beams(&prompt, 0).unwrap()[0].tokens.is_empty());
+        assert_eq!(one.beams(&prompt, 12, &Search::default()).unwrap()[0].tokens, greedy);
+        assert!(one.beams(&[], 3, &Search::default()).is_err() && one.beams(&prompt, 0, &Search::default()).unwrap()[0].tokens.is_empty());
     }
 }
 

@@ -335,7 +335,7 @@ fn files_of(path: &Path) -> Vec<String> {
 /// The model of a `config.json` with some keys changed.
 fn changed(model: &Model, keys: Value) -> llm::Result<Model> {
     let fields = config(model).into_iter().chain(keys.as_object().unwrap().clone());
-    Models::default().from_hub(&Fields::from_iter(fields))
+    Models::default().from_hub(&Fields::from_iter(fields), None)
 }
 
 /// What changes the arithmetic is refused by its name, and what does not is read over.

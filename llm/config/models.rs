@@ -34,14 +34,15 @@ impl Models {
         entry.default().map_err(|e| Error(format!("the model {name} has no default: {e}")))
     }
 
-    /// The model of Hugging Face's settings, as `config.json` has them: of the first of its `architectures`.
-    pub fn from_hub(&self, fields: &Fields) -> Result<Model> {
+    /// The model of Hugging Face's settings, as `config.json` has them: of the first of its `architectures`. Some models follow from which
+    /// tensors there are, too, where that is known.
+    pub fn from_hub(&self, fields: &Fields, tensors: Option<&dyn Fn(&str) -> bool>) -> Result<Model> {
         let architecture = hub::Config::of(fields).architecture()?;
         let Some(entry) = self.0.iter().find(|m| m.hub().contains(&architecture)) else {
             let names: Vec<&str> = self.0.iter().flat_map(|m| m.hub()).copied().collect();
             return Err(Error(format!("there is no model {architecture}; there are {}{}", names.join(", "), hint(architecture, &names))));
         };
-        let model = entry.from_hub(fields)?;
+        let model = entry.from_hub(fields, tensors)?;
         model.check()?;
         Ok(model)
     }

@@ -37,14 +37,18 @@ impl Generator {
 
     /// The same for so many rows at once, at least one.
     pub fn batched(model: &Model, device: impl Into<Device>, options: &Options, rows: usize) -> Result<Generator> {
-        let open = |graph: &ir::Graph, device: &Device, options: &Options| Session::within(graph, device.clone(), options.budget);
+        let open = |graph: &ir::Graph, device: &Device, options: &Options, from: &[&Session]| {
+            Session::sharing_all(graph, device.clone(), options.budget, from)
+        };
         Ok(Generator { reader: Reader::new(model, device.into(), options, rows, &open)? })
     }
 
     /// As [`compiled`](Self::compiled) with the weights of a session that has them under the same paths, such as one in training: there is
     /// no second copy.
     pub fn sharing(model: &Model, device: impl Into<Device>, options: &Options, weights: &Session) -> Result<Generator> {
-        let open = |graph: &ir::Graph, device: &Device, options: &Options| Session::sharing(graph, device.clone(), options.budget, weights);
+        let open = |graph: &ir::Graph, device: &Device, options: &Options, from: &[&Session]| {
+            Session::sharing_all(graph, device.clone(), options.budget, &[from, &[weights]].concat())
+        };
         Ok(Generator { reader: Reader::new(model, device.into(), options, 1, &open)? })
     }
 
@@ -56,6 +60,20 @@ impl Generator {
     /// The session, to fill its weights.
     pub fn session_mut(&mut self) -> &mut Session {
         self.reader.session_mut()
+    }
+
+    /// All sessions that have weights, to fill them: of a model that answers texts there is a second, the encoder's. Texts are to be given
+    /// again.
+    pub fn sessions_mut(&mut self) -> Vec<&mut Session> {
+        self.reader.sessions_mut()
+    }
+
+    /// Gives each row the text that it answers, for a model that answers some: each is encoded once, and what rows have read is forgotten.
+    pub fn answer(&mut self, texts: &[&[i32]]) -> Result<()> {
+        if texts.len() != self.rows() {
+            return Err(Error(format!("{} texts for {} rows: give each row its own", texts.len(), self.rows())));
+        }
+        self.reader.answer(texts)
     }
 
     /// Reads a prompt in chunks of these many tokens, which rise from 1; unless said, of 1, 16 and 256. Each size is a program, compiled

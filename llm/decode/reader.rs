@@ -1,7 +1,8 @@
 //! Tokens read into kept keys and values, several at a time: one program a size of chunk, compiled when first needed, all over one memory.
 
+use super::source::Sources;
 use crate::error::{Error, Result};
-use models::Model;
+use models::{Kind, Model};
 use passes::{Goal, Options, compile};
 use runtime::{Device, Session};
 
@@ -11,13 +12,13 @@ const CHUNKS: [usize; 3] = [1, 16, 256];
 /// What a run costs beside its tokens, in tokens: it reads all weights, whether for one token or for many.
 const RUN: usize = 16;
 
-/// What opens a program's session.
-type Open<'a> = &'a dyn Fn(&ir::Graph, &Device, &Options) -> std::result::Result<Session, String>;
+/// What opens a program's session, over the memory of others.
+pub(super) type Open<'a> = &'a dyn Fn(&ir::Graph, &Device, &Options, &[&Session]) -> std::result::Result<Session, String>;
 
 /// A program that reads so many tokens of each row.
-struct Program {
-    tokens: usize,
-    session: Session,
+pub(super) struct Program {
+    pub(super) tokens: usize,
+    pub(super) session: Session,
 }
 
 /// Rows of text, each with its own length, and the keys and values of their tokens.
@@ -29,6 +30,8 @@ pub(crate) struct Reader {
     one: Session,
     /// Others, over the same memory.
     more: Vec<Program>,
+    /// The texts that are answered, by a model that answers some.
+    sources: Option<Sources>,
     /// The program that puts rows in another order, once one was wanted.
     order: Option<Session>,
     /// The tokens that a run may read, rising from 1.
@@ -65,14 +68,18 @@ impl Row {
 impl Reader {
     /// Compiles the program for one token of each of so many rows, in a session that `open` makes.
     pub(crate) fn new(model: &Model, device: Device, options: &Options, rows: usize, open: Open) -> Result<Reader> {
+        if model.kind() == Kind::Encoder {
+            return Err(Error(format!("the model {} reads texts and writes none", model.name())));
+        }
         if rows == 0 {
             return Err(Error("there is no row to read: a batch has at least one".into()));
         }
         let options = Options { machine: device.target()?.machine(), ..options.clone() };
-        let one = open(&program(model, &options, rows, 1)?, &device, &options)?;
+        let one = open(&program(model, &options, rows, 1)?, &device, &options, &[])?;
+        let sources = Sources::open(model, &device, &options, rows, open, &one)?;
         let logits = vec![0.0; rows * model.vocab_size()];
         let rows = vec![Row::default(); rows];
-        Ok(Reader { model: model.clone(), device, options, one, more: vec![], order: None, chunks: CHUNKS.to_vec(), rows, logits })
+        Ok(Reader { model: model.clone(), device, options, one, more: vec![], sources, order: None, chunks: CHUNKS.to_vec(), rows, logits })
     }
 
     /// The session with the weights.
@@ -85,6 +92,24 @@ impl Reader {
         self.more.clear();
         self.order = None;
         &mut self.one
+    }
+
+    /// All sessions that have weights: that one, and of a model that answers texts the encoder's.
+    pub(crate) fn sessions_mut(&mut self) -> Vec<&mut Session> {
+        self.more.clear();
+        self.order = None;
+        std::iter::once(&mut self.one).chain(self.sources.as_mut().map(Sources::session_mut)).collect()
+    }
+
+    /// Gives each row the text that it answers, and forgets what was read.
+    pub(crate) fn answer(&mut self, texts: &[&[i32]]) -> Result<()> {
+        let Some(sources) = &mut self.sources else {
+            return Err(Error(format!("the model {} answers no text: give it a prompt alone", self.model.name())));
+        };
+        check_tokens(&self.model, texts)?;
+        sources.read(&self.model, &self.device, &self.options, texts)?;
+        self.clear();
+        Ok(())
     }
 
     /// Reads so many tokens at a time, 1 among them.
@@ -137,6 +162,9 @@ impl Reader {
         if from.iter().copied().eq(0..self.rows.len()) {
             return Ok(());
         }
+        if self.sources.as_ref().is_some_and(|sources| !sources.alike(from)) {
+            return Err(Error(format!("{from:?}: a row goes on from another that answers the same text alone")));
+        }
         if self.order.is_none() {
             let graph = self.model.reorder_graph().map_err(|e| Error(e.to_string()))?.bind(&|s| (s == 'B').then_some(self.rows.len() as u64))?;
             let program = compile(&graph, Goal::Results, &self.options)?;
@@ -152,10 +180,7 @@ impl Reader {
 
     /// Reads further tokens of each row, none of some perhaps.
     pub(crate) fn read(&mut self, tokens: &[&[i32]]) -> Result<()> {
-        let n = self.model.vocab_size();
-        if let Some(t) = tokens.iter().copied().flatten().find(|t| !(0..n as i64).contains(&i64::from(**t))) {
-            return Err(Error(format!("there is no token {t}; the model has 0 to {}", n - 1)));
-        }
+        check_tokens(&self.model, tokens)?;
         assert_eq!(tokens.len(), self.rows.len(), "each row has its tokens");
         let context = self.context();
         self.rows.iter_mut().zip(tokens).for_each(|(row, tokens)| row.push(tokens, context));
@@ -182,7 +207,9 @@ impl Reader {
         let position: Vec<i32> = self.rows.iter().map(|r| r.kept as i32).collect();
         let last: Vec<i32> = take.iter().map(|n| n.saturating_sub(1) as i32).collect();
         let vocabulary = self.model.vocab_size();
+        let mask = self.sources.as_ref().map(Sources::mask).transpose()?.map(<[i32]>::to_vec);
         let session = self.reading(size);
+        mask.map_or(Ok(()), |mask| session.set_i32("attention_mask", &mask))?;
         session.set_i32("input_ids", &ids)?;
         session.set_i32("position", &position)?;
         session.set_i32("last", &last)?;
@@ -208,6 +235,15 @@ impl Reader {
     /// The session that reads so many tokens a row.
     fn reading(&mut self, size: usize) -> &mut Session {
         self.more.iter_mut().find(|p| p.tokens == size).map_or(&mut self.one, |p| &mut p.session)
+    }
+}
+
+/// Refuses tokens that the model does not have.
+fn check_tokens(model: &Model, tokens: &[&[i32]]) -> Result<()> {
+    let n = model.vocab_size();
+    match tokens.iter().copied().flatten().find(|t| !(0..n as i64).contains(&i64::from(**t))) {
+        Some(t) => Err(Error(format!("there is no token {t}; the model has 0 to {}", n - 1))),
+        None => Ok(()),
     }
 }
 

@@ -44,7 +44,10 @@ impl Directory {
         })?;
         let fail = |why: String| file_error(&config, "the model's settings cannot be read", why);
         let fields: Fields = serde_json::from_str(&text).map_err(|e| fail(e.to_string()))?;
-        let model = models.from_hub(&fields).map_err(|e| fail(e.to_string()))?;
+        // without tensors, or with damaged ones, a directory still says what its model is
+        let tensors = of_folder(path).ok();
+        let there = tensors.as_ref().map(|tensors| |name: &str| tensors.contains(name));
+        let model = models.from_hub(&fields, there.as_ref().map(|f| f as &dyn Fn(&str) -> bool)).map_err(|e| fail(e.to_string()))?;
         Ok(Directory { path: path.into(), model, fields: Some(fields) })
     }
 
@@ -65,20 +68,7 @@ impl Directory {
 
     /// The tensors, of which the headers alone are read: of a run those of its last checkpoint.
     pub fn tensors(&self) -> Result<Tensors> {
-        if self.is_run() {
-            return Ok(open_checkpoint(&self.path)?.tensors);
-        }
-        let (whole, index) = (self.path.join(TENSORS), self.path.join(INDEX));
-        if whole.exists() {
-            return Tensors::open(&whole);
-        }
-        if index.exists() {
-            return sharded(&self.path, &index);
-        }
-        let others = ["pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack"];
-        let other = others.iter().find(|name| self.path.join(name).exists());
-        let instead = other.map_or(String::new(), |name| format!("; {name} is not read: load it with transformers and save_pretrained it again"));
-        Err(Error(format!("{}: there are no weights in this folder: expected {TENSORS} or {INDEX}{instead}", self.path.display())))
+        if self.is_run() { Ok(open_checkpoint(&self.path)?.tensors) } else { of_folder(&self.path) }
     }
 
     /// The tokenizer, if there is one; its tokens must be the model's.
@@ -115,6 +105,21 @@ impl Directory {
         };
         Generation::read(&own, self.fields.as_ref()).map_err(|why| file_error(&path, "how to write cannot be read", why))
     }
+}
+
+/// The tensors of a folder as Hugging Face's libraries write it.
+fn of_folder(path: &Path) -> Result<Tensors> {
+    let (whole, index) = (path.join(TENSORS), path.join(INDEX));
+    if whole.exists() {
+        return Tensors::open(&whole);
+    }
+    if index.exists() {
+        return sharded(path, &index);
+    }
+    let others = ["pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack"];
+    let other = others.iter().find(|name| path.join(name).exists());
+    let instead = other.map_or(String::new(), |name| format!("; {name} is not read: load it with transformers and save_pretrained it again"));
+    Err(Error(format!("{}: there are no weights in this folder: expected {TENSORS} or {INDEX}{instead}", path.display())))
 }
 
 /// The tensors of the files that an index names. An index names each tensor's file, and every file of tensors stands beside it.

@@ -72,7 +72,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Fills a session. `wanted` says which parameters.
     pub fn restore(&self, session: &mut Session, wanted: &dyn Fn(&str) -> bool) -> Result<()> {
-        load(session, &self.tensors, wanted).map(|_| ())
+        load(&mut [session], &self.tensors, wanted).map(|_| ())
     }
 }
 

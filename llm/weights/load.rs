@@ -44,17 +44,20 @@ fn state<'a>(session: &Session, all: &[&'a [u8]]) -> Vec<(String, Vec<usize>, &'
     session.params().zip(all).flat_map(each).collect()
 }
 
-/// Fills parameters, a tensor at a time. `wanted` says which; each must be there with its shape, and every tensor must be one of them, or
+/// Fills parameters of sessions, which may share some, a tensor at a time. `wanted` says which; each must be there with its shape, and every tensor must be one of them, or
 /// known to be of no use: those are what comes back. Names may lack the leading `transformer.` or `model.`, as some published files do.
-pub fn load(session: &mut Session, tensors: &Tensors, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<String>> {
-    let all: Vec<(String, Type)> = session.params().map(|p| (p.0.to_string(), p.1.clone())).filter(|p| wanted(&p.0)).collect();
+pub fn load(sessions: &mut [&mut Session], tensors: &Tensors, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<String>> {
+    let params =
+        |session: &Session| -> Vec<(String, Type)> { session.params().map(|p| (p.0.to_string(), p.1.clone())).filter(|p| wanted(&p.0)).collect() };
     // everything is checked before anything is changed
-    for (name, ty) in &all {
-        tensors.check(name, ty)?;
+    for (name, ty) in sessions.iter().flat_map(|session| params(session)) {
+        tensors.check(&name, &ty)?;
     }
     let unread = tensors.check_all_read()?;
-    for (name, ty) in &all {
-        tensors.each(name, ty, &mut |at, bytes| Ok(session.set_param_part(name, at, bytes)?))?;
+    for session in sessions {
+        for (name, ty) in params(session) {
+            tensors.each(&name, &ty, &mut |at, bytes| Ok(session.set_param_part(&name, at, bytes)?))?;
+        }
     }
     Ok(unread)
 }

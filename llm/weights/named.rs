@@ -66,6 +66,11 @@ impl Tensors {
         self.all.get(name).map(|t| t.1.shape.clone())
     }
 
+    /// Whether there is a tensor that a parameter of this name is read from.
+    pub fn contains(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
     /// The bytes of a tensor as a program's memory holds them, if it is there: under its name or, where that has `{}`, one an iteration
     /// under theirs. It must have the type's sizes, and elements that are numbers of the type; floats of 16 bits widen to 32.
     pub fn get(&self, name: &str, ty: &Type) -> Result<Option<Vec<u8>>> {
@@ -201,7 +206,14 @@ impl Tensors {
 }
 
 /// The ends of names of buffers that are a model's constants.
-const CONSTANTS: [&str; 3] = [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"];
+const CONSTANTS: [&str; 6] = [
+    ".attn.bias",
+    ".attn.masked_bias",
+    ".rotary_emb.inv_freq",
+    "embeddings.position_ids",
+    "embed_positions.weight",
+    ".EncDecAttention.relative_attention_bias.weight",
+];
 
 /// Bytes that are compared at once.
 const PIECE: usize = 1 << 20;

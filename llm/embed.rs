@@ -1,0 +1,220 @@
+//! Texts to vectors: what an encoder makes of a text's tokens, pooled to one.
+
+use crate::error::{Error, Result, file_error};
+use crate::files::read_short;
+use crate::hub::Directory;
+use crate::objective::parameters;
+use crate::text::{Specials, Tokenizer};
+use ir::{Builder, DType, Dim, Graph};
+use models::{Kind, Model, Reading};
+use passes::{Goal, Options, compile};
+use runtime::{Device, Session};
+use serde_json::Value;
+use std::path::Path;
+
+/// What becomes of the vectors of a text's tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// Their mean.
+    Mean,
+    /// The first alone.
+    Cls,
+}
+
+ir::spell!(Pooling, "pooling", [Mean "mean", Cls "cls"]);
+
+/// How texts become vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Embedding {
+    /// What becomes of the vectors of its tokens.
+    pub pooling: Pooling,
+    /// Whether the result has length 1.
+    pub normalize: bool,
+    /// The most tokens of a text that are read, those around it among them.
+    pub longest: usize,
+}
+
+/// More bytes than any of these files has.
+const LONGEST: u64 = 1 << 20;
+
+impl Embedding {
+    /// What a directory says, as sentence-transformers writes it; the mean where it says nothing.
+    pub fn of(directory: &Directory) -> Result<Embedding> {
+        let context = directory.model().context();
+        let mut out = Embedding { pooling: Pooling::Mean, normalize: false, longest: context };
+        for module in json(&directory.path().join("modules.json"))?.as_ref().and_then(Value::as_array).into_iter().flatten() {
+            let path = directory.path().join("modules.json");
+            let kind = module["type"].as_str().unwrap_or_default();
+            match kind.rsplit('.').next().unwrap_or_default() {
+                "Transformer" => {}
+                "Pooling" => out.pooling = pooling(directory.path(), module["path"].as_str().unwrap_or_default())?,
+                "Normalize" => out.normalize = true,
+                _ => {
+                    return Err(file_error(
+                        &path,
+                        "a module is none of this program's",
+                        format!("{kind:?}; expected Transformer, Pooling or Normalize"),
+                    ));
+                }
+            }
+        }
+        let path = directory.path().join("sentence_bert_config.json");
+        if let Some(config) = json(&path)? {
+            if config["do_lower_case"] == Value::Bool(true) {
+                return Err(file_error(&path, "do_lower_case is true", "expected false: a tokenizer does that itself"));
+            }
+            let longest = config["max_seq_length"].as_u64().and_then(|n| usize::try_from(n).ok());
+            out.longest = longest.map_or(context, |n| n.clamp(1, context));
+        }
+        Ok(out)
+    }
+}
+
+/// The one kind of pooling that a module's settings say.
+fn pooling(directory: &Path, module: &str) -> Result<Pooling> {
+    let inside = !module.is_empty() && !module.contains(['/', '\\', '\0']) && module != "..";
+    let path = directory.join(if inside { module } else { "1_Pooling" }).join("config.json");
+    let config = json(&path)?.unwrap_or_default();
+    let on: Vec<&str> = config.as_object().into_iter().flatten().filter(|(_, v)| **v == Value::Bool(true)).map(|(k, _)| k.as_str()).collect();
+    match on.into_iter().filter(|key| key.starts_with("pooling_mode")).collect::<Vec<_>>()[..] {
+        ["pooling_mode_mean_tokens"] => Ok(Pooling::Mean),
+        ["pooling_mode_cls_token"] => Ok(Pooling::Cls),
+        ref other => {
+            let why = format!("{other:?}; expected pooling_mode_mean_tokens or pooling_mode_cls_token alone, or say --pooling");
+            Err(file_error(&path, "its pooling is none of this program's", why))
+        }
+    }
+}
+
+/// What a file of JSON says, if it is there.
+fn json(path: &Path) -> Result<Option<Value>> {
+    match read_short(path, LONGEST) {
+        Ok(text) => serde_json::from_str(&text).map(Some).map_err(|e| file_error(path, "this is no JSON", e)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(file_error(path, "the file cannot be read", e)),
+    }
+}
+
+/// The ids of a text as an encoder reads it, with those around it, cut to a length. A special token's name in it is text.
+pub fn ids_of(tokenizer: &Tokenizer, text: &str, longest: usize) -> Result<Vec<i32>> {
+    let (around, mut ids) = (tokenizer.template(), tokenizer.encode_with(text, Specials::Text)?);
+    ids.truncate(longest.saturating_sub(around.before.len() + around.after.len()));
+    Ok([around.before, ids, around.after].concat())
+}
+
+/// The program: inputs `input_ids` and `attention_mask` `i32[B,T]`, of which each row begins with its tokens; result `embeddings` `f32[B,C]`.
+pub fn embedding_graph(model: &Model, embedding: &Embedding) -> Result<Graph> {
+    if model.kind() != Kind::Encoder {
+        return Err(Error(format!("the model {} is no encoder, whose tokens see all others: texts become vectors by one that is", model.name())));
+    }
+    let b = Builder::default();
+    let s = b.scope();
+    let (rows, tokens) = (Dim::sym('B'), Dim::sym('T'));
+    let ids = s.input("input_ids", DType::I32, (rows, tokens));
+    let mask = s.input("attention_mask", DType::I32, (rows, tokens));
+    let x = model.hidden(&s, &Reading { mask: Some(mask), ..Reading::of(ids) }).x;
+    let one = match embedding.pooling {
+        Pooling::Mean => mask.cast(DType::F32),
+        Pooling::Cls => s.iota(-1, tokens).equals(s.int(0)).select(mask.cast(DType::F32), s.num(0.0)),
+    };
+    // a row of no token gives 0
+    let mut y = one.contract("bt,btc->bc", x) / one.sum().maximum(s.num(1e-9));
+    if embedding.normalize {
+        y = y / (y * y).sum().sqrt().maximum(s.num(1e-12));
+    }
+    b.output("embeddings", y);
+    b.finish().map_err(|e| Error(e.to_string()))
+}
+
+/// Tokens of a text in the shortest program: there is one for each power of two up to what texts have.
+const SHORTEST: usize = 16;
+
+/// An encoder with its weights, that makes vectors of texts.
+pub struct Embedder {
+    model: Model,
+    embedding: Embedding,
+    device: Device,
+    options: Options,
+    rows: usize,
+    /// Programs by the tokens of a row they read, over one memory of weights.
+    programs: Vec<(usize, Session)>,
+}
+
+impl Embedder {
+    /// Compiles a directory's model for so many texts at a time, and reads its weights.
+    pub fn open(directory: &Directory, embedding: Embedding, device: Device, options: &Options, rows: usize) -> Result<Embedder> {
+        let model = directory.model().clone();
+        let options = Options { machine: device.target()?.machine(), ..options.clone() };
+        let mut out = Embedder { model, embedding, device, options, rows: rows.max(1), programs: vec![] };
+        let first = out.program(SHORTEST.min(out.model.context()))?;
+        let tensors = directory.tensors()?;
+        // heads are of the model, and of no use here
+        for (name, ty) in parameters(&out.model)? {
+            tensors.check(&name, &ty)?;
+        }
+        tensors.check_all_read()?;
+        let session = &mut out.programs[first].1;
+        for (name, ty) in session.params().map(|p| (p.0.to_string(), p.1.clone())).collect::<Vec<_>>() {
+            tensors.each(&name, &ty, &mut |at, bytes| Ok(session.set_param_part(&name, at, bytes)?))?;
+        }
+        Ok(out)
+    }
+
+    /// A vector for each text, which is given by its ids: at least one, and no more than the model reads. Texts of like length are read
+    /// together, so that little is filled up.
+    pub fn embed(&mut self, texts: &[Vec<i32>]) -> Result<Vec<Vec<f32>>> {
+        let (vocabulary, context) = (self.model.vocab_size() as i64, self.model.context());
+        for text in texts {
+            if text.is_empty() || text.len() > context || text.iter().any(|t| !(0..vocabulary).contains(&i64::from(*t))) {
+                let n = text.len();
+                return Err(Error(format!("a text of {n} tokens: expected 1 to {context} of the model's 0 to {}", vocabulary - 1)));
+            }
+        }
+        let mut order: Vec<usize> = (0..texts.len()).collect();
+        order.sort_by_key(|i| texts[*i].len());
+        let mut out = vec![vec![]; texts.len()];
+        for batch in order.chunks(self.rows) {
+            let own: Vec<&[i32]> = batch.iter().map(|i| texts[*i].as_slice()).collect();
+            for (i, vector) in batch.iter().zip(self.read(&own)?) {
+                out[*i] = vector;
+            }
+        }
+        Ok(out)
+    }
+
+    /// The vectors of at most as many texts as there are rows.
+    fn read(&mut self, texts: &[&[i32]]) -> Result<Vec<Vec<f32>>> {
+        let longest = texts.iter().map(|t| t.len()).max().unwrap_or(0);
+        let context = self.model.context();
+        let tokens = longest.next_power_of_two().clamp(SHORTEST.min(context), context);
+        let at = |row: usize, i: usize| texts.get(row).and_then(|text| text.get(i)).copied();
+        let all = |of: &dyn Fn(Option<i32>) -> i32| -> Vec<i32> { (0..self.rows * tokens).map(|i| of(at(i / tokens, i % tokens))).collect() };
+        let (ids, mask) = (all(&|id| id.unwrap_or(0)), all(&|id| i32::from(id.is_some())));
+        let program = self.program(tokens)?;
+        let session = &mut self.programs[program].1;
+        session.set_i32("input_ids", &ids)?;
+        session.set_i32("attention_mask", &mask)?;
+        session.run().map_err(|e| Error(e.to_string()))?;
+        let all = session.output("embeddings").expect("it is the program's result").f32s();
+        let width = session.program().outputs.iter().map(|(_, ty)| ty.count()).sum::<usize>() / self.rows;
+        Ok(texts.iter().enumerate().map(|(row, _)| all[row * width..][..width].to_vec()).collect())
+    }
+
+    /// The number of the program for so many tokens of a row.
+    fn program(&mut self, tokens: usize) -> Result<usize> {
+        if let Some(found) = self.programs.iter().position(|p| p.0 == tokens) {
+            return Ok(found);
+        }
+        let size = |s: char| match s {
+            'B' => Some(self.rows as u64),
+            'T' => Some(tokens as u64),
+            _ => None,
+        };
+        let graph = embedding_graph(&self.model, &self.embedding)?.bind(&size)?;
+        let program = compile(&graph, Goal::Results, &self.options)?;
+        let from: Vec<&Session> = self.programs.first().map(|p| &p.1).into_iter().collect();
+        let session = Session::sharing_all(program.last(), self.device.clone(), self.options.budget, &from)?;
+        self.programs.push((tokens, session));
+        Ok(self.programs.len() - 1)
+    }
+}
