@@ -21,22 +21,25 @@ fn shared(x: Tensor, n: usize) -> Tensor {
     x.reshape((b, kv, 1usize, t, d)).broadcast((b, kv, group, t, d)).reshape((b, n, t, d))
 }
 
-/// softmax(f(q kᵀ)) v of heads [B, H, T, D], merged to [B, T, H·D]. Scores [B, H, T, S] are scaled and masked in f; probabilities are
-/// dropped with `p`.
+/// softmax(f(q kᵀ)) v of heads: [B, H, T, D]. Scores [B, H, T, S] are scaled and masked in f; probabilities are dropped with `p`.
 #[track_caller]
-pub fn attend_to<'g>(
-    s: &Scope<'g>,
-    [q, k, v]: [Tensor<'g>; 3],
-    key: Option<Tensor<'g>>,
-    p: f64,
-    f: impl FnOnce(Tensor<'g>) -> Tensor<'g>,
-) -> Tensor<'g> {
-    let (b, n, t) = (q.dim(-4), q.dim(-3), q.dim(-2));
-    let n = n.value().map_or(1, |n| n as usize);
+pub fn weigh<'g>(s: &Scope<'g>, [q, k, v]: [Tensor<'g>; 3], key: Option<Tensor<'g>>, p: f64, f: impl FnOnce(Tensor<'g>) -> Tensor<'g>) -> Tensor<'g> {
+    let n = q.dim(-3).value().map_or(1, |n| n as usize);
     let scores = f(q.contract("bhtd,bhsd->bhts", shared(k, n)));
-    let y = dropout(s, softmax(scores), p, key).contract("bhts,bhsd->bhtd", shared(v, n));
-    let width = n * v.dim(-1).value().map_or(1, |d| d as usize);
-    y.transpose(&[0, 2, 1, 3]).reshape((b, t, width))
+    dropout(s, softmax(scores), p, key).contract("bhts,bhsd->bhtd", shared(v, n))
+}
+
+/// Heads [B, H, T, D] one after the other: [B, T, H·D]
+#[track_caller]
+pub fn merged(y: Tensor) -> Tensor {
+    let [n, d] = [-3, -1].map(|axis| y.dim(axis).value().map_or(1, |n| n as usize));
+    y.transpose(&[0, 2, 1, 3]).reshape((y.dim(-4), y.dim(-2), n * d))
+}
+
+/// What heads make, merged: [B, T, H·D].
+#[track_caller]
+pub fn attend_to<'g>(s: &Scope<'g>, qkv: [Tensor<'g>; 3], key: Option<Tensor<'g>>, p: f64, f: impl FnOnce(Tensor<'g>) -> Tensor<'g>) -> Tensor<'g> {
+    merged(weigh(s, qkv, key, p, f))
 }
 
 /// The same with the tokens before, and the keys and values with theirs.

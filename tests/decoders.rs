@@ -217,7 +217,7 @@ fn config(model: &Model) -> Map<String, Json> {
 }
 
 fn of_hub(keys: Json) -> Result<Model, String> {
-    Models::default().from_hub(keys.as_object().unwrap()).map_err(|e| e.to_string())
+    Models::default().from_hub(keys.as_object().unwrap(), None).map_err(|e| e.to_string())
 }
 
 /// The program of a model, as text.
