@@ -318,7 +318,7 @@ impl Family {
                 let window = if c.flag("use_sliding_window", false)? { window } else { 0 };
                 let without = c.size_or("max_window_layers", 28)?.min(layers);
                 let without = windowed(c, layers)?.map_or(Ok(without), |types| layers_without_window(&types, window))?;
-                Ok(if without < layers { (window, without) } else { (0, 0) })
+                Ok(if without < layers && window > 0 { (window, without) } else { (0, 0) })
             }
         }
     }
