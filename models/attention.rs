@@ -31,11 +31,21 @@ pub fn attend<'g>(
     p: f64,
     f: impl FnOnce(Tensor<'g>) -> Tensor<'g>,
 ) -> (Tensor<'g>, [Tensor<'g>; 2]) {
-    let (b, n, t) = (q.dim(-4), q.dim(-3), q.dim(-2));
-    let n = n.value().map_or(1, |n| n as usize);
     let [k, v] = place.with_past(k, v);
+    (merged(weigh(s, [q, k, v], place, p, f)), [k, v])
+}
+
+/// The same of keys and values that are all there are, of heads: [B, H, T, D].
+#[track_caller]
+pub fn weigh<'g>(s: &Scope<'g>, [q, k, v]: [Tensor<'g>; 3], place: &Place<'g>, p: f64, f: impl FnOnce(Tensor<'g>) -> Tensor<'g>) -> Tensor<'g> {
+    let n = q.dim(-3).value().map_or(1, |n| n as usize);
     let scores = f(q.contract("bhtd,bhsd->bhts", shared(k, n)));
-    let y = dropout(s, softmax(scores), p, place.key).contract("bhts,bhsd->bhtd", shared(v, n));
-    let width = n * v.dim(-1).value().map_or(1, |d| d as usize);
-    (y.transpose(&[0, 2, 1, 3]).reshape((b, t, width)), [k, v])
+    dropout(s, softmax(scores), p, place.key).contract("bhts,bhsd->bhtd", shared(v, n))
+}
+
+/// Heads [B, H, T, D] one after the other: [B, T, H·D]
+#[track_caller]
+pub fn merged(y: Tensor) -> Tensor {
+    let [n, d] = [-3, -1].map(|axis| y.dim(axis).value().map_or(1, |n| n as usize));
+    y.transpose(&[0, 2, 1, 3]).reshape((y.dim(-4), y.dim(-2), n * d))
 }

@@ -27,6 +27,14 @@ pub fn projection<'g>(s: &Scope<'g>, x: Tensor<'g>, width: usize, biased: bool) 
     if biased { y + s.param("bias", [width]) } else { y }
 }
 
+/// (silu(x W₁) ∘ x W₃) W₂, so wide inside
+#[track_caller]
+pub fn gated<'g>(s: &Scope<'g>, x: Tensor<'g>, width: usize, biased: bool) -> Tensor<'g> {
+    let out = x.dim(-1).value().map_or(1, |c| c as usize);
+    let project = |name, x, width| projection(&s.at(name), x, width, biased);
+    project("down_proj", silu(project("gate_proj", x, width)) * project("up_proj", x, width), out)
+}
+
 /// (x − mean x) / √(var x + ε) · weight + bias
 #[track_caller]
 pub fn layer_norm<'g>(s: &Scope<'g>, x: Tensor<'g>, eps: f64) -> Tensor<'g> {

@@ -22,6 +22,7 @@ mod architecture;
 pub mod attention;
 mod bert;
 pub mod check;
+mod deepseek;
 mod gemma;
 mod gpt;
 pub mod hub;
@@ -39,6 +40,7 @@ mod transformer;
 pub use activation::Activation;
 pub use architecture::{Architecture, Documents, Encoded, Hidden, Kept, Kepts, Kind, Layers, Made, Place, Reading, Shape, Source};
 pub use bert::{Bert, Family};
+pub use deepseek::Deepseek;
 pub use gemma::Gemma;
 pub use gpt::Gpt;
 pub use init::Init;
@@ -50,11 +52,12 @@ pub use t5::T5;
 pub use transformer::Transformer;
 
 /// Every model of this crate.
-pub const MODELS: [Entry; 7] = [
+pub const MODELS: [Entry; 8] = [
     Entry::of::<Gpt>().formerly("gpt"),
     Entry::of::<Llama>(),
     Entry::of::<Gemma>(),
     Entry::of::<Mixtral>(),
+    Entry::of::<Deepseek>(),
     Entry::of::<Bert>(),
     Entry::of::<T5>(),
     Entry::of::<Transformer>(),

@@ -8,7 +8,7 @@ use crate::attention::{attend, heads};
 use crate::check;
 use crate::hub;
 use crate::init::Init;
-use crate::layers::{dropout, projection, rms_norm, silu};
+use crate::layers::{dropout, gated, projection, rms_norm};
 use crate::positions::{FULL, Positions, RopeScaling, SLIDING, alibi, layer_types, rope, rotation, seen, slopes, windowed};
 use ir::{Scope, Tensor};
 use serde::{Deserialize, Serialize};
@@ -385,7 +385,10 @@ impl Llama {
         let dropped = |y: Tensor<'g>, at: u32| dropout(s, y, self.dropout, place.key.map(|k| k + s.uint(at)));
         let (y, present) = self.attention(&s.at("self_attn"), self.norm(&s.at("input_layernorm"), x), stand, window, &place);
         let x = x + dropped(y, 1);
-        Made::new(x + dropped(self.mlp(&s.at("mlp"), self.norm(&s.at("post_attention_layernorm"), x)), 2), present)
+        Made::new(
+            x + dropped(gated(&s.at("mlp"), self.norm(&s.at("post_attention_layernorm"), x), self.intermediate_size, self.mlp_bias), 2),
+            present,
+        )
     }
 
     fn norm<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
@@ -409,12 +412,5 @@ impl Llama {
             seen(s, x, place, window)
         });
         (projection(&s.at("o_proj"), y, self.hidden_size, self.attention_bias == Biases::All), present)
-    }
-
-    /// (silu(x W₁) ∘ x W₃) W₂
-    fn mlp<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
-        let project = |name, x, width| projection(&s.at(name), x, width, self.mlp_bias);
-        let gate = silu(project("gate_proj", x, self.intermediate_size));
-        project("down_proj", gate * project("up_proj", x, self.intermediate_size), self.hidden_size)
     }
 }

@@ -110,13 +110,8 @@ impl Architecture for Mixtral {
         let noted = read.past.is_none() && (self.router_aux_loss_coef > 0.0 || self.router_z_loss_coef > 0.0);
         let block = |s: &Scope<'g>, x, place| self.block(s, x, turned, noted, &place);
         let mut all = read.blocks(&s.at("model"), "layers", self.num_hidden_layers, x, block);
-        if let Some(routers) = Routers::new(s, &all.noted, read.mask) {
-            let weighted = [
-                ("imbalance", self.router_aux_loss_coef, routers.imbalance(s, self.num_experts_per_tok)),
-                ("router_size", self.router_z_loss_coef, routers.size()),
-            ];
-            all.losses.extend(weighted.into_iter().filter(|l| l.1 > 0.0).map(|(name, weight, loss)| (name, loss * weight)));
-        }
+        all.losses = Routers::new(s, &all.noted, read.mask)
+            .map_or(vec![], |routers| routers.losses(s, self.num_experts_per_tok, self.router_aux_loss_coef, self.router_z_loss_coef));
         all
     }
 
@@ -296,6 +291,8 @@ impl Mixtral {
         Experts {
             count: self.num_experts,
             chosen: self.num_experts_per_tok,
+            groups: 1,
+            chosen_groups: 1,
             width: self.intermediate_size,
             normalised: self.norm_topk_prob,
             scale: 1.0,

@@ -15,6 +15,10 @@ pub struct Experts {
     pub count: usize,
     /// How many a token goes to: those that its router likes best.
     pub chosen: usize,
+    /// In how many groups they stand, one after the other.
+    pub groups: usize,
+    /// Of how many groups, those with the best experts, a token's are.
+    pub chosen_groups: usize,
     /// Width inside each.
     pub width: usize,
     /// Whether a token's weights are made to sum to 1.
@@ -56,12 +60,26 @@ impl Experts {
 
     /// The experts of each token, best first, and their weights, both [B, T, K]. p: [B, T, E]
     fn route<'g>(&self, s: &Scope<'g>, p: Tensor<'g>) -> (Tensor<'g>, Tensor<'g>) {
+        let p = self.of_best_groups(s, p);
         let best = top(s, p, self.chosen);
         let weights = best.iter().map(|(_, hit)| hit.select(p, s.num(0.0)).sum());
         let weights = beside(weights).expect("a token has an expert");
         let weights = if self.normalised { weights / weights.sum() } else { weights };
         let experts = beside(best.iter().map(|(number, _)| number.cast(DType::I32))).expect("a token has an expert");
         (experts, if self.scale == 1.0 { weights } else { weights * self.scale })
+    }
+
+    /// p [B, T, E] with 0 for experts of groups that are not chosen.
+    fn of_best_groups<'g>(&self, s: &Scope<'g>, p: Tensor<'g>) -> Tensor<'g> {
+        if self.chosen_groups >= self.groups {
+            return p;
+        }
+        let (b, t, each) = (p.dim(-3), p.dim(-2), self.count / self.groups);
+        let by_group = p.reshape((b, t, self.groups, each));
+        let hits = top(s, by_group.max().reshape((b, t, self.groups)), self.chosen_groups).into_iter();
+        let chosen = hits.map(|(_, hit)| hit.cast(DType::F32)).reduce(|a, b| a + b).expect("a group is chosen");
+        let chosen = s.num(0.0).lt(chosen.reshape((b, t, self.groups, 1usize)));
+        chosen.select(by_group, s.num(0.0)).reshape((b, t, self.count))
     }
 }
 
@@ -152,6 +170,15 @@ impl<'g> Routers<'g> {
         let counts = tokens.unwrap_or(s.num(1.0));
         let all = tokens.map_or_else(|| s.size(product(b, t)), |x| x.sum_axes(&[-1, -2, -3]).reshape([] as [Dim; 0]));
         Some(Routers { logits, counts, rows: all * s.size(layers) })
+    }
+
+    /// The further losses that have a weight above 0, each times its weight: how unevenly `chosen` experts a token are chosen, and how large
+    /// logits are.
+    #[track_caller]
+    pub fn losses(&self, s: &Scope<'g>, chosen: usize, imbalance: f64, size: f64) -> Vec<(&'static str, Tensor<'g>)> {
+        let imbalanced = (imbalance > 0.0).then(|| ("router_imbalance", self.imbalance(s, chosen) * imbalance));
+        let large = (size > 0.0).then(|| ("router_size", self.size() * size));
+        imbalanced.into_iter().chain(large).collect()
     }
 
     /// How unevenly `chosen` experts a token are chosen, `chosen` where all are alike: E Σₑ fₑ Pₑ with the share of tokens that go to each and
