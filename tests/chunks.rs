@@ -2,7 +2,7 @@
 
 use ir::{Env, Value, eval};
 use llm::{Generator, Sampling, bound};
-use models::{Gpt, Llama, Model};
+use models::{Deepseek, Gpt, Llama, Mixtral, Model};
 use passes::{Goal, Options, compile};
 use runtime::{Pool, Session};
 use std::ops::ControlFlow::{Break, Continue};
@@ -24,6 +24,41 @@ fn llama() -> Model {
         hidden_size: 16,
         intermediate_size: 10,
         ..Llama::default()
+    })
+}
+
+fn mixtral() -> Model {
+    Model::from(Mixtral {
+        vocab_size: 13,
+        max_position_embeddings: CONTEXT,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        hidden_size: 16,
+        intermediate_size: 10,
+        num_experts: 4,
+        ..Mixtral::default()
+    })
+}
+
+/// It keeps a latent, which queries meet in another form than keys are made of it.
+fn deepseek() -> Model {
+    Model::from(Deepseek {
+        vocab_size: 13,
+        max_position_embeddings: CONTEXT,
+        num_hidden_layers: 3,
+        num_attention_heads: 2,
+        hidden_size: 16,
+        intermediate_size: 10,
+        moe_intermediate_size: 6,
+        n_routed_experts: 4,
+        num_experts_per_tok: 2,
+        kv_lora_rank: 6,
+        qk_nope_head_dim: 4,
+        qk_rope_head_dim: 2,
+        v_head_dim: 3,
+        q_lora_rank: 5,
+        ..Deepseek::default()
     })
 }
 
@@ -81,7 +116,7 @@ fn near(have: &[f32], want: &[f64], what: &str) {
 /// Prompts of every length, in chunks of every kind: exact at the seams, filled up at the end.
 #[test]
 fn chunks_read_as_the_whole() {
-    for model in [gpt(), llama()] {
+    for model in [gpt(), llama(), mixtral(), deepseek()] {
         let text = tokens(&model, 40, 1);
         for chunks in [&[1][..], &[1, 4], &[1, 3, 8], &[1, 16], &[1, 50], &[1, 16, 256]] {
             let mut g = rows(&model, 1, chunks);
@@ -146,7 +181,7 @@ fn a_full_context_is_read_again_in_chunks() {
 /// Rows of different lengths, each at its own position: each as alone; and no bit of one depends on what stands in another.
 #[test]
 fn rows_are_as_alone() {
-    for model in [gpt(), llama()] {
+    for model in [gpt(), llama(), mixtral(), deepseek()] {
         let texts: Vec<Vec<i32>> = [5, 1, 40, 17].iter().map(|n| tokens(&model, *n, *n as u64)).collect();
         let mut g = rows(&model, 4, &[1, 3, 8]);
         let read = |g: &mut Generator, texts: &[Vec<i32>]| g.read_rows(&texts.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();

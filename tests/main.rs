@@ -64,6 +64,8 @@ mod edges;
 mod evaluation;
 /// What the class of a rule promises of the bits.
 mod exactness;
+/// Mixtures of experts against plain loops, and that cost follows the active.
+mod experts;
 /// What extraction chooses, and why.
 mod extraction;
 mod f32;

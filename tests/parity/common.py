@@ -151,7 +151,8 @@ def expectations(kind, model, columns):
     model.zero_grad()
     logits, loss = kind.forward(model, columns)
     loss.backward()
-    grads = {f"grad.{n}": (p.grad, None) for n, p in model.named_parameters() if p.grad is not None}
+    named = getattr(kind, "gradients", lambda model: ((n, p.grad) for n, p in model.named_parameters()))
+    grads = {f"grad.{n}": (grad, None) for n, grad in named(model) if grad is not None}
     return {"logits": (logits.detach(), kind.asked(columns)), "loss": (loss.detach(), None), **grads}
 
 
