@@ -129,12 +129,14 @@ fn rows(main: &Func) -> Vec<Option<usize>> {
     let mut out = vec![None; main.inputs().len()];
     for node in &main.nodes {
         let ty = |i: usize| main.ty(node.args[i]);
-        let chosen = match &node.op {
-            Op::Gather | Op::ScatterAdd => ty(0).dims[0].size(),
-            Op::Row(Row::CrossEntropy | Row::CrossEntropyBwd) => ty(0).dim(-1).size(),
+        let (chosen, by) = match &node.op {
+            Op::Gather | Op::ScatterAdd => (ty(0).dims[0].size(), 1),
+            Op::Row(Row::CrossEntropy | Row::CrossEntropyBwd) => (ty(0).dim(-1).size(), 1),
+            Op::Grouped(_) => (ty(1).dims[0].size(), 2),
+            Op::GroupedSum(groups) => (groups.size(), 2),
             _ => continue,
         };
-        if let Some(i) = input(main, node.args[1]) {
+        if let Some(i) = input(main, node.args[by]) {
             out[i] = Some(out[i].map_or(chosen, |n: usize| n.min(chosen)));
         }
     }
