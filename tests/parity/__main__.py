@@ -9,19 +9,10 @@ Needs torch, transformers and safetensors; says so and skips where they are miss
 """
 
 import importlib
-import os
 import pathlib
 import sys
 
-
-def skip(what, tool):
-    """A line for whoever counts what was skipped; the end where the tool is required."""
-    print(what)
-    if os.environ.get("SKIPPED"):
-        with open(os.environ["SKIPPED"], "a") as skipped:
-            skipped.write(what + "\n")
-    if tool in os.environ.get("REQUIRE", "").split(","):
-        sys.exit(1)
+from skips import skip
 
 
 def main():
@@ -31,13 +22,10 @@ def main():
     except ImportError as missing:
         return skip(f"SKIPPED parity: {missing}; pip install torch transformers safetensors to run it", "torch")
     here = pathlib.Path(__file__).parent
-    modules = [importlib.import_module(p.stem) for p in sorted(here.glob("*.py")) if p.stem not in ("__main__", "common")]
-    cases = [case for module in modules for case in module.cases()]
+    modules = [importlib.import_module(p.stem) for p in sorted(here.glob("*.py")) if p.stem != "__main__"]
+    cases = [case for module in modules for case in getattr(module, "cases", list)()]
     chosen = [case for case in cases if not words or any(word in case.name for word in words)]
-    device = common.software_device(eggcorn)
-    if device is None:
-        skip("SKIPPED parity on a device: this build has no wgpu, or there is no Vulkan in software", "vulkan")
-    failed = [case.name for number, case in enumerate(chosen) if not common.check(eggcorn, case, number, device)]
+    failed = [case.name for number, case in enumerate(chosen) if not common.check(eggcorn, case, number)]
     for module in modules if not words else []:
         for name, said, wrong in getattr(module, "checks", lambda _: [])(eggcorn):
             print(f"{'FAIL' if wrong else 'ok  '} {name}: {', '.join(wrong) or said}")

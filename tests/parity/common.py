@@ -14,6 +14,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from skips import skip
+
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -22,6 +24,7 @@ torch.set_num_threads(2)
 # relative to the largest element of each tensor
 TOLERANCE = 1e-4
 OWN_TOKENIZER = transformers.models.auto.tokenization_auto.MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS
+DEVICE = "wgpu:software"
 # the first tokens of a greedy text, which the rest follows
 PROMPT, TEXT = 3, 64
 
@@ -53,7 +56,8 @@ class Decoder:
     @staticmethod
     def columns(case, vocabulary):
         ids, labels = (torch.randint(vocabulary, (case.batch, case.time)) for _ in range(2))
-        labels[0, -1 if case.side == "left" else 0] = -100
+        if labels.numel() > 1:
+            labels[0, -1 if case.side == "left" else 0] = -100
         columns = {"input_ids": ids, "labels": labels}
         if case.padding:
             mask = padding_mask(case, case.time)
@@ -92,14 +96,10 @@ def padding_mask(case, time):
     return mask
 
 
-def relative(have, want):
-    return ((have - want).abs().max() / want.abs().max().clamp_min(1e-12)).item()
-
-
-def software_device(eggcorn):
-    """The name of a device in software, if the build and the machine have one."""
-    found = subprocess.run([eggcorn, "doctor"], capture_output=True, text=True).stdout
-    return "wgpu:software" if "wgpu" in found and "llvmpipe" in found else None
+def relative(have, want, scale=0.0):
+    """The largest difference, of the largest element there is; of what is nothing beside `scale`, of that: rounding leaves something of zeros."""
+    most = want.abs().max()
+    return ((have - want).abs().max() / (most if most > 1e-5 * scale else scale)).item()
 
 
 def run(command):
@@ -139,9 +139,10 @@ def compared(eggcorn, folder, columns, expected, scratch, more=()):
     run([eggcorn, "run", folder, "--input", f"{scratch}/in.safetensors", "--out", f"{scratch}/out.safetensors", "--grad", *more])
     have = load_file(f"{scratch}/out.safetensors")
     errors = {}
+    scale = max((want.abs().max().item() for name, (want, _) in expected.items() if name.startswith("grad.")), default=1.0)
     for name, (want, where) in expected.items():
         out = have[name]
-        errors[name] = relative(out[where], want[where]) if where is not None else relative(out, want)
+        errors[name] = relative(out[where], want[where], scale) if where is not None else relative(out, want, scale)
     worst = max(errors, key=errors.get)
     return errors[worst], worst, len(errors)
 
@@ -156,7 +157,7 @@ def expectations(kind, model, columns):
     return {"logits": (logits.detach(), kind.asked(columns)), "loss": (loss.detach(), None), **grads}
 
 
-def check_numbers(eggcorn, case, model, folders, columns, scratch, device):
+def check_numbers(eggcorn, case, model, folders, columns, scratch):
     """Logits, loss and gradients: of the whole file and of shards, and on a device."""
     expected = expectations(case.kind, model, columns)
     error, worst, count = compared(eggcorn, folders[0], columns, expected, scratch)
@@ -165,11 +166,20 @@ def check_numbers(eggcorn, case, model, folders, columns, scratch, device):
     whole = load_file(f"{scratch}/out.safetensors")
     compared(eggcorn, folders[1], columns, expected, scratch)
     assert all(torch.equal(t, whole[n]) for n, t in load_file(f"{scratch}/out.safetensors").items()), "shards give other bits"
-    if case.device and device:
-        error, worst, _ = compared(eggcorn, folders[0], columns, expected, scratch, ["--device", device])
-        said += f", on {device} {error:.1e}"
-        assert error <= TOLERANCE, said
-    return said
+    return said + on_device(eggcorn, folders[0], columns, expected, scratch) if case.device else said
+
+
+def on_device(eggcorn, folder, columns, expected, scratch):
+    """The same on a device in software, where the build and the machine have one."""
+    try:
+        error, worst, _ = compared(eggcorn, folder, columns, expected, scratch, ["--device", DEVICE])
+    except RuntimeError as failure:
+        if f"device {DEVICE}" not in str(failure):
+            raise
+        skip("SKIPPED parity on a device: " + str(failure).split("error: ")[-1], "vulkan")
+        return ""
+    assert error <= TOLERANCE, f"on {DEVICE}: {worst} differs by {error:.1e}"
+    return f", on {DEVICE} {error:.1e}"
 
 
 def check_export(eggcorn, case, model, folder, columns, scratch):
@@ -181,7 +191,9 @@ def check_export(eggcorn, case, model, folder, columns, scratch):
     want, have = model.state_dict(), back.state_dict()
     assert want.keys() == have.keys() and all(torch.equal(want[n], have[n]) for n in want), "exported tensors are others"
     with torch.no_grad():
-        assert torch.equal(case.kind.forward(model, columns)[0], case.kind.forward(back, columns)[0]), "exported logits are others"
+        want, have = (case.kind.forward(m, columns)[0][case.kind.asked(columns)] for m in (model, back))
+        # the same tensors at other addresses may be summed in another order
+        assert relative(have, want) <= 1e-6, "exported logits are others"
     # a few types have a tokenizer of their own whatever the files say
     auto = transformers.PreTrainedTokenizerFast if model.config.model_type in OWN_TOKENIZER else transformers.AutoTokenizer
     tokenizer = auto.from_pretrained(f"{scratch}/back")
@@ -206,7 +218,7 @@ def check_text(eggcorn, case, model, folder, vocabulary, positions, scratch):
     return f"{len(want)} tokens of text"
 
 
-def check(eggcorn, case, seed, device):
+def check(eggcorn, case, seed):
     case.kind = case.kind or Decoder
     try:
         torch.manual_seed(seed)
@@ -220,7 +232,7 @@ def check(eggcorn, case, seed, device):
             save(model, folders[0], vocabulary)
             save(model, folders[1], vocabulary, max_shard_size="20KB")
             assert os.path.exists(f"{folders[1]}/model.safetensors.index.json"), "the model is too small for shards"
-            said = [check_numbers(eggcorn, case, model, folders, columns, scratch, device)]
+            said = [check_numbers(eggcorn, case, model, folders, columns, scratch)]
             check_export(eggcorn, case, model, folders[1], columns, scratch)
             if hasattr(case.kind, "greedy"):
                 said.append(check_text(eggcorn, case, model, folders[0], vocabulary, positions, scratch))

@@ -14,10 +14,6 @@ from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_att
 SCRIPT = pathlib.Path(__file__).parent.parent.parent / "examples" / "nanogpt_to_hf.py"
 
 
-def cases():
-    return []
-
-
 def logits(w, args, ids):
     """nanoGPT's forward pass, by its tensors' names."""
     b, t = ids.shape
