@@ -40,6 +40,11 @@ pub(crate) fn tensors_of(step: u64) -> String {
 }
 
 impl Manifest {
+    /// Whether it was imported: nothing was trained yet, and on no text.
+    pub fn is_imported(&self) -> bool {
+        self.step == 0 && self.text.is_empty()
+    }
+
     /// Puts it in the place of the last one.
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self).expect("a manifest has a JSON form") + "\n";
