@@ -172,7 +172,7 @@ fn check_directory(dir: &Path, config: &Config, tokenizer: &Tokenizer, saved: Op
             fail("this run was trained on another text; give the same --data".into())
         }
         // what was imported has no training behind it that could be another
-        (true, Some(saved)) if saved.manifest.step == 0 && saved.config.model == config.model => Ok(()),
+        (true, Some(saved)) if saved.manifest.is_imported() && saved.config.model == config.model => Ok(()),
         (true, Some(saved)) if !saved.config.differences(config).is_empty() => fail(format!(
             "the run was made with another configuration:\n{}\nonly {} may change when a run goes on; resume without changing others, or start anew in another --out",
             saved.config.differences(config).join("\n"),

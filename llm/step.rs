@@ -115,11 +115,11 @@ impl Step {
         load_weights(&mut [&mut self.session], tensors, &|name| State::parse(name).is_parameter())
     }
 
-    /// Goes on from a run directory's checkpoint. Refused where it was trained on something of another name. One of no steps was imported: it
-    /// was trained on nothing known, and has no state of an optimizer.
+    /// Goes on from a run directory's checkpoint. Refused where it was trained on something of another name. One that was
+    /// imported has no state of an optimizer.
     pub fn resume(&mut self, dir: &Path, text: &str) -> Result<u64> {
         let saved = checkpoint::open(dir)?;
-        if saved.manifest.step == 0 {
+        if saved.manifest.is_imported() {
             return self.start_from(&saved.tensors).map(|_| 0);
         }
         if saved.manifest.text != text {

@@ -653,7 +653,7 @@ fn other_elements() {
         let content: BTreeMap<&String, Vec<u8>> = all.iter().map(|(n, t)| (n, vec![0; t.1.len() * bytes])).collect();
         let views = all.iter().map(|(name, t)| (name, TensorView::new(dtype, t.0.clone(), &content[name]).unwrap()));
         std::fs::write(path.join("model.safetensors"), safetensors::serialize(views, None).unwrap()).unwrap();
-        refused(import(&open(&path).unwrap(), None, &d.0.join("run")), &[&format!("is {dtype:?}"), "expected BF16, F16 or F32", "convert"]);
+        refused(import(&open(&path).unwrap(), None, &d.0.join("run")), &[&format!("is {dtype:?}"), "expected F32, BF16 or F16", "convert"]);
     }
     let read = open(&path).unwrap().tensors().unwrap();
     assert!(read.check("transformer.wte.weight", &Type::f32([11usize, 6])).is_err());

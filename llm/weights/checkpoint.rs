@@ -40,6 +40,11 @@ pub(crate) fn tensors_of(step: u64) -> String {
 }
 
 impl Manifest {
+    /// Whether it was imported: nothing was trained yet, and on no text.
+    pub fn is_imported(&self) -> bool {
+        self.step == 0 && self.text.is_empty()
+    }
+
     /// Puts it in the place of the last one.
     pub(crate) fn write(&self, dir: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self).expect("a manifest has a JSON form") + "\n";
@@ -119,18 +124,21 @@ fn read_tensors(dir: &Path, manifest: &Manifest) -> Result<Checkpoint> {
     let damaged = |what: String| file_error(&path, "the checkpoint is damaged", what);
     let fail = |e| file_error(&path, "the checkpoint cannot be read", e);
     let mut file = File::open(&path).map_err(fail)?;
-    if file.metadata().map_err(fail)?.len() != manifest.bytes {
-        return Err(damaged(format!("it has not the {} bytes it was saved with", manifest.bytes)));
-    }
-    let mut checksum = Checksum::new(manifest.bytes);
-    // what grows meanwhile is not read to its end
-    let mut left = (&mut file).take(manifest.bytes);
+    let (mut checksum, mut have) = (Checksum::new(manifest.bytes), 0);
+    // what is longer than it should be is not read to its end
+    let mut left = (&mut file).take(manifest.bytes.saturating_add(1));
     let mut piece = vec![0; 1 << 20];
     loop {
         match left.read(&mut piece).map_err(fail)? {
             0 => break,
-            n => checksum.push(&piece[..n]),
+            n => {
+                checksum.push(&piece[..n]);
+                have += n as u64;
+            }
         }
+    }
+    if have != manifest.bytes {
+        return Err(damaged(format!("it has not the {} bytes it was saved with", manifest.bytes)));
     }
     if checksum.finish() != manifest.checksum {
         return Err(damaged("it has another checksum than when it was saved".into()));

@@ -232,12 +232,13 @@ fn convertible(have: Dtype, dtype: DType) -> std::result::Result<(), Unfit> {
         DType::Bool => have == Dtype::BOOL,
         DType::Tuple => false,
     };
-    let other = match dtype {
-        DType::I32 | DType::U32 => "I64 or ",
-        DType::F32 => "BF16, F16 or ",
-        DType::BF16 | DType::F16 | DType::Bool | DType::Tuple => "",
+    let wanted = match dtype {
+        DType::F32 => "F32, BF16 or F16".to_string(),
+        DType::I32 => "I64 or I32".to_string(),
+        DType::U32 => "I64 or U32".to_string(),
+        DType::BF16 | DType::F16 | DType::Bool | DType::Tuple => dtype.to_string().to_uppercase(),
     };
-    if fits { Ok(()) } else { Err((format!("is {have:?}"), format!("expected {other}{}; convert it first", dtype.to_string().to_uppercase()))) }
+    if fits { Ok(()) } else { Err((format!("is {have:?}"), format!("expected {wanted}; convert it first"))) }
 }
 
 /// A tensor's bytes as a program holds them, of elements that are [`convertible`].
