@@ -53,6 +53,9 @@ class Decoder:
 
     auto = transformers.AutoModelForCausalLM
 
+    # what from_pretrained is told besides
+    loading = {}
+
     @staticmethod
     def columns(case, vocabulary):
         ids, labels = (torch.randint(vocabulary, (case.batch, case.time)) for _ in range(2))
@@ -78,7 +81,9 @@ class Decoder:
 
     @staticmethod
     def greedy(model, prompt, count):
-        made = model.generate(torch.tensor([prompt]), max_new_tokens=count, do_sample=False, pad_token_id=0)
+        # unless a mask says so, tokens that are the padding's would be hidden
+        tokens = torch.tensor([prompt])
+        made = model.generate(tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=count, do_sample=False, pad_token_id=0)
         return made[0, len(prompt):].tolist()
 
 
@@ -186,7 +191,7 @@ def check_export(eggcorn, case, model, folder, columns, scratch):
     """What is imported and exported is the same model for transformers: tensors to the bit, and logits."""
     run([eggcorn, "import", folder, "--out", f"{scratch}/run"])
     run([eggcorn, "export", f"{scratch}/run", f"{scratch}/back"])
-    back = case.kind.auto.from_pretrained(f"{scratch}/back", attn_implementation="eager").eval()
+    back = case.kind.auto.from_pretrained(f"{scratch}/back", attn_implementation="eager", **case.kind.loading).eval()
     assert type(back).__name__ == (case.exported or type(model).__name__), f"exported as {type(back).__name__}"
     want, have = model.state_dict(), back.state_dict()
     assert want.keys() == have.keys() and all(torch.equal(want[n], have[n]) for n in want), "exported tensors are others"

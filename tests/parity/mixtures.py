@@ -14,6 +14,9 @@ NAMES = {
 class Mixture(Decoder):
     """Guesses successors; its loss has the routers' where the configuration says so."""
 
+    # products of all experts at once ask for widths that are multiples
+    loading = {"experts_implementation": "eager"}
+
     @staticmethod
     def forward(model, columns):
         config = model.config
@@ -41,7 +44,7 @@ def mixtral(vocab, positions, layers, heads, kv, width, inner, experts, chosen, 
     return lambda: MixtralForCausalLM(MixtralConfig(
         vocab_size=vocab, max_position_embeddings=positions, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv,
         hidden_size=width, intermediate_size=inner, num_local_experts=experts, num_experts_per_tok=chosen, bos_token_id=0, eos_token_id=1,
-        router_aux_loss_coef=0.1, attn_implementation="eager", **more,
+        router_aux_loss_coef=0.1, attn_implementation="eager", experts_implementation="eager", **more,
     ))
 
 
@@ -49,7 +52,7 @@ def olmoe(vocab, positions, layers, heads, kv, width, inner, experts, chosen, **
     return lambda: OlmoeForCausalLM(OlmoeConfig(
         vocab_size=vocab, max_position_embeddings=positions, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv,
         hidden_size=width, intermediate_size=inner, num_experts=experts, num_experts_per_tok=chosen, bos_token_id=0, eos_token_id=1,
-        pad_token_id=0, router_aux_loss_coef=0.1, attn_implementation="eager", **more,
+        pad_token_id=0, router_aux_loss_coef=0.1, attn_implementation="eager", experts_implementation="eager", **more,
     ))
 
 
@@ -58,7 +61,7 @@ def deepseek(vocab, positions, layers, heads, width, inner, latent, experts, cho
         vocab_size=vocab, max_position_embeddings=positions, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=heads,
         hidden_size=width, intermediate_size=2 * inner, moe_intermediate_size=inner, kv_lora_rank=latent, n_routed_experts=experts,
         num_experts_per_tok=chosen, n_shared_experts=1, first_k_dense_replace=1, q_lora_rank=None, qk_rope_head_dim=4, qk_nope_head_dim=6,
-        v_head_dim=5, topk_method="greedy", n_group=None, topk_group=None, bos_token_id=0, eos_token_id=1, attn_implementation="eager",
+        v_head_dim=5, topk_method="greedy", n_group=None, topk_group=None, bos_token_id=0, eos_token_id=1, attn_implementation="eager", experts_implementation="eager",
     )
     return lambda: DeepseekV2ForCausalLM(DeepseekV2Config(**settings | more))
 
