@@ -88,7 +88,7 @@ fn weights(dir: &std::path::Path) -> String {
 /// Bad input gets the errors of a model of this project.
 #[test]
 fn its_errors() {
-    fails(&["dump", "tinny"], &["there is no model tinny; there are tiny, gpt2, llama; did you mean tiny?"]);
+    fails(&["dump", "tinny"], &["there is no model tinny; there are tiny, gpt2, llama", "; did you mean tiny?"]);
     fails(&["dump", "tiny", "--set", "widht=8"], &["there is no setting widht; did you mean model.width?"]);
     fails(&["dump", "tiny", "--set", "width=many"], &["model.width is \"many\", expected a whole number"]);
     fails(&["dump", "tiny", "--set", "width=0"], &["width is 0, expected at least 1"]);
