@@ -44,7 +44,8 @@ pub fn every_template(device: &Device, holds: &dyn Fn(&str) -> bool) {
         let graph = read(&text);
         let env = environment(&graph, i as u32, 3);
         assert_eq!(checked(&graph, &env, device), Ok(()), "{name}\n{text}");
-        for input in graph.inputs.iter().filter(|n| *n != "index" && !env[*n].data.is_empty()) {
+        let floats = graph.inputs.iter().zip(graph.main().inputs()).filter(|(_, ty)| ty.dtype == DType::F32).map(|(n, _)| n);
+        for input in floats.filter(|n| !env[*n].data.is_empty()) {
             let mut bad = env.clone();
             let data = &mut bad.get_mut(input).unwrap().data;
             let last = data.len() - 1;

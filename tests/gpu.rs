@@ -109,8 +109,9 @@ pub fn programs() -> Vec<(String, String)> {
             add("attention", attention(2, t, heads, group, d, causal, half));
         }
     }
-    for (rows, turned) in [(130, false), (70, true), (3, true)] {
-        add("grouped", crate::grouped::program(crate::grouped::Sizes { rows, groups: 4, inner: 36, columns: 24 }, turned, "f32"));
+    // each group has a row, whichever they are
+    for (rows, groups, turned) in [(130, 3, false), (70, 3, true), (3, 1, true)] {
+        add("grouped", crate::grouped::program(crate::grouped::Sizes { rows, groups, inner: 36, columns: 24 }, turned, "f32"));
     }
     for (tokens, rows, width) in [(4, 9, 6), (40, 5, 300), (7, 600, 4), (1, 1, 1)] {
         add(
