@@ -44,6 +44,7 @@ fn a_model_touches_two_files() {
     assert_eq!(files(&["Llama", "\"llama\""]), ["models/lib.rs", "models/llama.rs"]);
     assert_eq!(files(&["Gemma", "\"gemma\""]), ["models/gemma.rs", "models/lib.rs"]);
     assert_eq!(files(&["Bert", "\"bert\""]), ["models/bert.rs", "models/lib.rs"]);
+    assert_eq!(files(&["T5", "\"t5\""]), ["models/lib.rs", "models/t5.rs"]);
 }
 
 /// The number that ARCHITECTURE.md states.

@@ -59,6 +59,8 @@ mod devices;
 mod docs;
 /// Every op at the edge of its domain: whole numbers that wrap, NaN, ∞, zeros, subnormal numbers.
 mod edges;
+/// Encoders, decoders that see what one made, and vectors of texts.
+mod encoders;
 /// What training evaluates, draws and saves, against plain evaluation.
 #[cfg(feature = "llvm")]
 mod evaluation;

@@ -3,7 +3,7 @@
 use crate::common::{environment, gpt, llama};
 use ir::{Env, Graph, eval};
 use llm::{Mode, Objective};
-use models::{Activation, Architecture, Biases, Entry, Gemma, Gpt, Init, Kept, Llama, MODELS, Model, Positions, RopeScaling, check};
+use models::{Activation, Architecture, Biases, Entry, Gemma, Gpt, Init, Kept, Llama, MODELS, Model, Positions, RopeScaling, Transformer, check};
 
 /// One sequence: a row of numbers a token.
 type Rows = Vec<Vec<f64>>;
@@ -342,6 +342,84 @@ fn plain_gemma(m: &Gemma, w: &Weights, ids: &[Vec<usize>], key: Option<u32>) -> 
     out
 }
 
+/// Vaswani's Transformer: what is written of a text up to each token, for texts whose first tokens are there.
+fn plain_transformer(m: &Transformer, w: &Weights, source: &[Vec<usize>], lengths: &[usize], answer: &[Vec<usize>], key: Option<u32>) -> Vec<Rows> {
+    let (c, p) = (m.d_model, m.dropout);
+    let words = w.matrix("model.shared.weight", None);
+    let scale = if m.scale_embedding { (c as f64).sqrt() } else { 1.0 };
+    let half = c.div_ceil(2);
+    let wave = |t: usize, i: usize| {
+        let angle = t as f64 / 10000f64.powf(2.0 * (i % half) as f64 / c as f64);
+        if i < half { angle.sin() } else { angle.cos() }
+    };
+    let at = |key: Option<u32>, l: usize, place: u32| key.map(|k| k.wrapping_add((l as u32 + 1) * 8 + place));
+    let embedded = |b: usize, ids: &[usize], key: Option<u32>| -> Rows {
+        let one = |t: usize, i: usize| (words[ids[t]][i] * scale + wave(t, i)) * kept(p, key, (b * ids.len() + t) * c + i);
+        (0..ids.len()).map(|t| (0..c).map(|i| one(t, i)).collect()).collect()
+    };
+    // the parameters of layer l of a side, by name
+    let full = |side: &str, l: usize, name: &str, x: &[f64]| {
+        let name = format!("model.{side}.layers.{{}}.{name}");
+        let (matrix, bias) = (w.matrix(&format!("{name}.weight"), Some(l)), w.vector(&format!("{name}.bias"), Some(l)));
+        add(&linear(x, &matrix), &bias)
+    };
+    // LayerNorm(x + y), where y is dropped
+    let added = |side: &str, l: usize, norm: &str, b: usize, x: &Rows, y: &Rows, key: Option<u32>| -> Rows {
+        let name = format!("model.{side}.layers.{{}}.{norm}");
+        let (gain, bias) = (w.vector(&format!("{name}.weight"), Some(l)), w.vector(&format!("{name}.bias"), Some(l)));
+        let dropped = |t: usize| (0..c).map(|i| x[t][i] + y[t][i] * kept(p, key, (b * x.len() + t) * c + i)).collect::<Vec<_>>();
+        (0..x.len()).map(|t| layer_norm(&dropped(t), &gain, &bias, 1e-5)).collect()
+    };
+    // those who ask among `x` see those of `y` that `sees` says
+    type Sees<'a> = &'a dyn Fn(usize, usize) -> bool;
+    let attention = |side: &str, l: usize, name: &str, n: usize, b: usize, (x, y): (&Rows, &Rows), sees: Sees, key: Option<u32>| -> Rows {
+        let project = |part: &str, x: &Rows| x.iter().map(|x| full(side, l, &format!("{name}.{part}"), x)).collect::<Rows>();
+        let (q, k, v) = (project("q_proj", x), project("k_proj", y), project("v_proj", y));
+        let mut out: Rows = vec![vec![]; x.len()];
+        for h in 0..n {
+            let part = |x: &Rows| x.iter().map(|x| head(x, c / n, h)).collect::<Rows>();
+            let (q, k, v) = (part(&q), part(&k), part(&v));
+            for t in 0..x.len() {
+                let score = |s: usize| if sees(t, s) { (dot(&q[t], &k[s]) / ((c / n) as f64).sqrt()).exp() } else { 0.0 };
+                let scores: Vec<f64> = (0..y.len()).map(score).collect();
+                let total: f64 = scores.iter().sum();
+                let place = |s: usize| ((b * n + h) * x.len() + t) * y.len() + s;
+                let a: Vec<f64> = scores.iter().enumerate().map(|(s, a)| a / total * kept(p, key, place(s))).collect();
+                out[t].extend(mix(&a, &v));
+            }
+        }
+        out.iter().map(|x| full(side, l, &format!("{name}.out_proj"), x)).collect()
+    };
+    let feed_forward = |side: &str, l: usize, x: &Rows| -> Rows {
+        let inner = |x: &Vec<f64>| full(side, l, "fc1", x).into_iter().map(|x| x.max(0.0)).collect::<Vec<_>>();
+        x.iter().map(|x| full(side, l, "fc2", &inner(x))).collect()
+    };
+    let mut out = vec![];
+    for (b, (source, answer)) in source.iter().zip(answer).enumerate() {
+        let there = |_: usize, s: usize| s < lengths[b];
+        let encoder_key = key.map(|k| k.wrapping_add(1 << 16));
+        let mut y = embedded(b, source, encoder_key);
+        for l in 0..m.encoder_layers {
+            let key = |place: u32| at(encoder_key, l, place);
+            let a = attention("encoder", l, "self_attn", m.encoder_attention_heads, b, (&y, &y), &there, key(0));
+            y = added("encoder", l, "self_attn_layer_norm", b, &y, &a, key(1));
+            y = added("encoder", l, "final_layer_norm", b, &y, &feed_forward("encoder", l, &y), key(4));
+        }
+        let mut x = embedded(b, answer, key);
+        for l in 0..m.decoder_layers {
+            let (key, n) = (|place: u32| at(key, l, place), m.decoder_attention_heads);
+            let a = attention("decoder", l, "self_attn", n, b, (&x, &x), &|t, s| s <= t, key(0));
+            x = added("decoder", l, "self_attn_layer_norm", b, &x, &a, key(1));
+            let a = attention("decoder", l, "encoder_attn", n, b, (&x, &y), &there, key(2));
+            x = added("decoder", l, "encoder_attn_layer_norm", b, &x, &a, key(3));
+            x = added("decoder", l, "final_layer_norm", b, &x, &feed_forward("decoder", l, &x), key(4));
+        }
+        let bias = if m.logits_bias { w.vector("final_logits_bias", None) } else { vec![0.0; m.vocab_size] };
+        out.push(x.iter().map(|x| add(&linear(x, &words), &bias)).collect());
+    }
+    out
+}
+
 /// A program, values for it with a key where it reads one, and the ids among them.
 fn valued(model: &Model, mode: Mode, batch: usize, time: usize) -> (Graph, Env, Vec<Vec<usize>>) {
     let graph = Objective::NextToken.bound(model, mode, batch, time).unwrap();
@@ -359,6 +437,49 @@ fn agree(graph: &Graph, env: &Env, want: Vec<Rows>) {
     assert_eq!(have.len(), want.len());
     for (i, (h, w)) in have.iter().zip(&want).enumerate() {
         assert!((h - w).abs() < 1e-9 * w.abs().max(1.0), "logit {i} is {h}, expected {w}");
+    }
+}
+
+#[test]
+fn transformer_is_the_transformer() {
+    for (dropout, mode) in [(0.0, Mode::Train), (0.25, Mode::Train), (0.25, Mode::Evaluate)] {
+        for (d_model, logits_bias) in [(9, false), (12, true)] {
+            let m = Transformer {
+                vocab_size: 11,
+                max_position_embeddings: 9,
+                encoder_layers: 2,
+                decoder_layers: 3,
+                encoder_attention_heads: 3,
+                decoder_attention_heads: if d_model == 9 { 1 } else { 4 },
+                d_model,
+                encoder_ffn_dim: 7,
+                decoder_ffn_dim: 10,
+                scale_embedding: !logits_bias,
+                logits_bias,
+                dropout,
+                ..Transformer::default()
+            };
+            let graph = Objective::Answer.graph_of(&Model::from(m.clone()), mode, &["attention_mask"]).unwrap();
+            let graph = graph
+                .bind(&|name| {
+                    Some(match name {
+                        'B' => 2,
+                        'T' => 4,
+                        _ => 5,
+                    })
+                })
+                .unwrap();
+            let mut env = environment(&graph, 3, m.vocab_size);
+            env.get_mut("attention_mask").unwrap().data = vec![1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0];
+            if let Some(key) = env.get_mut("key") {
+                key.data[0] = 12345.0;
+            }
+            let ids =
+                |name: &str, n: usize| -> Vec<Vec<usize>> { env[name].data.chunks(n).map(|row| row.iter().map(|x| *x as usize).collect()).collect() };
+            let key = env.get("key").map(|k| k.data[0] as u32);
+            let want = plain_transformer(&m, &Weights(&env), &ids("input_ids", 5), &[3, 5], &ids("decoder_input_ids", 4), key);
+            agree(&graph, &env, want);
+        }
     }
 }
 
