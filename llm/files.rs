@@ -82,7 +82,7 @@ impl Drop for NewFile {
 pub(crate) struct NewDirectory {
     temporary: PathBuf,
     target: PathBuf,
-    done: bool,
+    placed: bool,
 }
 
 impl NewDirectory {
@@ -104,7 +104,7 @@ impl NewDirectory {
         loop {
             let temporary = beside.join(unknown_name());
             match fs::create_dir(&temporary) {
-                Ok(()) => return Ok(NewDirectory { temporary, target, done: false }),
+                Ok(()) => return Ok(NewDirectory { temporary, target, placed: false }),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(fail(e)),
             }
@@ -120,14 +120,14 @@ impl NewDirectory {
     pub(crate) fn commit(mut self) -> Result<()> {
         let moved = sync_directory(&self.temporary).and_then(|()| fs::rename(&self.temporary, &self.target));
         moved.map_err(|e| file_error(&self.target, "the folder cannot be written", e))?;
-        self.done = true;
+        self.placed = true;
         sync_directory(directory(&self.target)).map_err(|e| file_error(&self.target, "the folder cannot be written", e))
     }
 }
 
 impl Drop for NewDirectory {
     fn drop(&mut self) {
-        if !self.done {
+        if !self.placed {
             let _ = fs::remove_dir_all(&self.temporary);
         }
     }
