@@ -56,9 +56,6 @@ class Decoder:
 
     auto = transformers.AutoModelForCausalLM
 
-    # what from_pretrained is told besides
-    loading = {}
-
     @staticmethod
     def columns(case, vocabulary):
         ids, labels = (torch.randint(vocabulary, (case.batch, case.time)) for _ in range(2))
@@ -201,7 +198,7 @@ def check_export(eggcorn, case, model, folder, columns, scratch):
     """What is imported and exported is the same model for transformers: tensors to the bit, and logits."""
     run([eggcorn, "import", folder, "--out", f"{scratch}/run"])
     run([eggcorn, "export", f"{scratch}/run", f"{scratch}/back"])
-    back = case.kind.auto.from_pretrained(f"{scratch}/back", attn_implementation="eager", **case.kind.loading).eval()
+    back = case.kind.auto.from_pretrained(f"{scratch}/back", attn_implementation="eager", **getattr(case.kind, "loading", {})).eval()
     assert type(back).__name__ == (case.exported or type(model).__name__), f"exported as {type(back).__name__}"
     want, have = model.state_dict(), back.state_dict()
     more = have.keys() - want.keys() - getattr(case.kind, "may_lack", set())
