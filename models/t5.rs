@@ -305,7 +305,8 @@ impl T5 {
     /// own position.
     fn bias<'g>(&self, s: &Scope<'g>, read: &Reading<'g>, side: Side) -> Tensor<'g> {
         let t = read.tokens.dim(-1);
-        let keys = read.past.as_ref().map_or(t, |_| self.n_positions.into());
+        // as many keys as there is room for what is kept
+        let keys = read.past.as_ref().map_or(t, |past| past.tensors[0].1.dim(-2));
         let query = s.iota(-2, t);
         let query = read.past.as_ref().map_or(query, |past| beside(past.position, 2) + query);
         let kind = self.kinds(s, (s.iota(-1, keys) - query).cast(DType::F32), side); // [T, S] or [B, T, S]
