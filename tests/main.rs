@@ -5,6 +5,9 @@
 // a build without some backend uses less of what tests share
 #![cfg_attr(not(all(feature = "llvm", feature = "wgpu", feature = "cuda")), allow(dead_code, unused_imports))]
 
+/// Models that answer texts: rows with their own, beams that end.
+#[cfg(feature = "llvm")]
+mod answering;
 /// Attention of every kind, compiled: against what was written, with as many threads, and in no more memory.
 #[cfg(feature = "llvm")]
 mod attention;

@@ -1,6 +1,7 @@
 use crate::common::{bound, difference, environment, gpt, llama};
 use ir::names::LOSS_SUM;
 use ir::{Graph, eval, verify};
+use models::{Bert, Model, T5};
 use passes::{Opt, optimize};
 
 fn check_stages(graph: &Graph, loss: &str, opt: Opt) {
@@ -44,6 +45,37 @@ fn check_stages(graph: &Graph, loss: &str, opt: Opt) {
 fn gpt_means_the_same_at_every_stage() {
     for opt in [Opt::Egg, Opt::Greedy, Opt::Off] {
         check_stages(&bound(&gpt(), 2, 5), LOSS_SUM, opt);
+    }
+}
+
+/// An encoder, and a decoder that sees what one made with scores that depend on distance.
+#[test]
+fn encoders_mean_the_same_at_every_stage() {
+    let bert = Bert {
+        vocab_size: 9,
+        max_position_embeddings: 9,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        hidden_size: 6,
+        intermediate_size: 5,
+        layer_norm_eps: 1e-5,
+        ..Bert::default()
+    };
+    let t5 = T5 {
+        vocab_size: 9,
+        n_positions: 9,
+        num_layers: 2,
+        num_decoder_layers: 2,
+        num_heads: 2,
+        d_model: 6,
+        d_kv: 2,
+        d_ff: 5,
+        relative_attention_num_buckets: 6,
+        ..T5::default()
+    };
+    for opt in [Opt::Egg, Opt::Greedy, Opt::Off] {
+        check_stages(&bound(&Model::from(bert.clone()), 2, 5), LOSS_SUM, opt);
+        check_stages(&bound(&Model::from(t5.clone()), 2, 5), LOSS_SUM, opt);
     }
 }
 
