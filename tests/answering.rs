@@ -9,7 +9,8 @@ use std::ops::ControlFlow::Continue;
 use std::sync::Arc;
 
 fn t5() -> Model {
-    let sizes = T5 { vocab_size: 13, n_positions: 40, num_layers: 2, num_decoder_layers: 2, num_heads: 2, d_model: 8, d_kv: 3, d_ff: 10, ..T5::default() };
+    let sizes =
+        T5 { vocab_size: 13, n_positions: 40, num_layers: 2, num_decoder_layers: 2, num_heads: 2, d_model: 8, d_kv: 3, d_ff: 10, ..T5::default() };
     Model::from(T5 { relative_attention_num_buckets: 8, relative_attention_max_distance: 12, ..sizes })
 }
 
@@ -50,7 +51,15 @@ fn rows(model: &Model, rows: usize) -> (Generator, Env) {
 /// The logits after each token of an answer, by evaluation of the whole program.
 fn whole(model: &Model, weights: &Env, source: &[i32], answer: &[i32]) -> Vec<Vec<f64>> {
     let graph = Objective::Answer.results(model, &["input_ids", "decoder_input_ids"]).unwrap();
-    let graph = graph.bind(&|name| Some(match name { 'B' => 1, 'T' => answer.len(), _ => source.len() } as u64)).unwrap();
+    let graph = graph
+        .bind(&|name| {
+            Some(match name {
+                'B' => 1,
+                'T' => answer.len(),
+                _ => source.len(),
+            } as u64)
+        })
+        .unwrap();
     let mut env = weights.clone();
     let ids = |tokens: &[i32]| Value::new(vec![1, tokens.len()], tokens.iter().map(|t| f64::from(*t)).collect());
     env.insert("input_ids".into(), ids(source));
