@@ -41,12 +41,12 @@ impl Sources {
 
     /// Encodes a text for each row; those that are there already cost nothing.
     pub(super) fn read(&mut self, model: &Model, device: &Device, options: &Options, texts: &[&[i32]]) -> Result<()> {
-        if texts.iter().copied().eq(self.texts.iter().map(Vec::as_slice)) {
-            return Ok(());
-        }
         let longest = texts.iter().map(|t| t.len()).max().unwrap_or(0);
         if longest > self.room || texts.iter().any(|t| t.is_empty()) {
             return Err(Error(format!("a text that is answered has 1 to {} tokens, and here is one of {longest}: give another", self.room)));
+        }
+        if texts.iter().copied().eq(self.texts.iter().map(Vec::as_slice)) {
+            return Ok(());
         }
         let tokens = longest.next_power_of_two().clamp(FIRST.min(self.room), self.room);
         if self.programs.iter().all(|p| p.tokens != tokens) {
