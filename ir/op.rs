@@ -48,7 +48,7 @@ spelled! {
 }
 
 spelled! {
-    /// Which way a stack of matrices lies, one an expert: [E, C, F] for products a[C] to [F], or turned, [E, F, C].
+    /// Which way a stack of matrices lies, one an expert: `[E, C, F]` for products `a[C]` to `[F]`, or turned, `[E, F, C]`.
     Lie { Plain "ecf", Turned "efc" }
 }
 
@@ -317,10 +317,10 @@ pub enum Op {
     /// (q, k, v, output, log-sum-exp, d output, scale, captured operands…) to (dq, dk, dv, d captured…): a captured operand's gradient has the
     /// axes of the scores, with size 1 along queries or keys where the operand has, and is for each head apart.
     AttentionBwd(Attn),
-    /// (a[N, C], w, group[N]) to [N, F]: row n is aₙ w[group n], and 0 where there is no such matrix. It costs N rows, whatever E is, and is
+    /// `(a[N, C], w, group[N])` to `[N, F]`: row n is aₙ `w[group n]`, and 0 where there is no such matrix. It costs N rows, whatever E is, and is
     /// fastest where rows of a group stand together.
     Grouped(Lie),
-    /// (a[N, C], b[N, F], group[N]) to [E, C, F]: of each group Σ aₙ bₙᵀ over its rows, which is the gradient of a grouped product's matrices.
+    /// `(a[N, C], b[N, F], group[N])` to `[E, C, F]`: of each group Σ aₙ bₙᵀ over its rows, which is the gradient of a grouped product's matrices.
     GroupedSum(Dim),
 }
 

@@ -1,7 +1,7 @@
 //! Mixtures of experts against plain loops: who goes where, what comes of it, the routers' losses; that cost follows the active; and a latent
 //! that is kept in one form and read in another.
 
-use crate::common::{Random, environment};
+use crate::common::environment;
 use ir::{Builder, DType, Env, Func, Graph, Op, Value, eval};
 use models::moe::{Experts, Routers};
 use models::{Deepseek, Mixtral, Model};
