@@ -1,6 +1,6 @@
 //! What `--data` names: texts, prepared folders and files of tokens, alone or mixed.
 
-use eggcorn::llm::{Config, DataConfig, Error, INDEX, Index, OWN_TEXT, Result, Shards, Source, Specials, Tokenizer, read_text};
+use eggcorn::llm::{Config, DataConfig, Error, INDEX, Index, Marks, OWN_TEXT, Result, Shards, Source, Specials, Tokenizer, read_text};
 use eggcorn::runtime::cores;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -103,7 +103,7 @@ pub fn weigh(args: &[DataArg], config: Config) -> Result<Config> {
 pub fn open(
     args: &[DataArg],
     recipe: &str,
-    held_out: f64,
+    config: &Config,
     named: Option<Tokenizer>,
     learn: &dyn Fn(&str) -> Result<Tokenizer>,
 ) -> Result<(Vec<Source>, Tokenizer)> {
@@ -114,8 +114,9 @@ pub fn open(
     };
     let alone = DataArg { path: ALONE.into(), weight: None };
     let args = if args.is_empty() { std::slice::from_ref(&alone) } else { args };
-    let one = |(arg, text): (&DataArg, Option<String>)| arg.source(&tokenizer, text, held_out);
-    let sources = args.iter().zip(texts).map(one).collect::<Result<_>>()?;
+    let marks = Marks::of(&tokenizer);
+    let one = |(arg, text): (&DataArg, Option<String>)| Ok(arg.source(&tokenizer, text, config.data.held_out)?.with_marks(marks.clone()));
+    let sources = args.iter().zip(texts).map(one).collect::<Result<Vec<Source>>>()?;
     Ok((sources, tokenizer))
 }
 

@@ -8,11 +8,12 @@ use super::options::{CompileArgs, DeviceArgs, apply, mebibytes};
 use super::output::Output;
 use super::plot::plot;
 use eggcorn::llm::hub::Directory;
+use eggcorn::llm::text::Learning;
 use eggcorn::llm::{
-    Config, DataConfig, Error, Event, Generator, Kind, Manifest, Models, Outcome, RESUMABLE, Reads, Result, RunLock, Sampling, Tokenizer, Trainer,
-    read_manifest, read_short, recipe, write_file,
+    Config, Error, Event, Generator, Kind, Manifest, Models, Outcome, RESUMABLE, Reads, Result, RunLock, Sampling, Tokenizer, Trainer, read_manifest,
+    read_short, recipe, write_file,
 };
-use eggcorn::models::Model;
+use eggcorn::models::{self, Model};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
@@ -77,8 +78,7 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
         (Some(path), _) => Some(Tokenizer::open(path, Some(config.data.split))?),
         (None, start) => start.as_ref().map(Directory::tokenizer).transpose()?.flatten(),
     };
-    let (sources, tokenizer) =
-        corpus::open(&args.data, &name, config.data.held_out, named, &|text| tokenizer(args, &config.data, text, saved.as_ref()))?;
+    let (sources, tokenizer) = corpus::open(&args.data, &name, &config, named, &|text| tokenizer(args, &config, text, saved.as_ref()))?;
     start.as_ref().map_or(Ok(()), |s| s.fits(&tokenizer))?;
     // vocabularies that others made may have room for more tokens than there are
     let made = start.as_ref().map(Directory::model).or_else(|| saved.as_ref().map(|s| &s.config.model).filter(|_| args.resume));
@@ -111,9 +111,12 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
         }
         Outcome::Finished(loss) => {
             plot(&dir)?;
-            let generator = Generator::sharing(&config.model, device, &options, trainer.step.session())?;
-            let sample = sample(&dir, &tokenizer, generator)?;
-            view.end(&dir, loss, &sample)
+            let sample = match config.model.kind() {
+                models::Kind::Decoder => sample(&dir, &tokenizer, Generator::sharing(&config.model, device, &options, trainer.step.session())?)?,
+                // one reads and writes nothing, the other answers what somebody asks
+                models::Kind::Encoder | models::Kind::EncoderDecoder => String::new(),
+            };
+            view.end(&dir, config.model.kind(), loss, &sample)
         }
     }
 }
@@ -155,11 +158,15 @@ fn config(args: &Args, name: &str, saved: Option<&Saved>, start: Option<&Directo
 }
 
 /// The tokenizer of texts: as it was where the run goes on, or else learned.
-fn tokenizer(args: &Args, data: &DataConfig, text: &str, saved: Option<&Saved>) -> Result<Tokenizer> {
+fn tokenizer(args: &Args, config: &Config, text: &str, saved: Option<&Saved>) -> Result<Tokenizer> {
+    let (data, specials) = (&config.data, config.specials());
     let learned = data.tokenizer.algorithm().is_some() || data.tokenizer == Kind::File;
     match saved {
         Some(saved) if args.resume && learned && saved.config.data == *data => Ok(saved.tokenizer.clone()),
-        _ => Tokenizer::learned(data.tokenizer, &data.learning(), text),
+        _ => {
+            let learning = Learning { specials: specials.clone(), ..data.learning() };
+            Tokenizer::learned(data.tokenizer, &learning, text)?.with_specials(&specials)
+        }
     }
 }
 
@@ -279,11 +286,19 @@ impl View {
     }
 
     /// The last words of a finished run; an error where some before could not be written.
-    fn end(&mut self, dir: &Path, loss: f64, sample: &str) -> Result<()> {
+    fn end(&mut self, dir: &Path, kind: models::Kind, loss: f64, sample: &str) -> Result<()> {
         let dir = dir.display();
+        let next = match kind {
+            models::Kind::Decoder => format!("write more with: eggcorn generate {dir}"),
+            models::Kind::Encoder => format!("make vectors of texts with: eggcorn embed {dir}"),
+            models::Kind::EncoderDecoder => format!("let it answer with: eggcorn generate {dir} --source TEXT"),
+        };
         if !self.json {
-            self.out.line(&format!("loss over all held-out text: {loss:.4}\n\n{sample}\n"));
-            self.out.line(&format!("the run is in {dir}, its loss as a picture in loss.svg; write more with: eggcorn generate {dir}"));
+            self.out.line(&format!("loss over all held-out text: {loss:.4}\n"));
+            if !sample.is_empty() {
+                self.out.line(&format!("{sample}\n"));
+            }
+            self.out.line(&format!("the run is in {dir}, its loss as a picture in loss.svg; {next}"));
         }
         let done = self.metrics.finish().and(self.out.finish());
         done.map_err(|e| Error(format!("{e}; all else of the run is saved in {dir}")))

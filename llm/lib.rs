@@ -31,11 +31,11 @@ mod step;
 pub mod text;
 mod weights;
 
-pub use config::{Config, DataConfig, Models, Precision, RECIPES, RESUMABLE, Recipe, Schedule, TrainConfig, recipe};
+pub use config::{Aim, Config, DataConfig, Models, ObjectiveConfig, Precision, RECIPES, RESUMABLE, Recipe, Schedule, TrainConfig, recipe};
 pub use counts::{Counts, step_flops};
 pub use data::{
-    Batch, Column, Data, Header, HeldOut, INDEX, Index, IndexFile, IndexParts, IndexTokenizer, OWN_TEXT, Packing, Permutation, Shards, Source, Stage,
-    TokenFile, TokenFiles, Tokens, Values, Width, random, read_text,
+    Batch, Collator, Column, Data, Header, HeldOut, INDEX, Index, IndexFile, IndexParts, IndexTokenizer, Marks, OWN_TEXT, Packing, Permutation,
+    Shards, Source, Stage, TokenFile, TokenFiles, Tokens, Values, Width, random, read_text,
 };
 pub use decode::{Beam, Choice, Generator, Sampling, Search, Stop, Stopping, likeliest, log_probabilities, sample};
 pub use error::{Error, Result, hint, nearest};

@@ -1,8 +1,13 @@
 //! What a model is trained to do: a model becomes a program with a loss.
 
+use crate::config::{Aim, Config};
+use crate::data::target;
 use crate::error::{Error, Result};
 use ir::{Builder, DType, Dim, Graph, NodeId, Op, Tensor, Type};
-use models::{Documents, Encoded, Kind, Model, Reading, Source, losses};
+use models::{
+    Documents, Encoded, Kind, Model, Reading, Source,
+    losses::{self, Terms},
+};
 
 /// What a model is trained to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,7 +54,8 @@ impl Objective {
     /// Further columns it may read.
     pub fn optional(self) -> &'static [&'static str] {
         match self {
-            Objective::NextToken | Objective::Answer => &["attention_mask"],
+            Objective::NextToken => &["attention_mask", "prefix_mask"],
+            Objective::Answer => &["attention_mask"],
             Objective::NextInDocument => &[],
             Objective::Masked => &["attention_mask", "token_type_ids"],
         }
@@ -70,16 +76,31 @@ impl Objective {
     /// the model takes no notice of them, for then they would see each other; and so are columns that it does not read.
     pub fn graph_of(self, model: &Model, mode: Mode, further: &[&str]) -> Result<Graph> {
         let columns: Vec<&str> = self.columns().iter().chain(further).copied().collect();
-        self.build(model, mode, &columns, false)
+        self.build(model, mode, &columns, Terms::default(), false)
     }
 
     /// The program of all that a model says of texts: inputs are these of the columns, the tokens among them; results are `logits` of a model
     /// that guesses, what else it says, and, with `labels`, the loss.
     pub fn results(self, model: &Model, columns: &[&str]) -> Result<Graph> {
-        self.build(model, Mode::Evaluate, columns, true)
+        self.build(model, Mode::Evaluate, columns, Terms::default(), true)
     }
 
-    fn build(self, model: &Model, mode: Mode, asked_for: &[&str], all: bool) -> Result<Graph> {
+    /// The program that a configuration asks for, for `batch` rows of `context` tokens. What is added to the loss is added in training alone,
+    /// so that held-out losses are nats a token whatever was added.
+    pub fn configured(config: &Config, mode: Mode, batch: usize, context: usize) -> Result<Graph> {
+        let (objective, aim) = (config.objective(), config.aim());
+        let further: &[&str] = match aim {
+            Aim::NextToken | Aim::Fim => &[],
+            Aim::Prefix => &["prefix_mask"],
+            Aim::Masked | Aim::Answer | Aim::Spans => &["attention_mask"],
+        };
+        let columns: Vec<&str> = objective.columns().iter().chain(further).copied().collect();
+        let terms = if mode == Mode::Train { config.objective.terms() } else { Terms::default() };
+        let graph = objective.build(&config.model, mode, &columns, terms, false)?;
+        bind(&graph, batch, context, target(&config.objective, aim, context))
+    }
+
+    fn build(self, model: &Model, mode: Mode, asked_for: &[&str], terms: Terms, all: bool) -> Result<Graph> {
         self.check_kind(model)?;
         let b = Builder::default();
         let s = b.scope();
@@ -92,7 +113,7 @@ impl Objective {
         let mask = column("attention_mask");
         let read = Reading { key, ..Reading::of(asked(self.columns()[0])) };
         let read = match self {
-            Objective::NextToken => Reading { mask, ..read },
+            Objective::NextToken => Reading { mask, prefix: column("prefix_mask"), ..read },
             Objective::NextInDocument => {
                 Reading { documents: Some(Documents { ids: asked("document_ids"), positions: asked("position_ids") }), ..read }
             }
@@ -110,7 +131,7 @@ impl Objective {
         if model.guesses() {
             let logits = model.head(&s, hidden.x);
             b.output("logits", logits);
-            column("labels").iter().for_each(|labels| losses::cross_entropy(&s, logits, *labels).with(&hidden.losses).output(&b));
+            column("labels").iter().for_each(|labels| losses::cross_entropy_with(&s, logits, *labels, terms).with(&hidden.losses).output(&b));
         } else if column("labels").is_some() {
             return Err(Error(format!("the model {} has no head that guesses tokens, so there is no loss: leave labels away", model.name())));
         }
@@ -145,12 +166,18 @@ impl Objective {
 
     /// The program for `batch` windows of `context` tokens; a source has as many.
     pub fn bound(self, model: &Model, mode: Mode, batch: usize, context: usize) -> Result<Graph> {
-        Ok(self.graph(model, mode)?.bind(&|s| match s {
-            'B' => Some(batch as u64),
-            'S' | 'T' => Some(context as u64),
-            _ => None,
-        })?)
+        bind(&self.graph(model, mode)?, batch, context, context)
     }
+}
+
+/// The program for `batch` rows of `context` tokens, or of `target` tokens that answer a text of `context`.
+fn bind(graph: &Graph, batch: usize, context: usize, target: usize) -> Result<Graph> {
+    Ok(graph.bind(&|s| match s {
+        'B' => Some(batch as u64),
+        'S' => Some(context as u64),
+        'T' => Some(target as u64),
+        _ => None,
+    })?)
 }
 
 /// A model's parameters by name, those of every head.

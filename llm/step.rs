@@ -3,7 +3,7 @@
 use crate::config::{Config, Schedule};
 use crate::data::{Batch, random};
 use crate::error::{Error, Result};
-use crate::objective::Mode;
+use crate::objective::{Mode, Objective};
 use crate::weights::named::Tensors;
 use crate::weights::{checkpoint, initialise, load_weights};
 use ir::names::{GRAD_NORM, LOSS, LOSS_MEAN};
@@ -40,7 +40,7 @@ const OWN: [&str; 3] = ["lr", "step", "key"];
 /// A training step's program, dims bound, at every stage.
 pub fn step_program(config: &Config, options: &Options) -> Result<Stages> {
     let t = &config.train;
-    let graph = config.objective().bound(&config.model, Mode::Train, t.batch, t.context)?.keep_outputs(&LOSS);
+    let graph = Objective::configured(config, Mode::Train, t.batch, t.context)?.keep_outputs(&LOSS);
     Ok(compile(&graph, Goal::Step(&t.update()), options)?)
 }
 

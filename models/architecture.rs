@@ -236,6 +236,8 @@ pub struct Reading<'g> {
     pub past: Option<Kepts<'g>>,
     /// In rows that documents are packed into: which token is of which. There is no past then.
     pub documents: Option<Documents<'g>>,
+    /// Where a text's beginning is seen by all of it: 1 where that is, `i32[B,T]`. There is no past then.
+    pub prefix: Option<Tensor<'g>>,
     /// Where rows are filled up to one length: 1 where there is a token and 0 where there is none, `i32[B,T]`. There is no past then.
     pub mask: Option<Tensor<'g>>,
     /// Which of the segments a token is of, `i32[B,T]`, for a model that asks.
@@ -291,6 +293,8 @@ pub struct Place<'g> {
     pub past: Option<Past<'g>>,
     /// Each token's document, `i32[B,T]`, where rows are packed with such.
     pub documents: Option<Tensor<'g>>,
+    /// 1 where a token is seen by all, `i32[B,T]`, where a text's beginning is.
+    pub prefix: Option<Tensor<'g>>,
     /// 1 where there is a token, `i32[B,T]`, where rows are filled up.
     pub mask: Option<Tensor<'g>>,
     /// The text that this decoder sees beside its own.
@@ -329,12 +333,14 @@ impl<'g> Place<'g> {
         self.past.as_ref().map_or_else(|| new.to_vec(), |p| p.with(new))
     }
 
-    /// Scores [B, H, T, S] of tokens after the one that asks, of other documents' tokens and of none become −∞. A token sees itself,
+    /// Scores [B, H, T, S] of tokens after the one that asks, but for a beginning that all see, of other documents' tokens and of none become −∞. A token sees itself,
     /// whatever it is, so that no row of scores is empty.
     #[track_caller]
     pub fn visible(&self, s: &Scope<'g>, scores: Tensor<'g>) -> Tensor<'g> {
         let (query, key) = (self.query(s, scores), s.iota(-1, scores.dim(-1)));
-        let scores = self.own_document(s, key.le(query).select(scores, s.num(f64::NEG_INFINITY)));
+        let none = s.num(f64::NEG_INFINITY);
+        let later = self.prefix.map_or(none, |prefix| of_tokens(s, scores, prefix, None));
+        let scores = self.own_document(s, key.le(query).select(scores, later));
         self.mask.map_or(scores, |mask| of_tokens(s, scores, mask, Some(key.equals(query))))
     }
 
@@ -370,7 +376,7 @@ impl<'g> Place<'g> {
 impl<'g> Reading<'g> {
     /// A whole sequence, with nothing before it and nothing dropped.
     pub fn of(tokens: Tensor<'g>) -> Reading<'g> {
-        Reading { tokens, key: None, past: None, documents: None, mask: None, types: None, source: None }
+        Reading { tokens, key: None, past: None, documents: None, prefix: None, mask: None, types: None, source: None }
     }
 
     /// The tokens' positions: `[T]`, or `[B, T]` where each row has its own, in generation and in rows of documents.
@@ -462,7 +468,7 @@ impl<'g> Reading<'g> {
                         Source { text: Encoded::Kept(here), ..source }
                     }
                 });
-                let place = Place { layer: run.first + j, key, past, documents, mask: self.mask, source };
+                let place = Place { layer: run.first + j, key, past, documents, prefix: self.prefix, mask: self.mask, source };
                 let made = block(s, x, place);
                 x = made.x;
                 all_kept.extend(made.kept.into_iter().filter(|_| self.past.is_some()));

@@ -27,17 +27,41 @@ impl<'g> Loss<'g> {
     }
 }
 
+/// What is added to the loss of a label.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Terms {
+    /// The share ε of the target that is spread over all V tokens alike: (1 − ε) of the label's loss and ε of the mean of all tokens', as
+    /// PyTorch's `cross_entropy(label_smoothing=)` has it (Szegedy et al. 2016).
+    pub label_smoothing: f64,
+    /// The weight of log² Σ exp logits (PaLM's auxiliary loss, Chowdhery et al. 2022).
+    pub z_loss: f64,
+}
+
 /// −log softmax(logits) at the label, over all tokens whose label is not negative. logits: [B, T, V], labels: [B, T]
 #[track_caller]
 pub fn cross_entropy<'g>(s: &Scope<'g>, logits: Tensor<'g>, labels: Tensor<'g>) -> Loss<'g> {
+    cross_entropy_with(s, logits, labels, Terms::default())
+}
+
+/// The same with further terms of each label that is counted.
+#[track_caller]
+pub fn cross_entropy_with<'g>(s: &Scope<'g>, logits: Tensor<'g>, labels: Tensor<'g>, terms: Terms) -> Loss<'g> {
     let labels = labels.reshape((labels.dim(-2), labels.dim(-1), 1usize));
     let (counted, zero) = (s.int(0).le(labels), s.num(0.0));
     // a row that is ignored may hold anything: replaced here, not at the end, so that no gradient meets it
     let x = counted.select(logits, zero);
     // what is common to a row is taken off before anything is rounded
     let m = x.max();
-    let picked = s.iota(-1, x.dim(-1)).equals(labels).select(x, zero).sum();
-    let loss = counted.select((x - m).exp().sum().log() - (picked - m), zero);
+    let (picked, log_sum) = (s.iota(-1, x.dim(-1)).equals(labels).select(x, zero).sum(), (x - m).exp().sum().log());
+    let mut loss = counted.select(log_sum - (picked - m), zero);
+    if terms.label_smoothing > 0.0 {
+        let all = counted.select(log_sum - (x - m).mean(), zero);
+        loss = loss * (1.0 - terms.label_smoothing) + all * terms.label_smoothing;
+    }
+    if terms.z_loss > 0.0 {
+        let z = log_sum + m;
+        loss = loss + counted.select(z * z, zero) * terms.z_loss;
+    }
     let total = |x: Tensor<'g>| x.sum_axes(&[-1, -2, -3]).reshape([] as [Dim; 0]);
     Loss { sum: total(loss), count: total(counted.cast(DType::F32)) }
 }

@@ -523,7 +523,7 @@ fn documents_are_packed_in_blocks() {
 fn config(model: Model, packing: Packing) -> Config {
     let train =
         TrainConfig { steps: 12, batch: 3, context: 8, warmup: 2.0, eval_every: 5, save_every: 100, eval_batches: 2, ..TrainConfig::default() };
-    Config { model, data: DataConfig { packing, ..DataConfig::default() }, train }
+    Config { data: DataConfig { packing, ..DataConfig::default() }, train, ..Config::of(model) }
 }
 
 fn gpt() -> Model {

@@ -28,6 +28,8 @@ mod chunks;
 /// The command line as a person uses it.
 #[cfg(feature = "llvm")]
 mod cli;
+/// What objectives make of rows.
+mod collate;
 mod common;
 /// Compiled programs against evaluation.
 #[cfg(feature = "llvm")]

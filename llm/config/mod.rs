@@ -1,12 +1,14 @@
 //! The configuration of a run: one TOML file, recipes, and `--set a.b=c`.
 
 mod models;
+mod objective;
 mod precision;
 mod recipe;
 pub(crate) mod settings;
 mod train;
 
 pub use self::models::Models;
+pub use objective::{Aim, ObjectiveConfig};
 pub use precision::Precision;
 pub use recipe::{RECIPES, Recipe, recipe};
 pub use train::{RESUMABLE, Schedule, TrainConfig};
@@ -30,6 +32,8 @@ pub struct Config {
     pub model: Model,
     /// The text.
     pub data: DataConfig,
+    /// What is asked.
+    pub objective: ObjectiveConfig,
     /// The training.
     pub train: TrainConfig,
 }
@@ -76,7 +80,7 @@ impl DataConfig {
 }
 
 /// The sections of a configuration, and the key of the model's name.
-const SECTIONS: [&str; 3] = ["model", "data", "train"];
+const SECTIONS: [&str; 4] = ["model", "data", "objective", "train"];
 const ARCH: &str = "arch";
 
 impl Config {
@@ -84,7 +88,7 @@ impl Config {
     pub fn of(model: Model) -> Config {
         let usual = TrainConfig::default();
         let train = TrainConfig { context: usual.context.min(model.context()), ..usual };
-        Config { model, data: DataConfig::default(), train }
+        Config { model, data: DataConfig::default(), objective: ObjectiveConfig::default(), train }
     }
 
     /// Reads TOML. What it does not say is as it is by default.
@@ -171,6 +175,7 @@ impl Config {
         let read = match section {
             "model" => self.model.with(keys).map(|m| config.model = m),
             "data" => keys.try_into().map(|d| config.data = d).map_err(said),
+            "objective" => keys.try_into().map(|o| config.objective = o).map_err(said),
             _ => keys.try_into().map(|t| config.train = t).map_err(said),
         };
         read.map_err(|e| {
@@ -184,6 +189,7 @@ impl Config {
         match section {
             "model" => self.model.settings().clone(),
             "data" => table(&self.data),
+            "objective" => table(&self.objective),
             "train" => table(&self.train),
             _ => Table::new(),
         }
@@ -194,6 +200,9 @@ impl Config {
         let mut keys = self.written(name);
         if name == "train" {
             keys.entry("min_lr").or_insert(Value::Float(self.train.schedule().min_lr));
+        }
+        if name == "objective" {
+            keys.entry("kind").or_insert(Value::String(self.objective.aim(&self.model).name().into()));
         }
         keys
     }
@@ -221,15 +230,30 @@ impl Config {
         if context > positions {
             return Err(Error(format!("train.context is {context}, and the model has only {positions} positions; try train.context = {positions}")));
         }
+        self.check_objective()?;
         mixture::check(&self.data.weights, &self.data.curriculum)?;
         Ok(within("data.held_out", self.data.held_out, (Excluded(0.0), Excluded(1.0)), 0.1)?)
     }
 
     /// What the model is trained to do on such rows.
     pub fn objective(&self) -> Objective {
+        self.objective.objective(&self.model, self.data.packing == Packing::BestFit)
+    }
+
+    /// What is asked.
+    pub fn aim(&self) -> Aim {
+        self.objective.aim(&self.model)
+    }
+
+    /// Why what is asked does not fit the model or the rows, if it does not.
+    fn check_objective(&self) -> Result<()> {
+        self.objective.check(&self.model)?;
+        let aim = self.aim();
         match self.data.packing {
-            Packing::Windows => Objective::of(&self.model),
-            Packing::BestFit => Objective::NextInDocument,
+            Packing::BestFit if !matches!(aim, Aim::NextToken | Aim::Fim) => Err(Error(format!(
+                "data.packing is best-fit, and the objective {aim} reads one text a row; try data.packing = \"padded\" or \"windows\""
+            ))),
+            Packing::BestFit | Packing::Padded | Packing::Windows => Ok(()),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Text to batches.
 
 mod batch;
+mod collate;
+mod marks;
 pub(crate) mod mixture;
 mod own_text;
 mod packing;
@@ -13,6 +15,8 @@ mod tokens;
 mod windows;
 
 pub use batch::{Batch, Column, Values};
+pub use collate::{Collator, target};
+pub use marks::Marks;
 pub use mixture::Stage;
 pub use own_text::OWN_TEXT;
 pub use packing::Packing;

@@ -18,11 +18,22 @@ pub enum Packing {
     Windows,
     /// Whole documents, each where it fits best; none sees another.
     BestFit,
+    /// Whole documents, each in a row of its own that is filled up.
+    Padded,
 }
 
-ir::spell!(Packing, "packing", [Windows "windows", BestFit "best-fit"]);
+ir::spell!(Packing, "packing", [Windows "windows", BestFit "best-fit", Padded "padded"]);
 
-/// The tokens of a row: ranges, each of which gives one place fewer than it has tokens, for the last is only asked.
+/// What a row is of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Whether a row is one piece.
+    pub(super) alone: bool,
+    /// Whether the last token of a range is only asked, and takes no place.
+    pub(super) shifts: bool,
+}
+
+/// The tokens of a row: ranges, each of which gives one place fewer than it has tokens where the last is only asked.
 pub(super) type Row = Vec<Range<u64>>;
 
 /// Documents that are packed together: as many consecutive ones of their order.
@@ -42,6 +53,8 @@ pub(super) struct Key {
     pub(super) source: u64,
     /// Places a row.
     pub(super) context: u64,
+    /// What a row is of.
+    pub(super) shape: Shape,
 }
 
 #[derive(Debug, Default)]
@@ -93,7 +106,8 @@ impl Memo {
         }
         match self.epochs[epoch as usize].last() {
             Some(rows) if *rows > 0 => Ok(*rows),
-            _ => Err(Error("no document has two tokens, and one of them is asked after the other: use more text".into())),
+            _ if self.key.shape.shifts => Err(Error("no document has two tokens, and one of them is asked after the other: use more text".into())),
+            _ => Err(Error("no document has a token: use more text".into())),
         }
     }
 
@@ -126,17 +140,21 @@ impl Memo {
                 documents.map(one).map(|d| Ok(tokens.ranges(d..d + 1)?.remove(0))).collect::<Result<_>>()?
             }
         };
-        Ok(best_fit(ranges.into_iter().flat_map(|r| pieces(r, self.key.context)).collect(), self.key.context))
+        let Key { context, shape, .. } = self.key;
+        let pieces = ranges.into_iter().flat_map(|r| pieces(r, context, shape));
+        Ok(if shape.alone { pieces.map(|piece| vec![piece]).collect() } else { best_fit(pieces.collect(), context) })
     }
 }
 
-/// A document that fits no row is cut: the last token of a piece is the first of the next, so that each token but the first is asked.
-fn pieces(document: Range<u64>, context: u64) -> impl Iterator<Item = Range<u64>> {
-    let last = document.end.saturating_sub(1);
-    (document.start..last).step_by(context as usize).map(move |at| at..(at + context + 1).min(document.end))
+/// A document that fits no row is cut: where the last token of a piece is only asked, it is the first of the next, so that each token but
+/// the document's first is asked.
+fn pieces(document: Range<u64>, context: u64, shape: Shape) -> impl Iterator<Item = Range<u64>> {
+    let asked = u64::from(shape.shifts);
+    let last = document.end.saturating_sub(asked);
+    (document.start..last).step_by(context as usize).map(move |at| at..(at + context + asked).min(document.end))
 }
 
-/// The longest piece first, each goes to the fullest row that has room for it.
+/// The longest piece first, each goes to the fullest row that has room for it. The last token of each is only asked.
 fn best_fit(mut pieces: Vec<Range<u64>>, context: u64) -> Vec<Row> {
     pieces.sort_by_key(|p| Reverse(p.end - p.start));
     let (mut rows, mut room) = (Vec::<Row>::new(), BTreeSet::new());

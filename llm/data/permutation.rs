@@ -21,6 +21,8 @@ pub(super) enum Purpose {
     Rows,
     /// The order of sources in a block of rows.
     Sources,
+    /// What is drawn for a row.
+    Row,
 }
 
 impl Purpose {

@@ -1,8 +1,11 @@
 //! Sources to batches, as a function of the seed and the step: any step's batch can be made without the ones before.
 
-use super::batch::{Batch, Values};
+use super::batch::Batch;
+use super::collate::Collator;
+use super::marks::Marks;
 use super::mixture::{Mixture, Stage};
-use super::packing::{Key, Packing, Plans, Row};
+use super::packing::{Key, Packing, Plans, Row, Shape};
+use super::permutation::Purpose;
 use super::shards::Shards;
 use super::tokens::Tokens;
 use super::windows::Windows;
@@ -21,6 +24,8 @@ pub struct Source {
     pub held_out: Tokens,
     /// Says which tokens these are.
     pub fingerprint: String,
+    /// What the vocabulary has besides words.
+    pub marks: Marks,
 }
 
 impl Source {
@@ -28,23 +33,27 @@ impl Source {
     pub fn text(name: &str, mut tokens: Vec<i32>, held_out: f64) -> Source {
         let fingerprint = checksum(&tokens.iter().flat_map(|t| t.to_le_bytes()).collect::<Vec<u8>>());
         let rest = tokens.split_off((tokens.len() as f64 * (1.0 - held_out)) as usize);
-        Source { name: name.into(), train: Tokens::Memory(tokens), held_out: Tokens::Memory(rest), fingerprint }
+        Source { name: name.into(), train: Tokens::Memory(tokens), held_out: Tokens::Memory(rest), fingerprint, marks: Marks::default() }
     }
 
     /// Shards, which are split already.
     pub fn shards(name: &str, shards: Shards) -> Source {
-        Source { name: name.into(), train: shards.train, held_out: shards.held_out, fingerprint: shards.fingerprint }
+        Source { name: name.into(), train: shards.train, held_out: shards.held_out, fingerprint: shards.fingerprint, marks: Marks::default() }
     }
 
-    /// Fails where either part is shorter than one window; documents may be.
-    fn check(&self, context: usize) -> Result<()> {
+    /// The same with what its vocabulary has besides words.
+    pub fn with_marks(self, marks: Marks) -> Source {
+        Source { marks, ..self }
+    }
+
+    /// Fails where either part is shorter than one window of so many tokens; documents may be.
+    fn check(&self, context: usize, need: usize) -> Result<()> {
         for (part, tokens) in [("training part", &self.train), ("held-out part", &self.held_out)] {
             let n = tokens.count();
-            if n < context as u64 + 1 {
+            if n < need as u64 {
                 return Err(Error(format!(
-                    "the {part} of {} has {n} tokens, and a window of context {context} needs {}: use more text or a smaller train.context",
+                    "the {part} of {} has {n} tokens, and a window of context {context} needs {need}: use more text or a smaller train.context",
                     self.name,
-                    context + 1
                 )));
             }
         }
@@ -58,6 +67,7 @@ pub struct Data {
     sources: Vec<Source>,
     mixture: Mixture,
     packing: Packing,
+    collator: Collator,
     /// Of training and held-out documents, a pair a source.
     plans: Vec<[Plans; 2]>,
 }
@@ -68,15 +78,22 @@ impl Data {
         Data::new(vec![Source::text("the text", tokens, held_out)], &DataConfig::default(), context, 0)
     }
 
-    /// Several sources mixed and packed as the configuration says, in a run of `rows` rows. Fails where a part is shorter than one window.
+    /// Several sources mixed and packed as the configuration says, in a run of `rows` rows, each token's successor asked. Fails where a part
+    /// is shorter than one window.
     pub fn new(sources: Vec<Source>, config: &DataConfig, context: usize, rows: u64) -> Result<Data> {
+        Data::asking(sources, config, Collator::next_token(config.packing), context, rows)
+    }
+
+    /// The same, of which a collator makes what is asked.
+    pub fn asking(sources: Vec<Source>, config: &DataConfig, collator: Collator, context: usize, rows: u64) -> Result<Data> {
         if config.packing == Packing::Windows {
-            sources.iter().try_for_each(|s| s.check(context))?;
+            let need = collator.places(context) + usize::from(collator.shifts());
+            sources.iter().try_for_each(|s| s.check(context, need))?;
         }
         let (weights, curriculum): (&[f64], &[Stage]) = (&config.weights, &config.curriculum);
         let mixture = Mixture::new(sources.len(), weights, curriculum, rows)?;
         let plans = sources.iter().map(|_| Default::default()).collect();
-        Ok(Data { sources, mixture, packing: config.packing, plans })
+        Ok(Data { sources, mixture, packing: config.packing, collator, plans })
     }
 
     /// The sources.
@@ -94,29 +111,40 @@ impl Data {
 
     /// The batch of a step: `rows` rows that depend on the seed and their number alone.
     pub fn batch(&self, seed: u64, step: u64, rows: usize, context: usize) -> Result<Batch> {
-        let mut filled = Filled::default();
-        for (source, number) in self.mixture.deal(seed, step * rows as u64, rows as u64) {
-            filled.row(&self.sources[source].train, self.row(seed, source, number, context)?, context)?;
-        }
-        Ok(filled.batch(self.packing, rows, context))
+        let row = |(source, number): (usize, u64)| {
+            let ranges = self.row(seed, source, number, context)?;
+            Ok((pieces(&self.sources[source].train, ranges)?, Purpose::Row.key(seed, [source as u64, number, 0])))
+        };
+        let rows: Vec<_> = self.mixture.deal(seed, step * rows as u64, rows as u64).into_iter().map(row).collect::<Result<_>>()?;
+        Ok(self.collator.batch(&rows, context))
+    }
+
+    /// Windows of so many tokens, in rows of `context`.
+    fn windows(&self, tokens: u64, context: usize) -> Windows {
+        Windows::new(tokens, self.collator.places(context) as u64, self.collator.shifts())
+    }
+
+    fn key(&self, seed: Option<u64>, source: usize, context: usize) -> Key {
+        let shape = Shape { alone: self.packing == Packing::Padded, shifts: self.collator.shifts() };
+        Key { seed, source: source as u64, context: self.collator.places(context) as u64, shape }
     }
 
     /// The tokens of a source's row.
     fn row(&self, seed: u64, source: usize, number: u64, context: usize) -> Result<Row> {
-        let (tokens, context) = (&self.sources[source].train, context as u64);
+        let tokens = &self.sources[source].train;
         match self.packing {
-            Packing::Windows => Ok(vec![Windows::new(tokens.count(), context).shuffled(seed, source as u64, number)]),
-            Packing::BestFit => self.plans[source][0].row(tokens, Key { seed: Some(seed), source: source as u64, context }, number),
+            Packing::Windows => Ok(vec![self.windows(tokens.count(), context).shuffled(seed, source as u64, number)]),
+            Packing::BestFit | Packing::Padded => self.plans[source][0].row(tokens, self.key(Some(seed), source, context), number),
         }
     }
 
     /// How often each source is read over in so many rows.
     pub fn epochs(&self, seed: u64, rows: u64, context: usize) -> Result<Vec<f64>> {
         let one = |(source, rows): (usize, u64)| {
-            let (tokens, context) = (&self.sources[source].train, context as u64);
+            let tokens = &self.sources[source].train;
             let epoch = match self.packing {
-                Packing::Windows => Windows::new(tokens.count(), context).an_epoch(),
-                Packing::BestFit => self.plans[source][0].rows(tokens, Key { seed: Some(seed), source: source as u64, context }, 0)?,
+                Packing::Windows => self.windows(tokens.count(), context).an_epoch(),
+                Packing::BestFit | Packing::Padded => self.plans[source][0].rows(tokens, self.key(Some(seed), source, context), 0)?,
             };
             Ok(rows as f64 / epoch as f64)
         };
@@ -134,21 +162,29 @@ impl Data {
     }
 
     fn held_out_rows(&self, source: usize, context: usize) -> Result<u64> {
-        let (tokens, context) = (&self.sources[source].held_out, context as u64);
+        let tokens = &self.sources[source].held_out;
         match self.packing {
-            Packing::Windows => Ok(Windows::new(tokens.count(), context).count()),
-            Packing::BestFit => self.plans[source][1].rows(tokens, Key { seed: None, source: source as u64, context }, 0),
+            Packing::Windows => Ok(self.windows(tokens.count(), context).count()),
+            Packing::BestFit | Packing::Padded => self.plans[source][1].rows(tokens, self.key(None, source, context), 0),
         }
     }
 
     fn held_out_row(&self, source: usize, number: u64, context: usize) -> Result<Row> {
-        let (tokens, context) = (&self.sources[source].held_out, context as u64);
+        let tokens = &self.sources[source].held_out;
         match self.packing {
-            Packing::Windows => Ok(vec![Windows::new(tokens.count(), context).nth(number)]),
-            Packing::BestFit => self.plans[source][1].row(tokens, Key { seed: None, source: source as u64, context }, number),
+            Packing::Windows => Ok(vec![self.windows(tokens.count(), context).nth(number)]),
+            Packing::BestFit | Packing::Padded => self.plans[source][1].row(tokens, self.key(None, source, context), number),
         }
     }
 }
+
+/// The ids of a row's ranges.
+fn pieces(tokens: &Tokens, ranges: Row) -> Result<Vec<Vec<i32>>> {
+    ranges.into_iter().map(|range| tokens.read(range)).collect()
+}
+
+/// What is drawn for held-out rows is drawn alike in every run.
+const HELD_OUT: u64 = 0x6865_6C64;
 
 /// Held-out tokens as batches: consecutive windows, or documents in their order, packed. A source's last batch is filled up with unasked
 /// rows. Each token is asked once, but for the first, which has nothing before it; of documents, each document's first.
@@ -171,54 +207,11 @@ impl HeldOut<'_> {
         let source = self.before.partition_point(|b| *b <= number) - 1;
         let all = self.data.held_out_rows(source, self.context)?;
         let first = ((number - self.before[source]) * self.rows) as u64;
-        let mut filled = Filled::default();
-        for row in first..first + self.rows as u64 {
+        let row = |row: u64| {
             let ranges = if row < all { self.data.held_out_row(source, row, self.context)? } else { vec![] };
-            filled.row(&self.data.sources[source].held_out, ranges, self.context)?;
-        }
-        Ok(filled.batch(self.data.packing, self.rows, self.context))
-    }
-}
-
-/// Columns as rows are added to them.
-#[derive(Default)]
-struct Filled {
-    ids: Vec<i32>,
-    /// The tokens that follow; −100 where nothing is asked.
-    labels: Vec<i32>,
-    /// Which document of its row a token is of, from 1; 0 where there is none.
-    documents: Vec<i32>,
-    /// Where in it the token stands.
-    positions: Vec<i32>,
-}
-
-impl Filled {
-    /// Adds a row of ranges of tokens, filled up to the context.
-    fn row(&mut self, tokens: &Tokens, ranges: Row, context: usize) -> Result<()> {
-        let end = self.ids.len() + context;
-        for (document, range) in (1..).zip(ranges) {
-            let read = tokens.read(range)?;
-            let places = read.len() - 1;
-            self.ids.extend(&read[..places]);
-            self.labels.extend(&read[1..]);
-            self.documents.extend(std::iter::repeat_n(document, places));
-            self.positions.extend(0..places as i32);
-        }
-        self.ids.resize(end, 0);
-        self.labels.resize(end, -100);
-        self.documents.resize(end, 0);
-        self.positions.resize(end, 0);
-        Ok(())
-    }
-
-    fn batch(self, packing: Packing, rows: usize, context: usize) -> Batch {
-        let shape = [rows, context];
-        let batch = Batch::default().with("input_ids", &shape, Values::I32(self.ids)).with("labels", &shape, Values::I32(self.labels));
-        match packing {
-            Packing::Windows => batch,
-            Packing::BestFit => {
-                batch.with("document_ids", &shape, Values::I32(self.documents)).with("position_ids", &shape, Values::I32(self.positions))
-            }
-        }
+            Ok((pieces(&self.data.sources[source].held_out, ranges)?, Purpose::Row.key(HELD_OUT, [source as u64, row, 0])))
+        };
+        let rows: Vec<_> = (first..first + self.rows as u64).map(row).collect::<Result<_>>()?;
+        Ok(self.data.collator.batch(&rows, self.context))
     }
 }

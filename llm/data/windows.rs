@@ -6,17 +6,21 @@ use std::ops::Range;
 /// The windows of one source.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Windows {
+    /// Tokens, and one more where each window's last is not only asked.
     tokens: u64,
     context: u64,
+    /// Tokens a window, besides those that have places.
+    asked: u64,
 }
 
 impl Windows {
-    /// Of so many tokens, which are more than the context has.
-    pub(super) fn new(tokens: u64, context: u64) -> Windows {
-        Windows { tokens, context }
+    /// Of so many tokens, which are more than a window has. Whether it has one more than places, which is only asked.
+    pub(super) fn new(tokens: u64, context: u64, shifts: bool) -> Windows {
+        let asked = u64::from(shifts);
+        Windows { tokens: tokens + 1 - asked, context, asked }
     }
 
-    /// Windows an epoch. Each has a token more than the context, which it shares with the next. What is over is less than two windows: it
+    /// Windows an epoch. Where each has a token more than the context, it shares that with the next. What is over is less than two windows: it
     /// lets the first begin elsewhere in each epoch, so that windows end at other places.
     pub(super) fn an_epoch(self) -> u64 {
         ((self.tokens - self.context) / self.context).max(1)
@@ -30,7 +34,7 @@ impl Windows {
         let phase = Purpose::Phase.key(seed, [source, epoch, 0]) % (over + 1);
         let window = Permutation::new(windows, Purpose::Windows.key(seed, [source, epoch, 0])).at(place);
         let start = phase + window * self.context;
-        start..start + self.context + 1
+        start..start + self.context + self.asked
     }
 
     /// Windows of all tokens in order.
@@ -41,6 +45,6 @@ impl Windows {
     /// The tokens of one of them; the last may be shorter.
     pub(super) fn nth(self, number: u64) -> Range<u64> {
         let start = number * self.context;
-        start..(start + self.context + 1).min(self.tokens)
+        start..(start + self.context + self.asked).min(self.tokens + self.asked - 1)
     }
 }

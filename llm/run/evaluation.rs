@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::data::Batch;
 use crate::error::{Error, Result};
-use crate::objective::Mode;
+use crate::objective::{Mode, Objective};
 use ir::names::{LOSS, LOSS_COUNT, LOSS_SUM};
 use passes::{Goal, Options, compile};
 use runtime::{Device, Session};
@@ -18,7 +18,7 @@ impl Evaluation {
     /// only copy of them.
     pub fn new(config: &Config, device: Device, options: &Options, of: &Session) -> Result<Evaluation> {
         let t = &config.train;
-        let forward = config.objective().bound(&config.model, Mode::Evaluate, t.batch, t.context)?.keep_outputs(&LOSS);
+        let forward = Objective::configured(config, Mode::Evaluate, t.batch, t.context)?.keep_outputs(&LOSS);
         let stages = compile(&forward, Goal::Results, options)?;
         Ok(Evaluation { session: Session::sharing(stages.last(), device, options.budget, of)? })
     }

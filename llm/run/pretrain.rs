@@ -1,12 +1,11 @@
-//! Pretraining: to guess each token of a text from those before it.
+//! Training on texts, whatever is asked of them.
 
 use super::ahead::Ahead;
 use super::evaluation::Evaluation;
 use crate::config::Config;
-use crate::data::{Data, Source};
+use crate::data::{Collator, Data, Source};
 use crate::error::{Error, Result};
 use crate::step::{Report, Step};
-use models::Kind;
 use passes::{Options, State};
 use runtime::{Device, Session};
 use std::path::Path;
@@ -70,14 +69,10 @@ impl Trainer {
     /// The same on any sources, compiled as `options` say; the precision is the configuration's, and prices are the device's.
     pub fn compiled(config: Config, sources: Vec<Source>, device: impl Into<Device>, options: &Options) -> Result<Trainer> {
         config.check()?;
-        if config.model.kind() != Kind::Decoder {
-            let name = config.model.name();
-            return Err(Error(format!(
-                "{name} does not guess each token's successor, and that is what pretraining on a text teaches; try gpt2 or llama"
-            )));
-        }
         let (start, device) = (Instant::now(), device.into());
-        let data = Arc::new(Data::new(sources, &config.data, config.train.context, config.train.rows())?);
+        let marks = sources.first().map(|s| s.marks.clone()).unwrap_or_default();
+        let collator = Collator::new(config.aim(), &config.objective, config.data.packing, &marks)?;
+        let data = Arc::new(Data::asking(sources, &config.data, collator, config.train.context, config.train.rows())?);
         let options = Options { machine: device.target()?.machine(), precision: config.train.precision.dtype(), ..options.clone() };
         let step = Step::new(&config, device.clone(), &options)?;
         let evaluation = Evaluation::new(&config, device, &options, step.session())?;

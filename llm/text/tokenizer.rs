@@ -101,6 +101,16 @@ impl Tokenizer {
         }
     }
 
+    /// The same with further special tokens, where it has them not. One of characters or bytes becomes one that has a file of Hugging Face's.
+    pub fn with_specials(&self, specials: &[String]) -> Result<Tokenizer> {
+        let subword = match self {
+            _ if specials.iter().all(|s| self.id(s).is_some()) => return Ok(self.clone()),
+            Tokenizer::Subword(subword) => subword.with_specials(specials),
+            Tokenizer::Char { .. } | Tokenizer::Byte => Subword::parse(&self.to_hub()).map_err(Error)?.with_specials(specials),
+        };
+        Ok(Tokenizer::Subword(Arc::new(subword?)))
+    }
+
     /// Number of tokens.
     pub fn size(&self) -> usize {
         match self {

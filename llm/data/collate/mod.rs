@@ -1,0 +1,182 @@
+//! Rows of tokens to the columns that an objective reads: a function of the tokens and a key, one file an objective.
+
+mod answer;
+mod masked;
+mod middle;
+mod next;
+mod spans;
+
+use super::batch::{Batch, Values};
+use super::marks::Marks;
+use super::packing::Packing;
+use super::permutation::random;
+use crate::config::{Aim, ObjectiveConfig};
+use crate::error::{Error, Result};
+
+/// Labels of what is not asked.
+const IGNORED: i32 = -100;
+
+/// What is asked of rows.
+#[derive(Debug)]
+pub struct Collator {
+    aim: Aim,
+    config: ObjectiveConfig,
+    marks: Marks,
+    packing: Packing,
+}
+
+/// A column: its name, how many elements a row has, and what fills them up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Form {
+    name: &'static str,
+    width: usize,
+    fill: i32,
+}
+
+/// A row's part of each column, in the order of the forms; not filled up yet.
+type Filled = Vec<Vec<i32>>;
+
+impl Collator {
+    /// Each token's successor.
+    pub fn next_token(packing: Packing) -> Collator {
+        Collator { aim: Aim::NextToken, config: ObjectiveConfig::default(), marks: Marks::default(), packing }
+    }
+
+    /// What a configuration asks of tokens with such marks. Fails where the objective needs a mark that there is not.
+    pub fn new(aim: Aim, config: &ObjectiveConfig, packing: Packing, marks: &Marks) -> Result<Collator> {
+        let collator = Collator { aim, config: config.clone(), marks: marks.clone(), packing };
+        match aim {
+            Aim::NextToken => Ok(collator),
+            Aim::Masked => collator.has("a mask", "[MASK]", marks.mask.is_some()).map(|()| collator),
+            Aim::Fim => collator.has("marks of beginning, end and middle", "<|fim_prefix|>", marks.fim.is_some()).map(|()| collator),
+            Aim::Spans => collator.has("sentinels", "<extra_id_0>", !marks.sentinels.is_empty()).map(|()| collator),
+            Aim::Answer | Aim::Prefix => Ok(collator),
+        }
+    }
+
+    fn has(&self, what: &str, name: &str, there: bool) -> Result<()> {
+        if there {
+            return Ok(());
+        }
+        let aim = self.aim;
+        Err(Error(format!(
+            "the objective {aim} needs {what}, and the tokenizer has none such as {name}; learn one from the text, as with data.tokenizer = \"bpe\", \
+             or add them with eggcorn tokenizer extend --special '{name}'"
+        )))
+    }
+
+    /// Whether the last token of a range is only asked, so that a row of so many places takes one token more.
+    pub(super) fn shifts(&self) -> bool {
+        matches!(self.aim, Aim::NextToken | Aim::Fim | Aim::Prefix)
+    }
+
+    /// Places for tokens of the text in rows of `context`.
+    pub(super) fn places(&self, context: usize) -> usize {
+        match self.aim {
+            Aim::NextToken | Aim::Fim | Aim::Prefix | Aim::Answer => context,
+            Aim::Masked => masked::places(self, context),
+            Aim::Spans => spans::places(self, context),
+        }
+    }
+
+    fn forms(&self, context: usize) -> Vec<Form> {
+        let form = |name, width, fill| Form { name, width, fill };
+        let (pad, target) = (self.marks.pad, target(&self.config, self.aim, context));
+        let next = [form("input_ids", context, 0), form("labels", context, IGNORED)];
+        match self.aim {
+            Aim::NextToken | Aim::Fim if self.packing == Packing::BestFit => {
+                [next, [form("document_ids", context, 0), form("position_ids", context, 0)]].concat()
+            }
+            Aim::NextToken | Aim::Fim => next.to_vec(),
+            Aim::Prefix => [&next[..], &[form("prefix_mask", context, 0)]].concat(),
+            Aim::Masked => vec![form("input_ids", context, pad), next[1], form("attention_mask", context, 0)],
+            Aim::Spans | Aim::Answer => vec![
+                form("decoder_input_ids", target, pad),
+                form("labels", target, IGNORED),
+                form("input_ids", context, pad),
+                form("attention_mask", context, 0),
+            ],
+        }
+    }
+
+    /// A row of some pieces of text, drawn by a key.
+    fn row(&self, pieces: &[Vec<i32>], key: u64, context: usize) -> Filled {
+        match self.aim {
+            Aim::NextToken => next::row(self.packing, pieces),
+            Aim::Fim => next::row(self.packing, &middle::rows(self, pieces, key)),
+            Aim::Prefix => next::prefix_row(pieces, key),
+            Aim::Masked => masked::row(self, pieces, key),
+            Aim::Spans => spans::row(self, pieces, key),
+            Aim::Answer => answer::row(self, pieces, context),
+        }
+    }
+
+    /// Rows of one length, of pieces and a key each.
+    pub(super) fn batch(&self, rows: &[(Vec<Vec<i32>>, u64)], context: usize) -> Batch {
+        let forms = self.forms(context);
+        let mut columns: Vec<Vec<i32>> = forms.iter().map(|f| Vec::with_capacity(rows.len() * f.width)).collect();
+        for (i, (pieces, key)) in rows.iter().enumerate() {
+            let row = if pieces.is_empty() { vec![vec![]; forms.len()] } else { self.row(pieces, *key, context) };
+            for ((column, form), part) in columns.iter_mut().zip(&forms).zip(row) {
+                assert!(part.len() <= form.width, "{} elements of column {} in a row of {}", part.len(), form.name, form.width);
+                column.extend(part);
+                column.resize((i + 1) * form.width, form.fill);
+            }
+        }
+        let shape = |form: &Form| [rows.len(), form.width];
+        forms.iter().zip(columns).fold(Batch::default(), |batch, (form, column)| batch.with(form.name, &shape(form), Values::I32(column)))
+    }
+}
+
+/// Tokens that an answer has at most, in rows of `context`.
+pub fn target(config: &ObjectiveConfig, aim: Aim, context: usize) -> usize {
+    match (config.target, aim) {
+        (0, Aim::Spans) => spans::target(config, context),
+        (0, Aim::NextToken | Aim::Fim | Aim::Prefix | Aim::Masked | Aim::Answer) => context,
+        (n, _) => n,
+    }
+}
+
+/// Sentinels that texts in rows of `context` need.
+pub(super) fn sentinels(config: &ObjectiveConfig, context: usize) -> usize {
+    spans::sentinels(config, context)
+}
+
+/// Random numbers, one after the other, of a key.
+struct Draws {
+    key: u64,
+    next: u64,
+}
+
+impl Draws {
+    fn new(key: u64) -> Draws {
+        Draws { key, next: 0 }
+    }
+
+    fn bits(&mut self) -> u64 {
+        self.next += 1;
+        random(self.key, self.next - 1)
+    }
+
+    /// At least 0 and below 1.
+    fn share(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Below a bound, which is at least 1.
+    fn below(&mut self, bound: usize) -> usize {
+        ((u128::from(self.bits()) * bound as u128) >> 64) as usize
+    }
+
+    /// So many of the numbers below a bound, in their order.
+    fn some_of(&mut self, count: usize, bound: usize) -> Vec<usize> {
+        let mut all: Vec<usize> = (0..bound).collect();
+        for i in 0..count {
+            let other = i + self.below(bound - i);
+            all.swap(i, other);
+        }
+        all.truncate(count);
+        all.sort_unstable();
+        all
+    }
+}

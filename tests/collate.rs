@@ -1,0 +1,288 @@
+//! What objectives make of rows: nothing of the text is lost, what is asked is what is hidden, shares are those that were set, and a row
+//! follows from its seed and number.
+
+use crate::common::Random;
+use ir::names::{LOSS_COUNT, LOSS_SUM};
+use ir::{Builder, DType, Value, eval};
+use llm::{Aim, Batch, Collator, Config, Data, DataConfig, Marks, ObjectiveConfig, Packing, Source, recipe};
+use models::losses::{Terms, cross_entropy_with};
+use std::collections::HashMap;
+
+/// Words are 20 and above; what stands below is no text.
+fn marks() -> Marks {
+    let special: Vec<i32> = (0..20).collect();
+    let within = (0..100).map(|id| id % 3 == 0).collect();
+    Marks {
+        size: 100,
+        pad: 1,
+        mask: Some(2),
+        begin: Some(3),
+        separator: Some(4),
+        end: Some(5),
+        sentinels: (6..16).collect(),
+        fim: Some([16, 17, 18]),
+        special,
+        within,
+    }
+}
+
+fn text(n: usize) -> Vec<i32> {
+    let mut r = Random(7);
+    (0..n).map(|_| 20 + r.below(80) as i32).collect()
+}
+
+fn data(aim: Aim, config: &ObjectiveConfig, packing: Packing, tokens: Vec<i32>, context: usize) -> Data {
+    let collator = Collator::new(aim, config, packing, &marks()).unwrap();
+    let data = DataConfig { packing, ..DataConfig::default() };
+    Data::asking(vec![Source::text("a text", tokens, 0.5)], &data, collator, context, 100).unwrap()
+}
+
+fn rows<'b>(batch: &'b Batch, name: &str) -> Vec<&'b [i32]> {
+    let width = batch.column(name).unwrap().shape[1];
+    batch.i32s(name).chunks(width).collect()
+}
+
+/// Every batch of some steps and of what is held out.
+fn all(data: &Data, rows: usize, context: usize) -> Vec<Batch> {
+    let held_out = data.held_out(rows, context).unwrap();
+    let steps = (0..6).map(|step| data.batch(3, step, rows, context).unwrap());
+    steps.chain((0..held_out.count()).map(|i| held_out.batch(i).unwrap())).collect()
+}
+
+/// Hidden tokens are asked and no others; with them back in their places, rows are the text between its marks.
+#[test]
+fn masked_rows_are_the_text() {
+    let tokens = text(4000);
+    let config = ObjectiveConfig::default();
+    let d = data(Aim::Masked, &config, Packing::Windows, tokens.clone(), 34);
+    let (mut asked, mut hidden, mut other, mut places) = (0, 0, 0, 0);
+    for batch in all(&d, 4, 34) {
+        for ((ids, labels), mask) in rows(&batch, "input_ids").into_iter().zip(rows(&batch, "labels")).zip(rows(&batch, "attention_mask")) {
+            let n = mask.iter().filter(|m| **m == 1).count();
+            assert!(mask[..n].iter().all(|m| *m == 1) && ids[n..].iter().all(|id| *id == 1) && labels[n..].iter().all(|l| *l == -100));
+            if n == 0 {
+                continue;
+            }
+            assert_eq!((ids[0], ids[n - 1], labels[0], labels[n - 1]), (3, 4, -100, -100));
+            let whole: Vec<i32> = (1..n - 1).map(|i| if labels[i] < 0 { ids[i] } else { labels[i] }).collect();
+            assert!(tokens.windows(whole.len()).any(|w| w == whole), "{whole:?}");
+            let row: Vec<(i32, i32)> = ids.iter().copied().zip(labels.iter().copied()).filter(|(_, l)| *l >= 0).collect();
+            assert_eq!(row.len(), ((n - 2) as f64 * 0.15).round().max(1.0) as usize);
+            asked += row.len();
+            places += n - 2;
+            hidden += row.iter().filter(|(id, _)| *id == 2).count();
+            other += row.iter().filter(|(id, l)| *id != 2 && id != l).count();
+            assert!(row.iter().all(|(id, _)| *id == 2 || *id >= 20), "another token is text");
+        }
+    }
+    let share = |n: usize, of: usize| n as f64 / of as f64;
+    assert!((share(asked, places) - 0.15).abs() < 0.01, "{asked} of {places}");
+    assert!((share(hidden, asked) - 0.8).abs() < 0.06 && (share(other, asked) - 0.1).abs() < 0.06, "{hidden} and {other} of {asked}");
+    // each token of what is held out has its place once
+    let held_out = d.held_out(4, 34).unwrap();
+    let whole: usize = (0..held_out.count()).map(|i| held_out.batch(i).unwrap().i32s("attention_mask").iter().sum::<i32>() as usize).sum();
+    assert_eq!(whole, 2000 + 2 * 2000usize.div_ceil(32));
+}
+
+/// A word is hidden whole or not at all.
+#[test]
+fn words_are_hidden_whole() {
+    let config = ObjectiveConfig { whole_word: true, mask_rate: 0.3, ..ObjectiveConfig::default() };
+    let d = data(Aim::Masked, &config, Packing::Windows, text(4000), 34);
+    let mut seen = 0;
+    for batch in all(&d, 4, 34) {
+        for (ids, labels) in rows(&batch, "input_ids").into_iter().zip(rows(&batch, "labels")) {
+            let was = |i: usize| if labels[i] < 0 { ids[i] } else { labels[i] };
+            for i in 2..33 {
+                if was(i) >= 20 && was(i) % 3 == 0 && was(i - 1) >= 20 {
+                    assert_eq!(labels[i] >= 0, labels[i - 1] >= 0, "{ids:?} {labels:?}");
+                    seen += usize::from(labels[i] >= 0);
+                }
+            }
+        }
+    }
+    assert!(seen > 20);
+}
+
+/// A source with the target's spans in place of its sentinels is the text; the target is read from what fills up.
+#[test]
+fn spans_are_the_text() {
+    let tokens = text(5000);
+    for (context, target, density, mean) in [(32, 0, 0.15, 3.0), (32, 7, 0.15, 3.0), (57, 0, 0.5, 2.0), (9, 0, 0.15, 3.0), (64, 0, 0.3, 10.0)] {
+        let config = ObjectiveConfig { target, noise_density: density, mean_span: mean, ..ObjectiveConfig::default() };
+        let d = data(Aim::Spans, &config, Packing::Windows, tokens.clone(), context);
+        let (mut noise, mut all_tokens) = (0, 0);
+        for batch in all(&d, 3, context) {
+            let columns = ["input_ids", "attention_mask", "labels", "decoder_input_ids"].map(|c| rows(&batch, c));
+            for (i, source) in columns[0].iter().enumerate() {
+                let n = columns[1][i].iter().sum::<i32>() as usize;
+                let labels: Vec<i32> = columns[2][i].iter().copied().take_while(|l| *l >= 0).collect();
+                if n == 0 {
+                    assert!(labels.is_empty());
+                    continue;
+                }
+                assert_eq!(columns[3][i][0], 1);
+                assert_eq!(columns[3][i][1..labels.len()], labels[..labels.len() - 1]);
+                assert_eq!((source[n - 1], labels[labels.len() - 1]), (5, 5));
+                let parts: HashMap<i32, Vec<i32>> =
+                    labels[..labels.len() - 1].chunk_by(|_, b| !(6..16).contains(b)).map(|part| (part[0], part[1..].to_vec())).collect();
+                assert!(parts.values().all(|p| !p.is_empty()) || parts.is_empty());
+                let back = |id: &i32| if (6..16).contains(id) { parts[id].clone() } else { vec![*id] };
+                let whole: Vec<i32> = source[..n - 1].iter().flat_map(back).collect();
+                assert!(tokens.windows(whole.len()).any(|w| w == whole), "{whole:?}");
+                noise += labels.len() - 1 - parts.len();
+                all_tokens += whole.len();
+            }
+        }
+        assert!((noise as f64 / all_tokens as f64 - density).abs() < 0.04, "{noise} of {all_tokens} at {context}");
+        // no place of a full row is left over for nothing, but where there are no more sentinels
+        let full = d.batch(1, 0, 1, context).unwrap();
+        assert!(target > 0 || context == 57 || full.i32s("attention_mask").iter().sum::<i32>() as usize >= context - 2);
+    }
+}
+
+/// A text whose middle is asked is that text, without as many of its last tokens as there are marks.
+#[test]
+fn the_middle_comes_last() {
+    let tokens = text(3000);
+    for (fim_rate, spm_rate) in [(1.0, 0.0), (1.0, 1.0), (0.5, 0.5), (0.0, 0.5)] {
+        let config = ObjectiveConfig { fim_rate, spm_rate, ..ObjectiveConfig::default() };
+        let d = data(Aim::Fim, &config, Packing::Windows, tokens.clone(), 24);
+        let (mut kinds, mut n) = ([0; 3], 0);
+        for step in 0..40 {
+            let batch = d.batch(5, step, 3, 24).unwrap();
+            for (ids, labels) in rows(&batch, "input_ids").into_iter().zip(rows(&batch, "labels")) {
+                let row: Vec<i32> = ids.iter().copied().chain([labels[23]]).collect();
+                assert_eq!(row[1..], *labels);
+                let at = |mark: i32| row.iter().position(|id| *id == mark);
+                let (kind, whole) = match (at(16), at(17), at(18)) {
+                    (None, None, None) => (0, row.clone()),
+                    (Some(0), Some(1), Some(m)) => (2, [&row[m + 1..24], &row[2..m]].concat()),
+                    (Some(0), Some(s), Some(m)) => (1, [&row[1..s], &row[m + 1..24], &row[s + 1..m]].concat()),
+                    _ => panic!("{row:?}"),
+                };
+                // of SPM what is asked and what was before it are one: its end is where that is in the text
+                assert!(tokens.windows(whole.len()).any(|w| w == whole), "{row:?}");
+                assert!(kind == 0 || (row[24] == 5 && whole.len() == 21));
+                kinds[kind] += 1;
+                n += 1;
+            }
+        }
+        let share = |i: usize| f64::from(kinds[i]) / f64::from(n);
+        assert!((share(0) - (1.0 - fim_rate)).abs() < 0.2 && (share(2) - fim_rate * spm_rate).abs() < 0.2, "{kinds:?}");
+    }
+}
+
+/// Nothing is asked that is seen, and everything else is.
+#[test]
+fn prefixes_are_not_asked() {
+    let d = data(Aim::Prefix, &ObjectiveConfig::default(), Packing::Windows, text(2000), 16);
+    let mut lengths = std::collections::BTreeSet::new();
+    for step in 0..30 {
+        let batch = d.batch(5, step, 2, 16).unwrap();
+        for (labels, prefix) in rows(&batch, "labels").into_iter().zip(rows(&batch, "prefix_mask")) {
+            let n = prefix.iter().sum::<i32>() as usize;
+            assert!(prefix[..n].iter().all(|p| *p == 1));
+            assert_eq!(labels.iter().position(|l| *l >= 0), Some(n.saturating_sub(1)));
+            assert!(labels[n.saturating_sub(1)..].iter().all(|l| *l >= 0));
+            lengths.insert(n);
+        }
+    }
+    assert!(lengths.len() > 10 && lengths.contains(&15));
+}
+
+/// A batch is a function of the seed and the step, rows of other seeds, steps and epochs are drawn anew, and those held out never are.
+#[test]
+fn rows_follow_from_seed_and_number() {
+    for (aim, context) in [(Aim::Masked, 34), (Aim::Spans, 32), (Aim::Fim, 24), (Aim::Prefix, 16)] {
+        let make = || data(aim, &ObjectiveConfig::default(), Packing::Windows, text(200), context);
+        let (a, b) = (make(), make());
+        assert_eq!(a.batch(1, 5, 3, context).unwrap(), b.batch(1, 5, 3, context).unwrap());
+        assert_ne!(a.batch(1, 5, 3, context).unwrap(), a.batch(2, 5, 3, context).unwrap());
+        // steps of several micro-batches have the rows of as many steps of one
+        let whole = a.batch(1, 2, 4, context).unwrap();
+        for column in &whole.columns {
+            let parts: Vec<i32> = (0..4).flat_map(|i| a.batch(1, 8 + i, 1, context).unwrap().i32s(column.name).to_vec()).collect();
+            assert_eq!(whole.i32s(column.name), parts);
+        }
+        let held = |d: &Data| d.held_out(2, context).unwrap().batch(0).unwrap();
+        assert_eq!(held(&a), held(&b));
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let models = llm::Models::default();
+    let of = |model: &str, sets: &[&str]| -> Result<Config, String> {
+        let config = sets.iter().try_fold(recipe(model, &models).unwrap(), |c, s| c.set(s)).map_err(|e| e.to_string())?;
+        config.check().map_err(|e| e.to_string()).map(|()| config)
+    };
+    for (model, sets, says) in [
+        ("bert", vec!["objective.kind=next-token"], vec!["objective.kind is next-token", "a decoder", "bert is an encoder", "\"masked\""]),
+        ("gpt2", vec!["objective.kind=mlm"], vec!["objective.kind is masked", "\"next-token\""]),
+        ("t5", vec!["objective.kind=fim"], vec!["is both", "\"answer\""]),
+        ("bert", vec!["data.packing=best-fit"], vec!["best-fit", "masked", "padded"]),
+        ("gpt2", vec!["objective.kind=prefix", "data.packing=best-fit"], vec!["best-fit", "prefix"]),
+        ("gpt2", vec!["objective.kind=guess"], vec!["'guess' is no objective", "next-token, masked"]),
+        ("bert", vec!["objective.mask_rate=0"], vec!["mask_rate is 0", "above 0", "0.15"]),
+        ("bert", vec!["objective.mask_random=0.3"], vec!["mask_random is 0.3"]),
+        ("t5", vec!["objective.noise_density=1"], vec!["noise_density is 1", "below 1"]),
+        ("t5", vec!["objective.mean_span=0.5"], vec!["mean_span is 0.5", "at least 1"]),
+        ("gpt2", vec!["objective.label_smoothing=1"], vec!["label_smoothing is 1"]),
+        ("gpt2", vec!["objective.z_loss=-1"], vec!["z_loss"]),
+        ("gpt2", vec!["objective.z_los=1"], vec!["objective.z_los", "did you mean objective.z_loss"]),
+    ] {
+        let error = of(model, &sets).unwrap_err();
+        assert!(says.iter().all(|w| error.contains(w)), "{model} {sets:?}: {error}");
+    }
+    for (aim, mark) in [(Aim::Masked, "[MASK]"), (Aim::Spans, "<extra_id_0>"), (Aim::Fim, "<|fim_prefix|>")] {
+        let error = Collator::new(aim, &ObjectiveConfig::default(), Packing::Windows, &Marks::default()).unwrap_err().to_string();
+        assert!(error.contains(mark) && error.contains("tokenizer extend"), "{error}");
+    }
+    // a tokenizer that is learned has what is asked for
+    for (model, sets, aim) in
+        [("bert", vec![], Aim::Masked), ("t5", vec!["objective.kind=spans"], Aim::Spans), ("gpt2", vec!["objective.kind=fim"], Aim::Fim)]
+    {
+        for kind in ["char", "byte", "bpe", "wordpiece", "unigram"] {
+            let config = of(model, &[&sets[..], &[&format!("data.tokenizer={kind}"), "data.vocabulary=400"]].concat()).unwrap();
+            let words = "the middle of a text is asked after its beginning and its end ".repeat(9);
+            let learning = llm::text::Learning { specials: config.specials(), ..config.data.learning() };
+            let tokenizer = llm::Tokenizer::learned(config.data.tokenizer, &learning, &words).unwrap().with_specials(&config.specials()).unwrap();
+            let marks = Marks::of(&tokenizer);
+            assert!(Collator::new(aim, &config.objective, Packing::Windows, &marks).is_ok(), "{model} {kind}");
+            assert!(aim == Aim::Fim || tokenizer.id("[PAD]").or(tokenizer.id("<pad>")) == Some(marks.pad));
+            assert_eq!((0..marks.texts()).filter(|n| !marks.is_text(marks.text(*n))).count(), 0);
+            assert_eq!(tokenizer.decode(&tokenizer.encode(&words).unwrap()).trim(), words.trim(), "{kind}");
+        }
+    }
+}
+
+/// −log softmax with the target spread, as PyTorch has it, and log² of the sum; labels that are ignored add to neither.
+#[test]
+fn terms_of_the_loss() {
+    let (rows, v) = (5, 7);
+    let mut r = Random(11);
+    let x: Vec<f64> = (0..rows * v).map(|_| r.unit() * 5.0 + 2.0).collect();
+    let labels = [3.0, -100.0, 0.0, 6.0, -100.0];
+    for (label_smoothing, z_loss) in [(0.0, 0.0), (0.1, 0.0), (0.0, 1e-2), (0.3, 0.5)] {
+        let b = Builder::default();
+        let s = b.scope();
+        let (logits, asked) = (s.input("logits", DType::F32, [1, rows, v]), s.input("labels", DType::I32, [1, rows]));
+        cross_entropy_with(&s, logits, asked, Terms { label_smoothing, z_loss }).output(&b);
+        let graph = b.finish().unwrap();
+        let env = [("logits".to_string(), Value::new(vec![1, rows, v], x.clone())), ("labels".into(), Value::new(vec![1, rows], labels.to_vec()))];
+        let out = eval(&graph, &env.into()).unwrap();
+        let want: f64 = x
+            .chunks(v)
+            .zip(labels)
+            .filter(|(_, l)| *l >= 0.0)
+            .map(|(x, l)| {
+                let sum = x.iter().map(|x| x.exp()).sum::<f64>().ln();
+                let all = x.iter().map(|x| sum - x).sum::<f64>() / v as f64;
+                (1.0 - label_smoothing) * (sum - x[l as usize]) + label_smoothing * all + z_loss * sum * sum
+            })
+            .sum();
+        assert!((out[LOSS_SUM].data[0] - want).abs() < 1e-9, "{} and {want}", out[LOSS_SUM].data[0]);
+        assert_eq!(out[LOSS_COUNT].data[0], 3.0);
+    }
+}
