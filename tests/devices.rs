@@ -7,7 +7,7 @@ use crate::random_graphs::random_graph;
 use crate::random_state::random_state_graph;
 use crate::running::{cases, compare_with, run_on, state_mismatch};
 use ir::eval;
-use llm::{Config, DataConfig, Generator, Kind, OWN_TEXT, Sampling, Tokenizer, TrainConfig, Trainer};
+use llm::{Config, Generator, Kind, OWN_TEXT, Sampling, Tokenizer, TrainConfig, Trainer};
 use models::Model;
 use passes::{Opt, optimize};
 use runtime::{Device, Session};
@@ -248,7 +248,7 @@ fn trainer(model: &Model, device: &Device, steps: u64) -> Trainer {
         save_every: 10_000,
         ..TrainConfig::default()
     };
-    let config = Config { model: model.with_vocabulary(tokenizer.size()).unwrap(), data: DataConfig::default(), train };
+    let config = Config { train, ..Config::of(model.with_vocabulary(tokenizer.size()).unwrap()) };
     Trainer::new(config, tokenizer.encode(OWN_TEXT).unwrap(), device.clone()).unwrap()
 }
 

@@ -30,7 +30,7 @@ fn config(dropout: f64, change: &dyn Fn(&mut TrainConfig)) -> Config {
         ..TrainConfig::default()
     };
     change(&mut train);
-    Config { model: Model::from(shape(dropout)), data: DataConfig::default(), train }
+    Config { train, ..Config::of(Model::from(shape(dropout))) }
 }
 
 /// A text that can be learned: every token tells the next, but for some noise.

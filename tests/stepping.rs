@@ -2,7 +2,7 @@
 
 use crate::cli::Directory;
 use ir::{DType, Dim, Scope, Tensor};
-use llm::{Batch, Config, DataConfig, Event, Outcome, TrainConfig, Trainer, Values};
+use llm::{Batch, Config, Event, Outcome, TrainConfig, Trainer, Values};
 use models::{Architecture, Gpt, Hidden, Init, Kept, Model, Reading, Shape};
 use runtime::{Device, Pool, Session};
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 fn config(steps: u64, eval_every: u64, save_every: u64) -> Config {
     let model = Model::from(Gpt { vocab_size: 20, n_positions: 8, n_layer: 1, n_head: 2, n_embd: 8, ..Gpt::default() });
     let train = TrainConfig { steps, batch: 3, context: 8, warmup: 2.0, eval_every, save_every, eval_batches: 2, ..TrainConfig::default() };
-    Config { model, data: DataConfig::default(), train }
+    Config { train, ..Config::of(model) }
 }
 
 fn tokens() -> Vec<i32> {

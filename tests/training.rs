@@ -3,7 +3,7 @@
 use codegen::{Cpu, Program, Target};
 use ir::names::{LOSS, LOSS_SUM};
 use ir::{Graph, Op};
-use llm::{Config, DataConfig, Outcome, TrainConfig, Trainer};
+use llm::{Config, Outcome, TrainConfig, Trainer};
 use models::{Gpt, Model};
 use passes::{Opt, optimize};
 use runtime::Pool;
@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 fn config(dropout: f64, accumulate: u32) -> Config {
     let model = Model::from(Gpt { vocab_size: 20, n_positions: 8, n_layer: 2, n_head: 2, n_embd: 12, dropout, ..Gpt::default() });
     let train = TrainConfig { steps: 8, batch: 3, context: 8, accumulate, warmup: 2.0, eval_every: 100, save_every: 100, ..TrainConfig::default() };
-    Config { model, data: DataConfig::default(), train }
+    Config { train, ..Config::of(model) }
 }
 
 fn tokens() -> Vec<i32> {
