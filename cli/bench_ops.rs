@@ -70,7 +70,7 @@ fn graph(case: &Case) -> Result<Graph> {
         return Ok(graph);
     }
     let all = Optimizer::AdamW(AdamW::default());
-    let update = Update { groups: vec![Group::new(Which::path("x"), all)], grad_clip: 0.0, accumulate: 1 };
+    let update = Update { groups: vec![Group::new(Which::path("x"), all)], grad_clip: 0.0, ..Update::default() };
     // the norm would read the gradient once more
     let step = train_step(&graph, &update)?;
     let state: Vec<&str> = step.outputs.iter().map(String::as_str).filter(|o| names::new_value_of(o).is_some()).collect();

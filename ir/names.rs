@@ -18,6 +18,12 @@ pub const LOSS_MEAN: &str = "loss";
 pub const GRAD_NORM: &str = "grad_norm";
 /// The scope of keys and values of earlier tokens.
 pub const PAST: &str = "past";
+/// The scope of parameters averaged over steps.
+pub const AVERAGE: &str = "ema";
+/// The scope of losses and norms of earlier steps.
+pub const OUTLIER: &str = "outlier";
+/// The result that is 1 where a step updated nothing because it stands out, else 0.
+pub const SKIPPED: &str = "skipped";
 /// What stands in a path for the iteration's number.
 pub const LOOP: &str = "{}";
 

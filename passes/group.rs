@@ -7,14 +7,14 @@ use std::ops::RangeInclusive;
 /// Which parameters, by path and rank. Only floats of 32 bits are ever trained.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Which {
-    /// The path; `*` stands for any text.
+    /// The path; `*` stands for any text, and `#` between dots for the number of a layer.
     pub path: String,
     /// The rank; where layers are stacked, that of one layer's tensor.
     pub rank: RangeInclusive<usize>,
 }
 
 impl Which {
-    /// Those whose path is like this one, in which `*` stands for any text.
+    /// Those whose path is like this one, in which `*` stands for any text and `#` for the number of a layer.
     pub fn path(path: &str) -> Which {
         Which { path: path.into(), rank: 0..=usize::MAX }
     }
@@ -29,6 +29,11 @@ impl Which {
         Which { rank: 2..=usize::MAX, ..Which::all() }
     }
 
+    /// Matrices of layers that have a number: no embeddings and no heads.
+    pub fn layers() -> Which {
+        Which { path: "*.#.*".into(), ..Which::matrices() }
+    }
+
     /// Biases, gains and scalars: tensors with one axis or none.
     pub fn vectors() -> Which {
         Which { rank: 0..=1, ..Which::all() }
@@ -41,14 +46,23 @@ impl Which {
     }
 }
 
-/// Whether a text is like a pattern in which `*` stands for any text.
+/// Whether a text is like a pattern in which `*` stands for any text and `#` for a number, or a place of one.
 fn is_like(text: &str, pattern: &str) -> bool {
-    match pattern.split_once('*') {
-        None => text == pattern,
-        Some((start, rest)) => {
-            text.strip_prefix(start).is_some_and(|t| t.char_indices().map(|(i, _)| i).chain([t.len()]).any(|i| is_like(&t[i..], rest)))
-        }
+    let Some(at) = pattern.find(['*', '#']) else { return text == pattern };
+    let (Some(text), rest) = (text.strip_prefix(&pattern[..at]), &pattern[at + 1..]) else { return false };
+    if pattern[at..].starts_with('#') {
+        return number(text).is_some_and(|n| is_like(&text[n..], rest));
     }
+    text.char_indices().map(|(i, _)| i).chain([text.len()]).any(|i| is_like(&text[i..], rest))
+}
+
+/// How many bytes at the start of a text are a layer's number.
+fn number(text: &str) -> Option<usize> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    if digits > 0 {
+        return Some(digits);
+    }
+    names::places(text).next().filter(|(range, _)| range.start == 0).map(|(range, _)| range.end)
 }
 
 /// Parameters that are updated alike.

@@ -1,7 +1,7 @@
 //! What a state tensor of a program is, by its name.
 
 use crate::optimizer::SLOTS;
-use ir::names::PAST;
+use ir::names::{AVERAGE, OUTLIER, PAST};
 use std::fmt;
 
 /// A state tensor.
@@ -11,6 +11,10 @@ pub enum State<'a> {
     Parameter(&'a str),
     /// What an optimizer keeps for the parameter of a path: the slot's name, then the path.
     Slot(&'a str, &'a str),
+    /// The moving average of the parameter of a path.
+    Average(&'a str),
+    /// Losses or norms of earlier steps.
+    Outlier(&'a str),
     /// Keys or values of earlier tokens.
     Past(&'a str),
 }
@@ -21,6 +25,12 @@ impl<'a> State<'a> {
         let after = |prefix: &str| name.strip_prefix(prefix)?.strip_prefix('.');
         if let Some(rest) = after(PAST) {
             return State::Past(rest);
+        }
+        if let Some(path) = after(AVERAGE) {
+            return State::Average(path);
+        }
+        if let Some(what) = after(OUTLIER) {
+            return State::Outlier(what);
         }
         let slot = |slot: &&'static str| after(slot).map(|path| State::Slot(slot, path));
         SLOTS.into_iter().flatten().find_map(slot).unwrap_or(State::Parameter(name))
@@ -37,6 +47,8 @@ impl fmt::Display for State<'_> {
         match self {
             State::Parameter(path) => f.write_str(path),
             State::Slot(slot, path) => write!(f, "{slot}.{path}"),
+            State::Average(path) => write!(f, "{AVERAGE}.{path}"),
+            State::Outlier(what) => write!(f, "{OUTLIER}.{what}"),
             State::Past(what) => write!(f, "{PAST}.{what}"),
         }
     }

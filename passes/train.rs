@@ -1,7 +1,8 @@
 //! The update of parameters as part of the program: accumulation, the mean, clipping, and each group's optimizer.
 
 use crate::group::{Group, Which};
-use crate::optimizer::{AdamW, Optimizer, Rate, not_negative};
+use crate::optimizer::{AdamW, Optimizer, Rate, below_one, not_negative};
+use crate::outlier::Outliers;
 use crate::state::State;
 use crate::tape::{Tape, V};
 use ir::names::{self, GRAD_NORM, LOSS_COUNT, LOSS_MEAN, LOSS_SUM};
@@ -17,6 +18,10 @@ pub struct Update {
     pub grad_clip: f64,
     /// Micro-batches whose losses and gradients are added up before they are averaged.
     pub accumulate: u32,
+    /// Decay of the moving average of each parameter that is trained, kept beside it; 0 for none.
+    pub average: f64,
+    /// Which steps update nothing.
+    pub outliers: Outliers,
 }
 
 impl Default for Update {
@@ -33,7 +38,7 @@ impl Update {
     pub fn adamw(settings: AdamW) -> Update {
         let plain = AdamW { weight_decay: 0.0, ..settings };
         let groups = vec![Group::new(Which::matrices(), Optimizer::AdamW(settings)), Group::new(Which::all(), Optimizer::AdamW(plain))];
-        Update { groups, grad_clip: 1.0, accumulate: 1 }
+        Update { groups, grad_clip: 1.0, accumulate: 1, average: 0.0, outliers: Outliers::default() }
     }
 
     /// The group of a parameter, if it is trained.
@@ -50,6 +55,8 @@ impl Update {
     pub fn check(&self) -> Result<(), String> {
         self.groups.iter().try_for_each(Group::check)?;
         not_negative("grad_clip", self.grad_clip)?;
+        below_one("the average's decay", self.average)?;
+        self.outliers.check()?;
         if !(1..=ACCUMULATE_MAX).contains(&self.accumulate) {
             return Err(format!("accumulate is {}, expected 1 to {ACCUMULATE_MAX}", self.accumulate));
         }
@@ -67,9 +74,35 @@ struct Trained<'t, 'u> {
     group: &'u Group,
 }
 
+impl<'t> Trained<'t, '_> {
+    /// What is kept of it, by name: the parameter, what its optimizer keeps, its average. Of each the old and the new value.
+    fn updated(&self, tape: &'t Tape, scale: V<'t>, [lr, step]: [V<'t>; 2], average: f64) -> Vec<(String, V<'t>, V<'t>)> {
+        let (optimizer, stacked) = (&self.group.optimizer, names::loops(&self.path));
+        let state = |name: &str, ty: &Type| tape.add(Op::Param(name.into(), ty.clone()), &[]);
+        let slots = optimizer.slots(&self.ty, stacked).into_iter().map(|(slot, ty)| {
+            let name = State::Slot(slot, &self.path).to_string();
+            let value = state(&name, &ty);
+            (name, value)
+        });
+        let all: Vec<(String, V)> = std::iter::once((self.path.clone(), self.value)).chain(slots).collect();
+        let kept: Vec<V> = all[1..].iter().map(|s| s.1).collect();
+        let rate = Rate { lr: if self.group.lr == 1.0 { lr } else { lr * self.group.lr }, step, stacked };
+        let new = optimizer.update(self.value, self.grad * scale, &kept, rate);
+        let mut out: Vec<_> = all.into_iter().zip(&new).map(|((name, old), new)| (name, old, *new)).collect();
+        if average > 0.0 {
+            let name = State::Average(&self.path).to_string();
+            let old = state(&name, &self.ty);
+            let toward = old + (new[0] - old) * (1.0 - average);
+            // it starts as what the first step makes
+            out.push((name, old, step.bin(Bin::Le, step.num(1.0)).select(new[0], toward)));
+        }
+        out
+    }
+}
+
 /// A step from a program with outputs `loss.sum`, `loss.count` and `grad.<path>`, the gradient of the sum: further inputs `lr` and `step`
 /// (from 1), outputs `loss`, the mean, `grad_norm`, its gradient's, and the new value of every parameter that is trained and of what its
-/// optimizer keeps.
+/// optimizer keeps. Where outliers are looked for, `skipped` says whether this is one: then nothing is updated.
 pub fn train_step(graph: &Graph, update: &Update) -> Result<Graph, String> {
     update.check()?;
     let graph = if update.accumulate > 1 { accumulate(graph, update.accumulate)? } else { graph.clone() };
@@ -89,15 +122,19 @@ pub fn train_step(graph: &Graph, update: &Update) -> Result<Graph, String> {
     };
     let mut outputs = vec![LOSS_MEAN.to_string(), GRAD_NORM.into()];
     let mut results = vec![(sum * share).id, norm.id];
+    let found = update.outliers.find(&tape, [sum * share, norm], step);
     for p in &trained {
-        let slots: Vec<String> = p.group.optimizer.slots().iter().map(|slot| State::Slot(slot, &p.path).to_string()).collect();
-        let kept: Vec<V> = slots.iter().map(|name| tape.add(Op::Param(name.as_str().into(), p.ty.clone()), &[])).collect();
-        let rate = Rate { lr: if p.group.lr == 1.0 { lr } else { lr * p.group.lr }, step };
-        let new = p.group.optimizer.update(p.value, p.grad * scale, &kept, rate);
-        outputs.extend(std::iter::once(&p.path).chain(&slots).map(|name| names::new_value(name)));
-        results.extend(new.iter().map(|v| v.id));
+        for (name, old, new) in p.updated(&tape, scale, [lr, step], update.average) {
+            let new = found.as_ref().map_or(new, |f| f.skip.select(old, new));
+            outputs.push(names::new_value(&name));
+            results.push(new.id);
+        }
     }
     drop(trained);
+    for (name, value) in found.map_or(vec![], |f| f.results) {
+        outputs.push(name);
+        results.push(value.id);
+    }
     let mut out = graph.with_main(Func { results, ..tape.func.into_inner() }, outputs);
     out.inputs.extend(["lr".to_string(), "step".into()]);
     Ok(out.sweep())
@@ -110,6 +147,7 @@ fn trained<'t, 'u>(graph: &Graph, tape: &'t Tape, update: &'u Update) -> Result<
     for id in main.ids() {
         let Op::Param(path, ty) = &main.node(id).op else { continue };
         let Some(group) = update.group(path, ty) else { continue };
+        group.optimizer.fits(path, ty, names::loops(path))?;
         let grad = tape.at(result(graph, &names::gradient(path))?);
         out.push(Trained { path: path.to_string(), ty: ty.clone(), value: tape.at(id), grad, group });
     }

@@ -7,7 +7,7 @@ use ir::names::{LOSS, gradient_of};
 use ir::{Env, Graph, Value, eval};
 use llm::{Mode, Objective};
 use models::Model;
-use passes::{AdamW, Goal, Group, Optimizer, Options, Sgd, State, Update, Which, compile};
+use passes::{Adam, AdamW, Goal, Group, Lion, Optimizer, Options, Sgd, State, Update, Which, compile};
 
 /// Labels with holes, of which the first row has only holes.
 fn labels(r: &mut Random, batch: usize, time: usize, vocabulary: usize) -> Vec<f64> {
@@ -154,7 +154,7 @@ fn odd_parameters_train() {
     let graph: Graph = ODD.parse().unwrap();
     for update in [Update::default(), Update { groups: vec![Group::new(Which::all(), Optimizer::Sgd(Sgd::default()))], ..Update::default() }] {
         let stages = compile(&graph, Goal::Step(&update), &Options::default()).unwrap();
-        let slots = update.groups[0].optimizer.slots().len();
+        let slots = update.groups[0].optimizer.slots(&ir::Type::f32([3usize]), 0).len();
         let mut updated: Vec<&str> =
             stages.last().outputs.iter().filter_map(|o| o.strip_prefix('@')).filter(|n| State::parse(n).is_parameter()).collect();
         updated.sort_unstable();
@@ -197,9 +197,13 @@ fn run_on_integers(graph: &Graph, env: &Env, target: &Target) -> std::collection
 #[test]
 fn an_update_is_one_kernel_in_place() {
     let text = "main(%0 ga: f32[64,300], %1 gb: f32[64,300], %2 gc: f32[300]) {\n  @a : f32[64,300]\n  @b : f32[64,300]\n  @c : f32[300]\n  return loss.sum=1.0, loss.count=2.0, grad.a=%0, grad.b=%1, grad.c=%2, x=@a, y=@b, z=@c\n}\n";
-    for (optimizer, slots) in
-        [(Optimizer::AdamW(AdamW::default()), 2), (Optimizer::Sgd(Sgd::default()), 1), (Optimizer::Sgd(Sgd { momentum: 0.0, weight_decay: 0.1 }), 0)]
-    {
+    for (optimizer, slots) in [
+        (Optimizer::AdamW(AdamW::default()), 2),
+        (Optimizer::Adam(Adam::default()), 2),
+        (Optimizer::Lion(Lion::default()), 1),
+        (Optimizer::Sgd(Sgd::default()), 1),
+        (Optimizer::Sgd(Sgd { momentum: 0.0, weight_decay: 0.1, ..Sgd::default() }), 0),
+    ] {
         let update = Update { groups: vec![Group::new(Which::all(), optimizer)], ..Update::default() };
         let step = passes::train_step(&text.parse().unwrap(), &update).unwrap();
         let program = Program::new(&step, &Target::Cpu(Cpu { lanes: 8, registers: 16, cache: 1 << 20 }));
@@ -255,6 +259,11 @@ fn names_of_state_read_back() {
         ("adamw.m.h.{}.w", State::Slot("adamw.m", "h.{}.w")),
         ("adamw.v.w", State::Slot("adamw.v", "w")),
         ("sgd.m.w", State::Slot("sgd.m", "w")),
+        ("muon.m.h.{}.w", State::Slot("muon.m", "h.{}.w")),
+        ("adafactor.r.w", State::Slot("adafactor.r", "w")),
+        ("ema.h.{}.w", State::Average("h.{}.w")),
+        ("outlier.loss", State::Outlier("loss")),
+        ("emanation.w", State::Parameter("emanation.w")),
         ("past.k", State::Past("k")),
         ("adamw.weight", State::Parameter("adamw.weight")),
         ("adamw.mw", State::Parameter("adamw.mw")),

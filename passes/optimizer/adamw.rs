@@ -1,6 +1,6 @@
 //! AdamW (Loshchilov & Hutter 2019, algorithm 2): Adam with decoupled weight decay.
 
-use super::{Rate, below_one, not_negative};
+use super::{Rate, below_one, not_negative, small};
 use crate::tape::V;
 use ir::{Bin, Un};
 
@@ -41,9 +41,7 @@ impl AdamW {
         below_one("beta1", self.beta1)?;
         below_one("beta2", self.beta2)?;
         // a parameter that never had a gradient is divided by it
-        if !((self.eps as f32).is_normal() && self.eps > 0.0 && self.eps <= 1.0) {
-            return Err(format!("eps is {}, expected above 1e-37 and at most 1", self.eps));
-        }
+        small("eps", self.eps)?;
         not_negative("weight_decay", self.weight_decay)
     }
 }

@@ -8,13 +8,15 @@ use crate::tape::V;
 pub struct Sgd {
     /// What of a step is taken again in the next; with 0 nothing is kept.
     pub momentum: f64,
+    /// Nesterov's momentum: the step is the gradient and what the next would take again of it.
+    pub nesterov: bool,
     /// Added to the gradient, times the parameter.
     pub weight_decay: f64,
 }
 
 impl Default for Sgd {
     fn default() -> Sgd {
-        Sgd { momentum: 0.9, weight_decay: 0.0 }
+        Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 }
     }
 }
 
@@ -31,7 +33,8 @@ impl Sgd {
         match kept {
             [m] => {
                 let m = *m * self.momentum + g;
-                vec![p - m * rate.lr, m]
+                let step = if self.nesterov { g + m * self.momentum } else { m };
+                vec![p - step * rate.lr, m]
             }
             _ => vec![p - g * rate.lr],
         }
@@ -39,6 +42,11 @@ impl Sgd {
 
     pub(super) fn check(&self) -> Result<(), String> {
         below_one("momentum", self.momentum)?;
-        not_negative("weight_decay", self.weight_decay)
+        not_negative("weight_decay", self.weight_decay)?;
+        if self.nesterov && self.momentum == 0.0 {
+            Err("nesterov is a kind of momentum, and momentum is 0: try momentum = 0.9".into())
+        } else {
+            Ok(())
+        }
     }
 }
