@@ -20,6 +20,9 @@ pub struct Args {
     /// What the tensors are rounded to: f32, bf16 or f16.
     #[arg(long, default_value = "f32")]
     dtype: FileType,
+    /// Take the averages of the weights, of a run with train.ema.
+    #[arg(long)]
+    ema: bool,
     /// The most bytes of tensors in a file, as in 2GiB; 5 GB unless said.
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     shard_size: Option<usize>,
@@ -27,7 +30,7 @@ pub struct Args {
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
     let how = Export { dtype: args.dtype, shard: args.shard_size.map_or(Export::default().shard, |n| n as u64) };
-    let directory = Directory::open(&args.from, models)?;
+    let directory = Directory::open(&args.from, models)?.averaged(args.ema);
     let files = hub::export(&directory, &args.out, &how)?;
     say!("{} in {} files of tensors in {}", directory.model().name(), files, args.out.display());
     Ok(())

@@ -51,6 +51,9 @@ pub struct Args {
     /// After the text, the log-probability of each token by the model itself, and so many of the likeliest beside it.
     #[arg(long, value_name = "N")]
     logprobs: Option<usize>,
+    /// Take the averages of the weights, of a run with train.ema.
+    #[arg(long)]
+    ema: bool,
     /// A tokenizer where the directory has none: tokenizer.json, or another that train takes.
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
@@ -61,7 +64,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
-    let directory = Directory::open(&args.directory, models)?;
+    let directory = Directory::open(&args.directory, models)?.averaged(args.ema);
     let tokenizer = tokenizer(&directory, args.tokenizer.as_deref())?;
     let generation = directory.generation()?;
     let (sampling, stop) = (args.sampling.sampling(&tokenizer, generation.sampling())?, args.sampling.stop()?);

@@ -47,6 +47,9 @@ pub struct Args {
     /// Go on from the run directory's checkpoint; with --set train.steps=N, to another number of steps than was planned.
     #[arg(long)]
     resume: bool,
+    /// Read one batch again and again, which a model and a training that are right learn by heart.
+    #[arg(long)]
+    overfit_one_batch: bool,
     /// Change a setting, as in --set train.lr=3e-4, whatever the recipe or --config says; of two changes of one setting the later counts.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -151,6 +154,7 @@ fn config(args: &Args, name: &str, saved: Option<&Saved>, start: Option<&Directo
     };
     let config = Config { model: start.map_or(config.model, |s| s.model().clone()), ..config };
     let mut config = apply(corpus::weigh(&args.data, config)?, &args.set)?;
+    config.train.one_batch |= args.overfit_one_batch;
     if args.tokenizer.is_some() || start.is_some() || args.data.iter().any(DataArg::is_tokens) {
         config.data.tokenizer = Kind::File;
     }

@@ -231,6 +231,19 @@ impl Graph {
         self.with_main(main, kept.iter().map(|i| self.outputs[*i].clone()).collect()).sweep()
     }
 
+    /// The same program on other parameters: `other` says which one is read in the place of one, by path.
+    pub fn on_other_params(&self, other: impl Fn(&str) -> Option<String>) -> Graph {
+        let mut graph = self.clone();
+        for node in graph.funcs.iter_mut().flat_map(|f| &mut f.nodes) {
+            if let Op::Param(name, _) = &mut node.op
+                && let Some(new) = other(name)
+            {
+                *name = new.into();
+            }
+        }
+        graph
+    }
+
     /// Replaces symbolic dims by sizes. Fails naming the first symbol that has none.
     pub fn bind(&self, size_of: &dyn Fn(char) -> Option<u64>) -> Result<Graph, String> {
         let mut funcs: Vec<Func> = vec![];

@@ -31,7 +31,10 @@ mod step;
 pub mod text;
 mod weights;
 
-pub use config::{Aim, Config, DataConfig, Models, ObjectiveConfig, Precision, RECIPES, RESUMABLE, Recipe, Schedule, TrainConfig, recipe};
+pub use config::{
+    Aim, Config, Curve, DataConfig, Decay, GroupConfig, Models, ObjectiveConfig, OptimizerConfig, OptimizerName, Precision, RECIPES, RESUMABLE,
+    Recipe, Schedule, TrainConfig, recipe,
+};
 pub use counts::{Counts, step_flops};
 pub use data::{
     Batch, Collator, Column, Data, Header, HeldOut, INDEX, Index, IndexFile, IndexParts, IndexTokenizer, Marks, OWN_TEXT, Packing, Permutation,

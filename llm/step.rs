@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::objective::{Mode, Objective};
 use crate::weights::named::Tensors;
 use crate::weights::{checkpoint, initialise, load_weights};
-use ir::names::{GRAD_NORM, LOSS, LOSS_MEAN};
+use ir::names::{GRAD_NORM, LOSS, LOSS_MEAN, SKIPPED};
 use passes::{Goal, Options, Stages, State, compile};
 use runtime::{Device, Session};
 use std::path::Path;
@@ -32,6 +32,8 @@ pub struct Report {
     pub grad_norm: f64,
     /// The learning rate of the update.
     pub lr: f64,
+    /// Whether nothing was updated, for the step stands out from those before.
+    pub skipped: bool,
 }
 
 /// Inputs of the program that are the step's own and no column of a batch.
@@ -41,7 +43,7 @@ const OWN: [&str; 3] = ["lr", "step", "key"];
 pub fn step_program(config: &Config, options: &Options) -> Result<Stages> {
     let t = &config.train;
     let graph = Objective::configured(config, Mode::Train, t.batch, t.context)?.keep_outputs(&LOSS);
-    Ok(compile(&graph, Goal::Step(&t.update()), options)?)
+    Ok(compile(&graph, Goal::Step(&config.update()?), options)?)
 }
 
 impl Step {
@@ -51,7 +53,9 @@ impl Step {
         let stages = step_program(config, options)?;
         let mut session = Session::within(stages.last(), device, options.budget)?;
         initialise(&mut session, &config.model, t.seed)?;
-        let (schedule, accumulate, notices) = (t.schedule(), u64::from(t.accumulate), stages.notices());
+        let (schedule, accumulate, mut notices) = (t.schedule(), u64::from(t.accumulate), stages.notices());
+        let name = config.optimizer.name;
+        notices.extend(config.optimizer.ignored().iter().map(|key| format!("optimizer.{key} is no setting of {name}, and means nothing")));
         Ok(Step { session, schedule, seed: t.seed, accumulate, done: 0, notices, check_finite: false })
     }
 
@@ -80,8 +84,9 @@ impl Step {
             self.session.set_u32("key", &self.keys())?;
         }
         self.run().map_err(|e| Error(format!("step {number}: {e}")))?;
-        let read = |name: &str| f64::from(self.session.output(name).expect("a training step has it").f32s()[0]);
-        let report = Report { loss: read(LOSS_MEAN), grad_norm: read(GRAD_NORM), lr };
+        let find = |name: &str| self.session.output(name).map(|block| f64::from(block.f32s()[0]));
+        let read = |name: &str| find(name).expect("a training step has it");
+        let report = Report { loss: read(LOSS_MEAN), grad_norm: read(GRAD_NORM), lr, skipped: find(SKIPPED) == Some(1.0) };
         if !report.loss.is_finite() || !report.grad_norm.is_finite() {
             return Err(Error(format!(
                 "step {number}: the loss is {} and the gradient's norm {}; try a smaller train.lr, or --check-finite to see the first kernel; the last checkpoint is untouched",

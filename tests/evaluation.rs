@@ -3,7 +3,7 @@
 use crate::cli::Directory;
 use crate::common::bound;
 use ir::{Env, Op, Value, eval, eval_func};
-use llm::{Config, Data, DataConfig, TrainConfig, Trainer};
+use llm::{Config, Data, OptimizerConfig, TrainConfig, Trainer};
 use models::{Gpt, Model};
 use runtime::Pool;
 use std::collections::{BTreeSet, HashMap};
@@ -24,13 +24,13 @@ fn config(dropout: f64, change: &dyn Fn(&mut TrainConfig)) -> Config {
         warmup: 0.0,
         lr: 3e-2,
         min_lr: Some(3e-2),
-        weight_decay: 0.0,
         eval_every: 1000,
         save_every: 1000,
         ..TrainConfig::default()
     };
     change(&mut train);
-    Config { train, ..Config::of(Model::from(shape(dropout))) }
+    let optimizer = OptimizerConfig { weight_decay: Some(0.0), ..OptimizerConfig::default() };
+    Config { train, optimizer, ..Config::of(Model::from(shape(dropout))) }
 }
 
 /// A text that can be learned: every token tells the next, but for some noise.
@@ -172,7 +172,7 @@ fn masks_differ_between_layers_and_places() {
 #[test]
 fn a_checkpoint_restores_every_tensor_and_the_step() {
     let d = Directory::new("every-tensor");
-    let c = config(0.2, &|t| (t.accumulate, t.weight_decay) = (2, 0.1));
+    let c = config(0.2, &|t| t.accumulate = 2).set("optimizer.weight_decay=0.1").unwrap();
     let mut a = trainer(&c, tokens());
     (0..5).for_each(|_| assert!(a.one_step().is_ok()));
     // asked to stop at once, which saves

@@ -184,5 +184,7 @@ mod training;
 /// Values written at a position that is known only as a program runs.
 #[cfg(feature = "llvm")]
 mod update;
+/// How and at what rate parameters are updated, by what people write.
+mod updating;
 /// Every rule of the verifier, violated alone.
 mod verifier;

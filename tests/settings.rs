@@ -120,14 +120,21 @@ fn every_number_has_a_range() {
         ("train.warmup=-1", ["train.warmup is -1", "at least 0"]),
         ("train.warmup=1.5", ["train.warmup is 1.5", "whole steps"]),
         ("train.warmup=nan", ["train.warmup is NaN", "at most 2000"]),
-        ("train.beta1=1", ["train.beta1 is 1", "below 1"]),
-        ("train.beta1=-0.1", ["train.beta1 is -0.1", "at least 0"]),
-        ("train.beta2=1", ["train.beta2 is 1", "below 1"]),
-        ("train.beta2=nan", ["train.beta2 is NaN", "below 1"]),
-        ("train.weight_decay=-1", ["train.weight_decay is -1", "at least 0"]),
-        ("train.weight_decay=inf", ["train.weight_decay is inf", "at most"]),
+        ("train.beta1=1", ["optimizer.beta1 is 1", "below 1"]),
+        ("train.beta1=-0.1", ["optimizer.beta1 is -0.1", "at least 0"]),
+        ("train.beta2=1", ["optimizer.beta2 is 1", "below 1"]),
+        ("train.beta2=nan", ["optimizer.beta2 is NaN", "below 1"]),
+        ("train.weight_decay=-1", ["optimizer.weight_decay is -1", "at least 0"]),
+        ("train.weight_decay=inf", ["optimizer.weight_decay is inf", "at most"]),
         ("train.grad_clip=-1", ["train.grad_clip is -1", "at least 0"]),
         ("train.grad_clip=nan", ["train.grad_clip is NaN", "at least 0"]),
+        ("train.decay=2001", ["train.decay is 2001", "at most 2000"]),
+        ("train.decay=1.5", ["train.decay is 1.5", "whole steps"]),
+        ("train.ema=1", ["train.ema is 1", "below 1"]),
+        ("train.skip_loss=12", ["train.skip_loss is 12", "at most 11"]),
+        ("train.skip_norm=-1", ["train.skip_norm is -1", "at least 0"]),
+        ("optimizer.momentum=1", ["optimizer.momentum is 1", "below 1"]),
+        ("train.time_limit=-1", ["train.time_limit is -1", "at least 0"]),
         ("train.eval_every=0", ["train.eval_every is 0", "at least 1"]),
         ("train.eval_batches=0", ["train.eval_batches is 0", "at least 1"]),
         ("train.save_every=0", ["train.save_every is 0", "at least 1"]),
@@ -154,6 +161,10 @@ fn every_number_has_a_range() {
         "train.beta2=0",
         "train.weight_decay=0",
         "train.grad_clip=0",
+        "train.ema=0.9999",
+        "train.skip_loss=11",
+        "optimizer.momentum=0",
+        "optimizer.name=muon",
         "train.seed=0",
         "train.seed=9007199254740993",
         "train.eval_every=1",
@@ -264,7 +275,7 @@ fn rates_of_the_steps() {
 /// Only how long a run is and how often it is looked at may change when it goes on.
 #[test]
 fn what_may_change_when_a_run_goes_on() {
-    for text in ["train.steps=3000", "train.eval_every=7", "train.eval_batches=3", "train.save_every=9"] {
+    for text in ["train.steps=3000", "train.eval_every=7", "train.eval_batches=3", "train.save_every=9", "train.time_limit=2", "train.patience=3"] {
         assert_eq!(usual().differences(&sets(text)), [""; 0], "{text}");
     }
     for (text, line) in [

@@ -252,3 +252,93 @@ fn a_layer_starts_alike_at_any_depth() {
     assert_eq!(start(2, "transformer.wte.weight"), start(3, "transformer.wte.weight"));
     assert_ne!(start(2, "transformer.h.{}.attn.c_proj.weight"), start(3, "transformer.h.{}.attn.c_proj.weight")[..2 * 64 * 4]);
 }
+
+/// Every optimizer learns, with stacked layers, micro-batches, a clipped gradient and tied weights; what it keeps is saved, and a run that goes
+/// on has the bits of one that never stopped.
+#[test]
+fn every_optimizer_goes_on_to_the_bit() {
+    let base = ["train.ema=0.9", "train.accumulate=2", "train.grad_clip=0.5", "train.skip_loss=5", "n_layer=2", "train.lr=1e-2"];
+    for name in ["adamw", "adam", "sgd", "lion", "adafactor", "muon"] {
+        let name = format!("optimizer.name={name}");
+        let c = base.iter().chain([&name.as_str()]).fold(config(40, 100, 100), |c, s| c.set(s).unwrap());
+        let dir = Directory::new("step-optimizer");
+        let mut whole = trainer(&c);
+        let losses: Vec<f64> = (0..40).map(|_| whole.one_step().unwrap().0).collect();
+        let mean = |l: &[f64]| l.iter().sum::<f64>() / l.len() as f64;
+        assert!(mean(&losses[35..]) < mean(&losses[..5]) - 0.05, "{name}: {losses:?}");
+        let mut first = trainer(&c);
+        (0..17).for_each(|_| drop(first.one_step().unwrap()));
+        first.run(Some(&dir.0), &AtomicBool::new(true), &mut |_| Ok(())).unwrap();
+        let mut second = trainer(&c);
+        assert_eq!(second.resume(&dir.0).unwrap(), 17);
+        (17..40).for_each(|i| assert_eq!(second.one_step().unwrap().0.to_bits(), losses[i].to_bits(), "{name}: step {}", i + 1));
+        for (path, _) in whole.session().params() {
+            assert_eq!(whole.session().param(path).unwrap(), second.session().param(path).unwrap(), "{name}: {path}");
+        }
+    }
+}
+
+/// The evaluation is of the averages, which are others than the weights and near to them.
+#[test]
+fn averages_are_evaluated() {
+    let c = config(30, 100, 100).set("train.ema=0.9").unwrap().set("train.lr=1e-2").unwrap();
+    let mut averaged = trainer(&c);
+    let mut plain = trainer(&c.set("train.ema=0").unwrap());
+    (0..30).for_each(|_| assert_eq!(averaged.one_step().unwrap(), plain.one_step().unwrap(), "an average changes no step"));
+    let [a, p] = [&mut averaged, &mut plain].map(|t| t.evaluate(None).unwrap());
+    assert!(a != p && (a - p).abs() < 0.2, "{a} and {p}");
+    let values = |bytes: Vec<u8>| bytes.chunks(4).map(|c| f32::from_le_bytes(c.try_into().unwrap())).collect::<Vec<_>>();
+    let param = |t: &Trainer, path: &str| values(t.session().param(path).unwrap());
+    let path = "transformer.wte.weight";
+    let (kept, now) = (param(&averaged, &format!("ema.{path}")), param(&averaged, path));
+    assert!(kept.iter().zip(&now).any(|(a, b)| a != b) && kept.iter().zip(&now).all(|(a, b)| (a - b).abs() < 0.1));
+    // weights that are their own averages have the loss that was evaluated
+    let mut same = trainer(&c.set("train.ema=0").unwrap());
+    let dir = Directory::new("step-averages");
+    averaged.run(Some(&dir.0), &AtomicBool::new(true), &mut |_| Ok(())).unwrap();
+    let tensors = llm::open_checkpoint(&dir.0).unwrap().tensors.averaged().unwrap();
+    same.step.start_from(&tensors).unwrap();
+    assert_eq!(same.evaluate(None).unwrap(), a);
+    plain.run(Some(&dir.0), &AtomicBool::new(true), &mut |_| Ok(())).unwrap();
+    let none = llm::open_checkpoint(&dir.0).unwrap().tensors.averaged().err().unwrap().to_string();
+    assert!(none.contains("keeps no averages") && none.contains("train.ema"), "{none}");
+}
+
+/// One batch is learned by heart, a run that learns no more ends, and so does one whose time is over; each says so and has saved.
+#[test]
+fn runs_that_end_early() {
+    let told = |c: &Config| {
+        let (dir, mut notices, mut saved, mut losses) = (Directory::new("step-early"), vec![], 0, vec![]);
+        let mut trainer = trainer(c);
+        let outcome = trainer.run(Some(&dir.0), &AtomicBool::new(false), &mut |e| {
+            match e {
+                Event::Notice(text) => notices.push(text),
+                Event::Saved { step } => saved = step,
+                Event::Step { loss, .. } => losses.push(loss),
+                _ => {}
+            }
+            Ok(())
+        });
+        assert!(matches!(outcome.unwrap(), Outcome::Finished(_)));
+        assert_eq!((saved, losses.len() as u64), (trainer.step.done(), trainer.step.done()));
+        (trainer.step.done(), notices.join("\n"), losses)
+    };
+    let learning = config(150, 1000, 1000).set("train.lr=2e-2").unwrap();
+    let (_, _, apart) = told(&learning);
+    let (_, _, one) = told(&learning.set("train.one_batch=true").unwrap());
+    assert!(one[149] < 0.2 && apart[149] > 0.5, "{} by heart, {} else", one[149], apart[149]);
+    // nothing is learned at a rate of next to nothing
+    let stuck =
+        ["train.lr=1e-30", "train.patience=3", "train.steps=50", "train.eval_every=2"].iter().fold(learning.clone(), |c, s| c.set(s).unwrap());
+    let (steps, notices, _) = told(&stuck);
+    assert!(
+        steps == 8 && notices.contains("in 3 evaluations") && notices.contains("after step 8 of 50") && notices.contains("--resume"),
+        "{steps}: {notices}"
+    );
+    let (steps, notices, _) = told(&learning.set("train.time_limit=1e-9").unwrap());
+    assert!(steps == 0 && notices.contains("train.time_limit is over"), "{steps}: {notices}");
+    let (_, notices, _) = told(&config(3, 9, 9).set("train.batch=2000").unwrap());
+    assert!(notices.contains("the text is read 27 times over") || notices.is_empty(), "{notices}");
+    let (_, notices, _) = told(&config(3, 9, 9).set("train.batch=4000").unwrap());
+    assert!(notices.contains("times over, and reading it more than about 40 times"), "{notices}");
+}

@@ -39,7 +39,7 @@ fn training_steps_in(precision: llm::Precision) -> Vec<(&'static str, Graph)> {
     });
     let step = |model: &Model| {
         let train = llm::TrainConfig { batch: 2, context: 64, precision, ..llm::TrainConfig::default() };
-        let config = llm::Config { model: model.clone(), data: llm::DataConfig::default(), train };
+        let config = llm::Config { train, ..llm::Config::of(model.clone()) };
         let options = passes::Options { precision: precision.dtype(), ..passes::Options::default() };
         llm::step_program(&config, &options).unwrap().whole
     };

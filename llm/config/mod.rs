@@ -2,24 +2,29 @@
 
 mod models;
 mod objective;
+mod optimizer;
 mod precision;
 mod recipe;
+mod schedule;
 pub(crate) mod settings;
 mod train;
 
 pub use self::models::Models;
 pub use objective::{Aim, ObjectiveConfig};
+pub use optimizer::{GroupConfig, OptimizerConfig, OptimizerName};
 pub use precision::Precision;
 pub use recipe::{RECIPES, Recipe, recipe};
-pub use train::{RESUMABLE, Schedule, TrainConfig};
+pub use schedule::{Curve, Decay, Schedule};
+pub use train::{RESUMABLE, TrainConfig};
 
 use crate::data::{Packing, Stage, mixture};
 use crate::error::{Error, Result, file_error, hint};
 use crate::files::{read_short, write_file};
-use crate::objective::Objective;
+use crate::objective::{Objective, parameters};
 use crate::text::{Kind, Learning, Split};
 use ::models::Model;
 use ::models::check::within;
+use passes::Update;
 use serde::{Deserialize, Serialize};
 use std::ops::Bound::Excluded;
 use std::path::Path;
@@ -36,6 +41,8 @@ pub struct Config {
     pub objective: ObjectiveConfig,
     /// The training.
     pub train: TrainConfig,
+    /// How parameters are updated.
+    pub optimizer: OptimizerConfig,
 }
 
 /// How text becomes tokens.
@@ -80,7 +87,9 @@ impl DataConfig {
 }
 
 /// The sections of a configuration, and the key of the model's name.
-const SECTIONS: [&str; 4] = ["model", "data", "objective", "train"];
+const SECTIONS: [&str; 5] = ["model", "data", "objective", "train", "optimizer"];
+/// Settings that had another section once, and are understood there: key, before, now.
+const MOVED: [(&str, &str, &str); 3] = [("beta1", "train", "optimizer"), ("beta2", "train", "optimizer"), ("weight_decay", "train", "optimizer")];
 const ARCH: &str = "arch";
 
 impl Config {
@@ -88,7 +97,7 @@ impl Config {
     pub fn of(model: Model) -> Config {
         let usual = TrainConfig::default();
         let train = TrainConfig { context: usual.context.min(model.context()), ..usual };
-        Config { model, data: DataConfig::default(), objective: ObjectiveConfig::default(), train }
+        Config { model, data: DataConfig::default(), objective: ObjectiveConfig::default(), train, optimizer: OptimizerConfig::default() }
     }
 
     /// Reads TOML. What it does not say is as it is by default.
@@ -165,6 +174,7 @@ impl Config {
 
     /// The same configuration with one setting changed. Its range is not checked yet.
     fn assign(&self, section: &str, key: &str, value: Value) -> std::result::Result<Config, String> {
+        let section = MOVED.iter().find(|m| m.0 == key && m.1 == section).map_or(section, |m| m.2);
         let known = self.section(section);
         let Some(old) = known.get(key) else { return Err(self.unknown(section, key)) };
         let shown = value.to_string();
@@ -176,6 +186,7 @@ impl Config {
             "model" => self.model.with(keys).map(|m| config.model = m),
             "data" => keys.try_into().map(|d| config.data = d).map_err(said),
             "objective" => keys.try_into().map(|o| config.objective = o).map_err(said),
+            "optimizer" => keys.try_into().map(|o| config.optimizer = o).map_err(said),
             _ => keys.try_into().map(|t| config.train = t).map_err(said),
         };
         read.map_err(|e| {
@@ -191,6 +202,7 @@ impl Config {
             "data" => table(&self.data),
             "objective" => table(&self.objective),
             "train" => table(&self.train),
+            "optimizer" => table(&self.optimizer),
             _ => Table::new(),
         }
     }
@@ -203,6 +215,11 @@ impl Config {
         }
         if name == "objective" {
             keys.entry("kind").or_insert(Value::String(self.objective.aim(&self.model).name().into()));
+        }
+        if name == "optimizer" {
+            for (key, value) in self.optimizer.usual() {
+                keys.entry(key).or_insert(value);
+            }
         }
         keys
     }
@@ -226,6 +243,7 @@ impl Config {
     pub fn check(&self) -> Result<()> {
         self.check_model()?;
         self.train.check()?;
+        self.optimizer.check()?;
         let (context, positions) = (self.train.context, self.model.context());
         if context > positions {
             return Err(Error(format!("train.context is {context}, and the model has only {positions} positions; try train.context = {positions}")));
@@ -255,6 +273,13 @@ impl Config {
             ))),
             Packing::BestFit | Packing::Padded | Packing::Windows => Ok(()),
         }
+    }
+
+    /// What a step does to the parameters. An error names a group of them that decides nothing.
+    pub fn update(&self) -> Result<Update> {
+        let groups = self.optimizer.groups(&parameters(&self.model)?)?;
+        let t = &self.train;
+        Ok(Update { groups, grad_clip: t.grad_clip, accumulate: t.accumulate, average: t.ema, outliers: t.outliers() })
     }
 
     /// Why the model's settings are no model, if they are none.

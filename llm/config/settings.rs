@@ -74,3 +74,18 @@ pub fn syntax_error(text: &str, file: &str, error: &toml::de::Error) -> String {
     let attempt = attempt.map_or(String::new(), |a| format!("; try {a}"));
     format!("{file}:{number}: {} in: {}{attempt}", error.message(), line.trim())
 }
+
+/// Words of a type that says which there are, as serde has them.
+pub mod word {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    pub fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub fn deserialize<'d, T: FromStr<Err = String>, D: Deserializer<'d>>(deserializer: D) -> Result<T, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}

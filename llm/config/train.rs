@@ -1,8 +1,8 @@
-//! How a model is trained: the settings, their ranges, and the learning rate of each step.
+//! How a model is trained: the settings and their ranges.
 
-use super::Precision;
+use super::{Curve, Decay, Precision, Schedule};
 use models::check::within;
-use passes::{ACCUMULATE_MAX, AdamW, Update};
+use passes::{ACCUMULATE_MAX, Outliers};
 use serde::{Deserialize, Serialize};
 use std::ops::Bound::{Excluded, Included};
 
@@ -22,19 +22,31 @@ pub struct TrainConfig {
     pub precision: Precision,
     /// Highest learning rate.
     pub lr: f64,
-    /// Learning rate at the end; a tenth of `lr` where it is not set.
+    /// How the learning rate goes after its warm-up: cosine, linear, constant, wsd, inverse-sqrt, noam or one-cycle.
+    pub schedule: Curve,
+    /// Learning rate at the end; a tenth of `lr` where it is not set. A constant and a root of the step have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_lr: Option<f64>,
     /// Steps of linear warm-up; below 1, a share of all steps.
     pub warmup: f64,
-    /// AdamW's decay of the first moment.
-    pub beta1: f64,
-    /// AdamW's decay of the second moment.
-    pub beta2: f64,
-    /// Decoupled weight decay of matrices.
-    pub weight_decay: f64,
+    /// The last steps, in which the rate of wsd falls; below 1, a share of all steps.
+    pub decay: f64,
+    /// How it falls: linear or 1-sqrt.
+    pub decay_shape: Decay,
     /// Largest norm of the gradient; 0 for no limit.
     pub grad_clip: f64,
+    /// Decay of a moving average of the weights, which is kept beside them; 0 for none.
+    pub ema: f64,
+    /// Updates of steps are skipped whose loss is so many standard deviations above the mean of the last 128; 0 for none.
+    pub skip_loss: f64,
+    /// The same of the gradient's norm.
+    pub skip_norm: f64,
+    /// Every step reads the batch of the first: a model and a training that are right learn it by heart.
+    pub one_batch: bool,
+    /// Minutes after which a run ends, with a checkpoint; 0 for none.
+    pub time_limit: f64,
+    /// Evaluations without a better held-out loss after which it ends, counted from where it goes on; 0 for none.
+    pub patience: u64,
     /// Seed of initialisation, batches and dropout.
     pub seed: u64,
     /// Steps between evaluations.
@@ -54,12 +66,18 @@ impl Default for TrainConfig {
             accumulate: 1,
             precision: Precision::F32,
             lr: 1e-3,
+            schedule: Curve::Cosine,
             min_lr: None,
             warmup: 0.05,
-            beta1: 0.9,
-            beta2: 0.99,
-            weight_decay: 0.1,
+            decay: 0.2,
+            decay_shape: Decay::Linear,
             grad_clip: 1.0,
+            ema: 0.0,
+            skip_loss: 0.0,
+            skip_norm: 0.0,
+            one_batch: false,
+            time_limit: 0.0,
+            patience: 0,
             seed: 1337,
             eval_every: 250,
             eval_batches: 20,
@@ -70,24 +88,37 @@ impl Default for TrainConfig {
 
 /// Settings that may be others when a run goes on: how long, and how often it is looked at and saved. All others make it another run.
 /// With other steps the rates are those of a run that had so many from its beginning, from the step on where it goes on.
-pub const RESUMABLE: [&str; 4] = ["steps", "eval_every", "eval_batches", "save_every"];
+pub const RESUMABLE: [&str; 6] = ["steps", "eval_every", "eval_batches", "save_every", "time_limit", "patience"];
 
 impl TrainConfig {
     /// The learning rate as a function of the step.
     pub fn schedule(&self) -> Schedule {
-        let warmup = if self.warmup < 1.0 { (self.warmup * self.steps as f64).round() } else { self.warmup };
-        Schedule { steps: self.steps, warmup: warmup as u64, lr: self.lr, min_lr: self.min_lr.unwrap_or(self.lr / 10.0) }
+        let part = |x: f64| (if x < 1.0 { (x * self.steps as f64).round() } else { x }) as u64;
+        let min_lr = self.min_lr.unwrap_or(Schedule::usual_min_lr(self.schedule, self.lr));
+        Schedule {
+            curve: self.schedule,
+            steps: self.steps,
+            warmup: part(self.warmup),
+            decay: part(self.decay),
+            decay_shape: self.decay_shape,
+            lr: self.lr,
+            min_lr,
+        }
     }
 
-    /// What a step does to the parameters: AdamW, under which only tensors of two or more axes decay.
-    pub fn update(&self) -> Update {
-        let settings = AdamW { beta1: self.beta1, beta2: self.beta2, weight_decay: self.weight_decay, ..AdamW::default() };
-        Update { grad_clip: self.grad_clip, accumulate: self.accumulate, ..Update::adamw(settings) }
+    /// Which steps update nothing.
+    pub fn outliers(&self) -> Outliers {
+        Outliers { loss: self.skip_loss, norm: self.skip_norm }
     }
 
     /// Rows a step, of all its micro-batches.
     pub fn step_rows(&self) -> usize {
         self.batch * self.accumulate as usize
+    }
+
+    /// The number of the batch that a step reads.
+    pub fn batch_of(&self, step: u64) -> u64 {
+        if self.one_batch { 0 } else { step }
     }
 
     /// Rows of all steps.
@@ -114,16 +145,19 @@ impl TrainConfig {
         whole("eval_every", self.eval_every, STEPS, usual.eval_every)?;
         whole("eval_batches", self.eval_batches as u64, STEPS, usual.eval_batches as u64)?;
         whole("save_every", self.save_every, STEPS, usual.save_every)?;
+        within("train.time_limit", self.time_limit, 0.0..=1e9, "15, in minutes")?;
+        within("train.patience", self.patience, 0..=STEPS, 5)?;
         within("train.seed", self.seed, 0..=i64::MAX as u64, usual.seed)?;
         self.check_tokens()?;
         // what is larger has no place in 32 bits beside a gradient
         let large = 1e30;
         within("train.lr", self.lr, (Excluded(0.0), Included(large)), "1e-3")?;
         self.check_schedule()?;
-        within("train.beta1", self.beta1, 0.0..1.0, usual.beta1)?;
-        within("train.beta2", self.beta2, 0.0..1.0, usual.beta2)?;
-        within("train.weight_decay", self.weight_decay, 0.0..=large, usual.weight_decay)?;
-        within("train.grad_clip", self.grad_clip, 0.0..=large, usual.grad_clip)
+        within("train.grad_clip", self.grad_clip, 0.0..=large, usual.grad_clip)?;
+        within("train.ema", self.ema, 0.0..1.0, 0.999)?;
+        // of 128 numbers none is further from their mean than 11.2 deviations
+        within("train.skip_loss", self.skip_loss, 0.0..=11.0, 3)?;
+        within("train.skip_norm", self.skip_norm, 0.0..=11.0, 3)
     }
 
     /// A step's tokens are counted in 32 bits.
@@ -144,10 +178,17 @@ impl TrainConfig {
         if let Some(min_lr) = self.min_lr {
             within("train.min_lr", min_lr, 0.0..=self.lr, format!("{:e}, a tenth of train.lr", self.lr / 10.0))?;
         }
-        if self.warmup >= 1.0 && self.warmup.fract() != 0.0 {
-            return Err(format!("train.warmup is {:?}, expected whole steps, or a share below 1; try train.warmup = 0.05", self.warmup));
+        for (key, part, attempt) in [("warmup", self.warmup, 0.05), ("decay", self.decay, 0.2)] {
+            if part >= 1.0 && part.fract() != 0.0 {
+                return Err(format!("train.{key} is {part:?}, expected whole steps, or a share below 1; try train.{key} = {attempt}"));
+            }
+            within(&format!("train.{key}"), part, 0.0..=self.steps as f64, format!("{attempt}, a share of train.steps"))?;
         }
-        within("train.warmup", self.warmup, 0.0..=self.steps as f64, "0.05, a share of train.steps")
+        let Schedule { warmup, decay, steps, .. } = self.schedule();
+        if self.schedule == Curve::Wsd && warmup + decay > steps {
+            return Err(format!("train.warmup and train.decay are {warmup} and {decay} steps, and train.steps is {steps}: try train.decay = 0.2"));
+        }
+        Ok(())
     }
 }
 
@@ -155,28 +196,3 @@ impl TrainConfig {
 const STEPS: u64 = 1_000_000_000;
 /// More windows than any step has.
 const WINDOWS: u64 = 1 << 20;
-
-/// The learning rate as a function of the step: linear warm-up, then a cosine to the end.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Schedule {
-    /// All steps.
-    pub steps: u64,
-    /// Steps of warm-up.
-    pub warmup: u64,
-    /// The highest rate.
-    pub lr: f64,
-    /// The rate at the end.
-    pub min_lr: f64,
-}
-
-impl Schedule {
-    /// The rate of a step, counted from 0. After the last it stays what it was.
-    pub fn at(&self, step: u64) -> f64 {
-        if step < self.warmup {
-            return self.lr * (step + 1) as f64 / (self.warmup + 1) as f64;
-        }
-        let span = self.steps.saturating_sub(self.warmup).max(1);
-        let done = (step - self.warmup) as f64 / span as f64;
-        self.min_lr + 0.5 * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos()) * (self.lr - self.min_lr)
-    }
-}

@@ -21,6 +21,8 @@ pub struct Directory {
     model: Model,
     /// The settings as they are written, of a directory that is no run's.
     fields: Option<Fields>,
+    /// Whether averages of weights count in their place.
+    averaged: bool,
 }
 
 impl Directory {
@@ -32,7 +34,7 @@ impl Directory {
     /// Reads what the model is, one of those there are.
     pub fn open(path: &Path, models: &Models) -> Result<Directory> {
         if path.join(Config::FILE).is_file() {
-            return Ok(Directory { path: path.into(), model: Config::of_run(path, models)?.model, fields: None });
+            return Ok(Directory { path: path.into(), model: Config::of_run(path, models)?.model, fields: None, averaged: false });
         }
         let config = path.join(CONFIG);
         let text = read_short(&config, LONGEST).map_err(|e| match e.kind() {
@@ -48,7 +50,12 @@ impl Directory {
         let tensors = of_folder(path).ok();
         let there = tensors.as_ref().map(|tensors| |name: &str| tensors.contains(name));
         let model = models.from_hub(&fields, there.as_ref().map(|f| f as &dyn Fn(&str) -> bool)).map_err(|e| fail(e.to_string()))?;
-        Ok(Directory { path: path.into(), model, fields: Some(fields) })
+        Ok(Directory { path: path.into(), model, fields: Some(fields), averaged: false })
+    }
+
+    /// The same with the averages of its weights, which a run keeps that was asked to, in their place.
+    pub fn averaged(self, averaged: bool) -> Directory {
+        Directory { averaged, ..self }
     }
 
     /// Where it is.
@@ -68,7 +75,8 @@ impl Directory {
 
     /// The tensors, of which the headers alone are read: of a run those of its last checkpoint.
     pub fn tensors(&self) -> Result<Tensors> {
-        if self.is_run() { Ok(open_checkpoint(&self.path)?.tensors) } else { of_folder(&self.path) }
+        let tensors = if self.is_run() { open_checkpoint(&self.path)?.tensors } else { of_folder(&self.path)? };
+        if self.averaged { tensors.averaged() } else { Ok(tensors) }
     }
 
     /// The tokenizer, if there is one; its tokens must be the model's.

@@ -16,7 +16,8 @@ impl Ahead {
     pub fn new(data: Arc<Data>, train: &TrainConfig, mut steps: Range<u64>) -> Result<Ahead> {
         let (to, from) = sync_channel(1);
         let (seed, rows, context) = (train.seed, train.step_rows(), train.context);
-        let make = move || steps.try_for_each(|step| to.send(data.batch(seed, step, rows, context)).ok());
+        let train = train.clone();
+        let make = move || steps.try_for_each(|step| to.send(data.batch(seed, train.batch_of(step), rows, context)).ok());
         let thread = std::thread::Builder::new().name("batches".into()).spawn(make);
         thread.map_err(|e| Error(format!("no thread can be started that makes batches: {e}")))?;
         Ok(Ahead(from))

@@ -5,7 +5,7 @@ use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::objective::{Mode, Objective};
 use ir::names::{LOSS, LOSS_COUNT, LOSS_SUM};
-use passes::{Goal, Options, compile};
+use passes::{Goal, Options, State, compile};
 use runtime::{Device, Session};
 
 /// The program of the loss without a gradient.
@@ -15,12 +15,17 @@ pub struct Evaluation {
 
 impl Evaluation {
     /// Compiles the program for batches of the size training has. The parameters are those of a session in training, which holds the
-    /// only copy of them.
+    /// only copy of them; where it keeps averages of them, it is those that are evaluated.
     pub fn new(config: &Config, device: Device, options: &Options, of: &Session) -> Result<Evaluation> {
         let t = &config.train;
         let forward = Objective::configured(config, Mode::Evaluate, t.batch, t.context)?.keep_outputs(&LOSS);
         let stages = compile(&forward, Goal::Results, options)?;
-        Ok(Evaluation { session: Session::sharing(stages.last(), device, options.budget, of)? })
+        let kept = |path: &str| {
+            let average = State::Average(path).to_string();
+            of.params().any(|p| p.0 == average).then_some(average)
+        };
+        let program = stages.last().on_other_params(kept);
+        Ok(Evaluation { session: Session::sharing(&program, device, options.budget, of)? })
     }
 
     /// Bytes it allocated.

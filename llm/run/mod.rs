@@ -1,6 +1,7 @@
 //! The training loops, one plain file each, and the evaluation on the way.
 
 mod ahead;
+mod ending;
 mod evaluation;
 mod pretrain;
 

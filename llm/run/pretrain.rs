@@ -1,6 +1,7 @@
 //! Training on texts, whatever is asked of them.
 
 use super::ahead::Ahead;
+use super::ending::Ending;
 use super::evaluation::Evaluation;
 use crate::config::Config;
 use crate::data::{Collator, Data, Source};
@@ -49,6 +50,9 @@ pub enum Outcome {
     Stopped(u64),
 }
 
+/// So often a text may be read until it teaches next to nothing (Muennighoff et al. 2023, "Scaling data-constrained language models").
+const OFTEN: f64 = 40.0;
+
 /// A model in training.
 pub struct Trainer {
     config: Config,
@@ -94,21 +98,36 @@ impl Trainer {
         let t = self.config.train.clone();
         let tokens = (t.batch * t.context) as f64 * f64::from(t.accumulate);
         show(self.ready()?)?;
+        for Reads { source, epochs, .. } in self.sources()?.iter().filter(|s| s.epochs > OFTEN) {
+            show(Event::Notice(format!(
+                "{source} is read {epochs:.0} times over, and reading it more than about {OFTEN} times teaches next to nothing"
+            )))?;
+        }
         for notice in self.step.notices() {
             show(Event::Notice(notice.clone()))?;
         }
         let ahead = Ahead::new(self.data.clone(), &t, self.step.done()..t.steps)?;
+        let mut ending = Ending::new(&t);
         while self.step.done() < t.steps {
+            if let Some(why) = ending.why() {
+                show(Event::Notice(format!("{why}: it ends after step {} of {}, and goes on with --resume", self.step.done(), t.steps)))?;
+                break;
+            }
             if stop.load(Ordering::Relaxed) {
                 self.save(dir, show)?;
                 return Ok(Outcome::Stopped(self.step.done()));
             }
             let start = Instant::now();
-            let Report { loss, grad_norm, lr } = self.step.take(&ahead.next()?)?;
+            let Report { loss, grad_norm, lr, skipped } = self.step.take(&ahead.next()?)?;
             let step = self.step.done();
+            if skipped {
+                let what = format!("step {step}: loss {loss:.4} and norm {grad_norm:.4} stand out from the steps before, and nothing was updated");
+                show(Event::Notice(what))?;
+            }
             show(Event::Step { step, loss, grad_norm, lr, tokens_per_second: tokens / start.elapsed().as_secs_f64() })?;
             if step.is_multiple_of(t.eval_every) && step < t.steps {
                 let loss = self.evaluate(Some(t.eval_batches))?;
+                ending.evaluated(loss);
                 show(Event::Evaluated { step, loss, whole: false })?;
             }
             if step.is_multiple_of(t.save_every) && step < t.steps {
@@ -124,7 +143,7 @@ impl Trainer {
     /// One step; its loss and the norm of its gradient. A loss that is not finite is an error, and the step does not count.
     pub fn one_step(&mut self) -> Result<(f64, f64)> {
         let t = &self.config.train;
-        let batch = self.data.batch(t.seed, self.step.done(), t.step_rows(), t.context)?;
+        let batch = self.data.batch(t.seed, t.batch_of(self.step.done()), t.step_rows(), t.context)?;
         let report = self.step.take(&batch)?;
         Ok((report.loss, report.grad_norm))
     }

@@ -5,6 +5,7 @@ use super::load::pieces;
 use crate::error::{Error, Result, file_error, hint};
 use ir::names::new_value_of;
 use ir::{DType, Type, Value};
+use passes::State;
 use safetensors::tensor::{Dtype, TensorInfo, TensorView};
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -54,6 +55,23 @@ impl Tensors {
             }
         }
         Ok(Tensors { path: path.into(), files, all, read: RefCell::default() })
+    }
+
+    /// The averages of parameters in the place of these; what has none stays. An error where there are none.
+    pub fn averaged(mut self) -> Result<Tensors> {
+        let of = |name: &String| match State::parse(name) {
+            State::Average(path) => Some((name.clone(), path.to_string())),
+            State::Parameter(_) | State::Slot(..) | State::Outlier(_) | State::Past(_) => None,
+        };
+        let averages: Vec<(String, String)> = self.all.keys().filter_map(of).collect();
+        if averages.is_empty() {
+            return Err(Error(format!("{}: it keeps no averages of the weights; train with --set train.ema=0.999", self.path.display())));
+        }
+        for (name, path) in averages {
+            let place = self.all.remove(&name).expect("it was listed");
+            self.all.insert(path, place);
+        }
+        Ok(self)
     }
 
     /// Every tensor's name, in order, and the path of its file.
@@ -173,6 +191,9 @@ impl Tensors {
         // masks and frequencies that some published files carry along
         if CONSTANTS.iter().any(|buffer| name.ends_with(buffer)) {
             return Ok(Some("it is a constant of the model, not a weight"));
+        }
+        if matches!(State::parse(name), State::Outlier(_)) {
+            return Ok(Some("it is of earlier steps, not a weight"));
         }
         if read.iter().any(|r| name.strip_suffix(r.as_str()).is_some_and(|prefix| prefix.ends_with('.'))) {
             return Ok(Some("it is the optimizer's state of a parameter"));
