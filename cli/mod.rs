@@ -12,6 +12,7 @@ mod data;
 mod doctor;
 mod dump;
 mod embed;
+mod eval;
 mod explain;
 mod export;
 mod generate;
@@ -49,6 +50,8 @@ enum Command {
     Generate(generate::Args),
     /// Make vectors of texts with an encoder.
     Embed(embed::Args),
+    /// Say how good a model is: the loss of texts, beside what counting would do.
+    Eval(eval::Args),
     /// Make a run directory of a model that others trained.
     Import(import::Args),
     /// Write a model as Hugging Face's libraries load it.
@@ -98,6 +101,7 @@ impl Cli {
             Command::Train(a) => train::run(a, models),
             Command::Generate(a) => generate::run(a, models),
             Command::Embed(a) => embed::run(a, models),
+            Command::Eval(a) => eval::run(a, models),
             Command::Import(a) => import::run(a, models),
             Command::Export(a) => export::run(a, models),
             Command::Data(a) => data::run(a),

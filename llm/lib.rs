@@ -23,6 +23,7 @@ mod data;
 mod decode;
 pub mod embed;
 mod error;
+pub mod evaluate;
 mod files;
 pub mod hub;
 mod objective;

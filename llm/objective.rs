@@ -189,7 +189,7 @@ pub fn parameters(model: &Model) -> Result<Vec<(String, Type)>> {
 }
 
 /// Whether a program makes use of an input.
-fn reads(graph: &Graph, name: &str) -> bool {
+pub(crate) fn reads(graph: &Graph, name: &str) -> bool {
     let (index, main) = (graph.inputs.iter().position(|i| i == name), graph.main());
     let own = |id: &NodeId| matches!(main.node(*id).op, Op::Input(i, _) if Some(i as usize) == index);
     main.nodes.iter().flat_map(|n| &n.args).any(own)

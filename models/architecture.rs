@@ -2,7 +2,7 @@
 
 use crate::hub;
 use crate::init::Init;
-use crate::layers::{Past, beside, of_tokens, or_all, within_documents};
+use crate::layers::{Past, beside, of_keys, of_queries, of_tokens, or_all, within_documents};
 use ir::{DType, Places, Scope, Tensor, names};
 use std::fmt;
 
@@ -238,6 +238,8 @@ pub struct Reading<'g> {
     pub documents: Option<Documents<'g>>,
     /// Where a text's beginning is seen by all of it: 1 where that is, `i32[B,T]`. There is no past then.
     pub prefix: Option<Tensor<'g>>,
+    /// In rows that trees of texts are packed into, which begin alike. There are no documents then, and no past.
+    pub branches: Option<Branches<'g>>,
     /// Where rows are filled up to one length: 1 where there is a token and 0 where there is none, `i32[B,T]`. There is no past then.
     pub mask: Option<Tensor<'g>>,
     /// Which of the segments a token is of, `i32[B,T]`, for a model that asks.
@@ -282,6 +284,16 @@ pub struct Documents<'g> {
     pub positions: Tensor<'g>,
 }
 
+/// Texts that begin alike, as trees: the tokens that they share stand in a row once, and a token sees those that lead to it. Rows have the
+/// tokens in the order of a walk: each before what follows it.
+#[derive(Clone, Copy)]
+pub struct Branches<'g> {
+    /// Where in its row the tokens end that come after each, itself among them: `i32[B,T]`.
+    pub until: Tensor<'g>,
+    /// Where in its text each stands: `i32[B,T]`.
+    pub positions: Tensor<'g>,
+}
+
 /// Where a block stands.
 #[derive(Clone)]
 pub struct Place<'g> {
@@ -295,6 +307,8 @@ pub struct Place<'g> {
     pub documents: Option<Tensor<'g>>,
     /// 1 where a token is seen by all, `i32[B,T]`, where a text's beginning is.
     pub prefix: Option<Tensor<'g>>,
+    /// The trees of texts that rows are packed with.
+    pub branches: Option<Branches<'g>>,
     /// 1 where there is a token, `i32[B,T]`, where rows are filled up.
     pub mask: Option<Tensor<'g>>,
     /// The text that this decoder sees beside its own.
@@ -341,13 +355,14 @@ impl<'g> Place<'g> {
         let none = s.num(f64::NEG_INFINITY);
         let later = self.prefix.map_or(none, |prefix| of_tokens(s, scores, prefix, None));
         let scores = self.own_document(s, key.le(query).select(scores, later));
+        let scores = self.branches.map_or(scores, |b| query.lt(of_keys(b.until)).select(scores, none));
         self.mask.map_or(scores, |mask| of_tokens(s, scores, mask, Some(key.equals(query))))
     }
 
     /// The same, and of all but the last `window` tokens, itself among them.
     #[track_caller]
     pub fn within(&self, s: &Scope<'g>, scores: Tensor<'g>, window: usize) -> Tensor<'g> {
-        let (query, key) = (self.query(s, scores), s.iota(-1, scores.dim(-1)));
+        let (query, key) = self.stands(s, scores);
         let last = query.lt(key + s.int(window as i32));
         self.visible(s, last.select(scores, s.num(f64::NEG_INFINITY)))
     }
@@ -365,7 +380,15 @@ impl<'g> Place<'g> {
         self.documents.map_or(scores, |documents| within_documents(s, scores, documents))
     }
 
-    /// The positions of those who ask, as they broadcast over scores [B, H, T, S].
+    /// Where those who ask and the keys stand in their text, as they broadcast over scores [B, H, T, S]: what is asked of how far they are
+    /// from each other is asked of these.
+    #[track_caller]
+    pub fn stands(&self, s: &Scope<'g>, scores: Tensor<'g>) -> (Tensor<'g>, Tensor<'g>) {
+        let in_rows = || (self.query(s, scores), s.iota(-1, scores.dim(-1)));
+        self.branches.map_or_else(in_rows, |b| (of_queries(b.positions), of_keys(b.positions)))
+    }
+
+    /// The places in their row of those who ask, as they broadcast over scores [B, H, T, S].
     #[track_caller]
     pub fn query(&self, s: &Scope<'g>, scores: Tensor<'g>) -> Tensor<'g> {
         let query = s.iota(-2, scores.dim(-2));
@@ -376,20 +399,25 @@ impl<'g> Place<'g> {
 impl<'g> Reading<'g> {
     /// A whole sequence, with nothing before it and nothing dropped.
     pub fn of(tokens: Tensor<'g>) -> Reading<'g> {
-        Reading { tokens, key: None, past: None, documents: None, prefix: None, mask: None, types: None, source: None }
+        Reading { tokens, key: None, past: None, documents: None, branches: None, prefix: None, mask: None, types: None, source: None }
     }
 
     /// The tokens' positions: `[T]`, or `[B, T]` where each row has its own, in generation and in rows of documents.
     #[track_caller]
     pub fn positions(&self, s: &Scope<'g>) -> Tensor<'g> {
-        self.documents.map_or_else(|| self.places(s, -1, 1), |d| d.positions)
+        self.own_positions().unwrap_or_else(|| self.places(s, -1, 1))
     }
 
     /// The same as they broadcast over heads [B, H, T, D]: [T, 1], or [B, 1, T, 1].
     #[track_caller]
     pub fn head_positions(&self, s: &Scope<'g>) -> Tensor<'g> {
         let (b, t) = (self.tokens.dim(-2), self.tokens.dim(-1));
-        self.documents.map_or_else(|| self.places(s, -2, 3), |d| d.positions.reshape((b, 1usize, t, 1usize)))
+        self.own_positions().map_or_else(|| self.places(s, -2, 3), |positions| positions.reshape((b, 1usize, t, 1usize)))
+    }
+
+    /// The positions that rows of several texts say, `i32[B,T]`.
+    fn own_positions(&self) -> Option<Tensor<'g>> {
+        self.documents.map(|d| d.positions).or(self.branches.map(|b| b.positions))
     }
 
     /// Positions along an axis; each row's own have so many axes behind the rows'.
@@ -468,7 +496,8 @@ impl<'g> Reading<'g> {
                         Source { text: Encoded::Kept(here), ..source }
                     }
                 });
-                let place = Place { layer: run.first + j, key, past, documents, prefix: self.prefix, mask: self.mask, source };
+                let place =
+                    Place { layer: run.first + j, key, past, documents, branches: self.branches, prefix: self.prefix, mask: self.mask, source };
                 let made = block(s, x, place);
                 x = made.x;
                 all_kept.extend(made.kept.into_iter().filter(|_| self.past.is_some()));

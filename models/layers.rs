@@ -100,9 +100,19 @@ pub fn sigmoid(x: Tensor) -> Tensor {
 /// Scores of other documents' positions become −∞. documents: [B, T], for scores [B, H, T, T]
 #[track_caller]
 pub fn within_documents<'g>(s: &Scope<'g>, scores: Tensor<'g>, documents: Tensor<'g>) -> Tensor<'g> {
-    let (b, t) = (documents.dim(-2), documents.dim(-1));
-    let (of_query, of_key) = (documents.reshape((b, 1usize, t, 1usize)), documents.reshape((b, 1usize, 1usize, t)));
-    of_query.equals(of_key).select(scores, s.num(f64::NEG_INFINITY))
+    of_queries(documents).equals(of_keys(documents)).select(scores, s.num(f64::NEG_INFINITY))
+}
+
+/// What is known of each token of rows [B, T], as scores [B, H, T, T] have those who ask.
+#[track_caller]
+pub(crate) fn of_queries(x: Tensor) -> Tensor {
+    x.reshape((x.dim(-2), 1usize, x.dim(-1), 1usize))
+}
+
+/// The same as they have keys.
+#[track_caller]
+pub(crate) fn of_keys(x: Tensor) -> Tensor {
+    x.reshape((x.dim(-2), 1usize, 1usize, x.dim(-1)))
 }
 
 /// Scores [B, H, T, S] of keys that are no tokens become −∞, but where `besides` holds. mask: [B, S], 1 where there is a token

@@ -38,7 +38,7 @@ mod t5;
 mod transformer;
 
 pub use activation::Activation;
-pub use architecture::{Architecture, Documents, Encoded, Hidden, Kept, Kepts, Kind, Layers, Made, Place, Reading, Shape, Source};
+pub use architecture::{Architecture, Branches, Documents, Encoded, Hidden, Kept, Kepts, Kind, Layers, Made, Place, Reading, Shape, Source};
 pub use bert::{Bert, Family};
 pub use deepseek::Deepseek;
 pub use gemma::Gemma;

@@ -277,8 +277,8 @@ pub fn slopes<'g>(s: &Scope<'g>, n: usize) -> Tensor<'g> {
 /// Scores [B, H, T, S] less each head's slope, [H, 1, 1], times how far behind its query a key stands.
 #[track_caller]
 pub fn alibi<'g>(s: &Scope<'g>, scores: Tensor<'g>, place: &Place<'g>, slopes: Tensor<'g>) -> Tensor<'g> {
-    let distance = place.query(s, scores) - s.iota(-1, scores.dim(-1));
-    scores - slopes * distance.cast(DType::F32)
+    let (query, key) = place.stands(s, scores);
+    scores - slopes * (query - key).cast(DType::F32)
 }
 
 /// Scores [B, H, T, S] of what a token does not see become −∞: it sees those before it, or of them the last `window`, itself among them,

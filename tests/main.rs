@@ -156,6 +156,8 @@ mod run_directory;
 mod running;
 /// The choice of tokens against plain sorting, and the end of a text.
 mod sampling;
+/// The loss of texts and what is asked of them: trees of texts against each alone, windows, n-grams.
+mod scoring;
 /// Settings: what is understood, what is refused, and the rates of the steps.
 mod settings;
 /// Parameters that several sessions hold.
