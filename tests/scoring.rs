@@ -233,7 +233,7 @@ fn n_grams_are_those_of_plain_loops() {
 fn n_grams_of_tiny_shakespeare() {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/tinyshakespeare.txt");
     let Ok(text) = std::fs::read_to_string(&file) else {
-        return crate::common::required("tinyshakespeare.txt", &format!("{} is not there", file.display()));
+        return crate::common::required("data", &format!("{} is not there", file.display()));
     };
     let tokenizer = Tokenizer::of(Kind::Char, &text).unwrap();
     let source = Source::text("x", tokenizer.encode(&text).unwrap(), 0.1);
