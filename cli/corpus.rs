@@ -120,6 +120,12 @@ pub fn open(
     Ok((sources, tokenizer))
 }
 
+/// The sources of paths for a tokenizer that is there.
+pub fn sources(args: &[DataArg], tokenizer: &Tokenizer, held_out: f64) -> Result<Vec<Source>> {
+    let text = |arg: &DataArg| if arg.is_tokens() { Ok(None) } else { read_text(&arg.path).map(Some) };
+    args.iter().map(|arg| arg.source(tokenizer, text(arg)?, held_out)).collect()
+}
+
 /// The tokenizer of what is tokens already.
 fn prepared(args: &[DataArg]) -> Result<Option<Tokenizer>> {
     let all = args.iter().filter_map(DataArg::tokenizer).collect::<Result<Vec<_>>>()?;

@@ -23,13 +23,7 @@ struct Asked<'a> {
 pub fn run(args: &Args, directory: &Directory, models: &Models) -> Result<()> {
     let tokenizer = tokenizer(directory, args.tokenizer.as_deref())?;
     let held_out = held_out(args, directory, models)?;
-    let open = |data: &[corpus::DataArg], held_out: f64| -> Result<Vec<Source>> {
-        match data {
-            [] => Ok(vec![]),
-            _ => Ok(corpus::open(data, "", held_out, Some(tokenizer.clone()), &|_| Ok(tokenizer.clone()))?.0),
-        }
-    };
-    let (sources, train) = (open(&args.data, held_out)?, open(&args.train, 0.0)?);
+    let (sources, train) = (corpus::sources(&args.data, &tokenizer, held_out)?, corpus::sources(&args.train, &tokenizer, 0.0)?);
     let mut scorers = vec![("model", scorer(args, directory, false)?)];
     if args.baselines {
         scorers.push(("random weights", scorer(args, directory, true)?));
