@@ -278,7 +278,8 @@ pub fn slopes<'g>(s: &Scope<'g>, n: usize) -> Tensor<'g> {
 #[track_caller]
 pub fn alibi<'g>(s: &Scope<'g>, scores: Tensor<'g>, place: &Place<'g>, slopes: Tensor<'g>) -> Tensor<'g> {
     let (query, key) = place.stands(s, scores);
-    scores - slopes * (query - key).cast(DType::F32)
+    let distance = query - key;
+    scores - slopes * distance.cast(DType::F32)
 }
 
 /// Scores [B, H, T, S] of what a token does not see become −∞: it sees those before it, or of them the last `window`, itself among them,
