@@ -22,6 +22,8 @@ pub enum Stage {
     Joint,
     /// With products in the precision.
     Rounded,
+    /// With large values, as logits are, a tile of rows at a time.
+    Tiled,
     /// With the optimizer: the whole training step.
     Step,
     /// Every distinct kernel of the training step: what it computes and how.
@@ -119,11 +121,11 @@ fn stage(args: &Args, graph: &Graph) -> Result<()> {
     let update = Update::default();
     let (kept, goal): (&[&str], _) = match (has(LOSS_SUM), has(LOSS_MEAN), args.stage) {
         (true, ..) => (&LOSS, Goal::Step(&update)),
-        (_, true, Stage::Grad | Stage::Joint | Stage::Rounded) => (&[LOSS_MEAN], Goal::Gradient(LOSS_MEAN)),
+        (_, true, Stage::Grad | Stage::Joint | Stage::Rounded | Stage::Tiled) => (&[LOSS_MEAN], Goal::Gradient(LOSS_MEAN)),
         _ => {
             let known = graph.outputs.join(", ");
             let (wanted, what) = match args.stage {
-                Stage::Grad | Stage::Joint | Stage::Rounded => (format!("{LOSS_SUM} or {LOSS_MEAN}"), "gradient"),
+                Stage::Grad | Stage::Joint | Stage::Rounded | Stage::Tiled => (format!("{LOSS_SUM} or {LOSS_MEAN}"), "gradient"),
                 _ => (LOSS_SUM.to_string(), "step of training"),
             };
             return Err(Error(format!("the program has no result {wanted}, so there is no {what}; it has {known}")));
@@ -136,6 +138,7 @@ fn stage(args: &Args, graph: &Graph) -> Result<()> {
         Stage::Grad => show(stages.grad.as_ref().expect("a loss has a gradient"), args.format),
         Stage::Joint => show(stages.joint.as_ref().expect("a loss has a gradient"), args.format),
         Stage::Rounded => show(&stages.rounded, args.format),
+        Stage::Tiled => show(&stages.tiled, args.format),
         Stage::Step => show(stages.last(), args.format),
         Stage::Kernels | Stage::Plan => lowered(args, stages.last()),
     }

@@ -48,6 +48,7 @@ mod score_grad;
 mod state;
 mod tape;
 mod term;
+mod tiles;
 mod train;
 
 pub use choose::{Choice, Choices, Method, Plan};
@@ -68,4 +69,5 @@ pub use precision::lower_precision;
 pub use rule::{Legality, Match, NODES_MAX, Report, Rewriter, Rule, rule, saturate};
 pub use state::State;
 pub use term::{EGraph, Fact, Term, Terms, Typed, World, add_func, egraph};
+pub use tiles::{Tiles, tile_rows};
 pub use train::{ACCUMULATE_MAX, Update, mean_loss, train_step};

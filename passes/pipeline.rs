@@ -3,6 +3,7 @@
 use crate::cost::Machine;
 use crate::fuse::{FuncReport, Fuser, Opt, fuse};
 use crate::group::Which;
+use crate::tiles::{Tiles, tile_rows};
 use crate::train::{Update, mean_loss, train_step};
 use crate::{Legality, Method, grad, joint, lower_precision, rules};
 use ir::names::LOSS_SUM;
@@ -21,6 +22,8 @@ pub struct Options {
     pub precision: DType,
     /// Parameters that gradients are for.
     pub trainable: Vec<Which>,
+    /// Which rows go through in tiles.
+    pub tiles: Tiles,
     /// Bytes the program may use, where that is limited.
     pub budget: Option<usize>,
 }
@@ -33,6 +36,7 @@ impl Default for Options {
             machine: Machine::CPU,
             precision: DType::F32,
             trainable: vec![Which::all()],
+            tiles: Tiles::default(),
             budget: None,
         }
     }
@@ -82,6 +86,8 @@ pub struct Stages {
     pub joint: Option<Graph>,
     /// With products in the asked precision.
     pub rounded: Graph,
+    /// With large values, as logits are, a tile of rows at a time.
+    pub tiled: Graph,
     /// What is run: the mean taken, the optimizers added.
     pub whole: Graph,
     /// What each saturation did.
@@ -115,10 +121,11 @@ pub fn compile(graph: &Graph, goal: Goal, options: &Options) -> Result<Stages, S
         s.reports.append(&mut both.reports);
     }
     s.rounded = verified("lower_precision", lower_precision(found, options.precision));
+    s.tiled = verified("tile_rows", tile_rows(&s.rounded, options.tiles));
     s.whole = match goal {
-        Goal::Results | Goal::Gradient(_) => s.rounded.clone(),
-        Goal::Mean | Goal::MeanGradient => verified("mean_loss", mean_loss(&s.rounded)?),
-        Goal::Step(update) => verified("train_step", train_step(&s.rounded, update)?),
+        Goal::Results | Goal::Gradient(_) => s.tiled.clone(),
+        Goal::Mean | Goal::MeanGradient => verified("mean_loss", mean_loss(&s.tiled)?),
+        Goal::Step(update) => verified("train_step", train_step(&s.tiled, update)?),
     };
     Ok(s)
 }

@@ -175,6 +175,8 @@ mod state;
 mod stepping;
 /// Text that is no program, models that are ill-typed.
 mod text;
+/// Large values a tile of rows at a time.
+mod tiles;
 /// Subword tokenizers against the library and the files they come from.
 mod tokenizers;
 /// Kernels' texts as their toolchains read them.

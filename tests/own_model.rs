@@ -93,5 +93,5 @@ fn its_errors() {
     fails(&["dump", "tiny", "--set", "width=many"], &["model.width is \"many\", expected a whole number"]);
     fails(&["dump", "tiny", "--set", "width=0"], &["width is 0, expected at least 1"]);
     fails(&["dump", "tiny", "--seq", "65"], &["64 positions"]);
-    assert!(works(&["dump", "--help"]).contains("tiny, gpt2 or llama"));
+    assert!(works(&["dump", "--help"]).contains("tiny, gpt2, llama"));
 }

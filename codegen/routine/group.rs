@@ -8,7 +8,7 @@
 //! levels of those. A question whether one group runs after another looks only at levels between the two.
 
 use super::homes::axis_of;
-use super::role::{Role, in_memory, is_view, pointwise, role};
+use super::role::{Role, immediate, in_memory, is_view, pointwise, role};
 use ir::{Func, NodeId, Op};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
@@ -69,6 +69,9 @@ fn reduced(func: &Func, id: NodeId) -> (Vec<usize>, bool) {
 
 /// Most ops of a kernel. Its expressions nest as deep as its ops follow each other, and its compiler walks them by recursion.
 const OPS_MAX: usize = 256;
+
+/// Most values that a kernel reads and writes in memory: drivers of graphics processors bind no more.
+const VALUES_MAX: usize = 28;
 
 struct Grouping<'a> {
     func: &'a Func,
@@ -194,14 +197,32 @@ impl Grouping<'_> {
 
     fn may_join(&self, id: NodeId, group: usize) -> bool {
         self.get(group).nodes.len() < OPS_MAX
+            && self.in_memory_of(&[group], Some(id)) <= VALUES_MAX
             && !self.reads_across(id, group)
             && self.read_by(id).iter().all(|h| *h == group || !self.depends(*h, group))
+    }
+
+    /// Values that groups, were they one, and perhaps one op more, would read from memory and leave there.
+    fn in_memory_of(&self, groups: &[usize], more: Option<NodeId>) -> usize {
+        let nodes = || groups.iter().flat_map(|g| self.get(*g).nodes.iter().copied()).chain(more);
+        let inside = |id: NodeId| Some(id) == more || self.of[id.index()].is_some_and(|g| groups.contains(&g));
+        let read: BTreeSet<NodeId> = nodes().flat_map(|n| &self.func.node(n).args).map(|a| self.whole(*a)).filter(|p| !inside(*p)).collect();
+        let left = nodes().filter(|n| self.users[n.index()].iter().any(|u| !inside(*u)) || self.func.results.contains(n)).count();
+        read.iter().filter(|id| immediate(&self.func.node(**id).op).is_none()).count() + left
+    }
+
+    /// What a view looks at.
+    fn whole(&self, mut id: NodeId) -> NodeId {
+        while is_view(&self.func.node(id).op) {
+            id = self.func.node(id).args[0];
+        }
+        id
     }
 
     fn may_merge(&self, a: usize, b: usize) -> bool {
         let clear = |a: usize, b: usize| self.needs[a].iter().all(|h| *h == b || !self.depends(*h, b));
         let across = |a: usize, b: usize| self.get(a).nodes.iter().any(|n| self.reads_across(*n, b));
-        let few = self.get(a).nodes.len() + self.get(b).nodes.len() <= OPS_MAX;
+        let few = self.get(a).nodes.len() + self.get(b).nodes.len() <= OPS_MAX && self.in_memory_of(&[a, b], None) <= VALUES_MAX;
         few && a != b && clear(a, b) && clear(b, a) && !across(a, b) && !across(b, a)
     }
 

@@ -56,9 +56,13 @@ pub(super) fn columns(spec: &Spec, outer: usize, name: &str) -> Kernel {
         }
     });
     let mut values = Values::new(&spec.dag, &constant);
-    for (sum, (step, red, _)) in sums.iter().zip(&reductions) {
-        if down > 1 {
-            let shared = w.shared(Elem::F32, lanes as u32, across * down * lanes);
+    // one place for all of them, one after the other
+    let shared = (down > 1).then(|| w.shared(Elem::F32, lanes as u32, across * down * lanes));
+    for (i, (sum, (step, red, _))) in sums.iter().zip(&reductions).enumerate() {
+        if let Some(shared) = shared {
+            if i > 0 {
+                w.barrier();
+            }
             let slot = w.thread();
             combine(w, (*red, lanes), Writer::get(*sum, 0), down, across, &y, &slot, shared);
             let top = w.thread().rem(across) * lanes;
