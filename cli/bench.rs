@@ -8,7 +8,8 @@ use eggcorn::llm::{
     Batch, Config, Error, Evaluation, Mode, Models, Objective, Precision, Result, TrainConfig, Values, initialise, random, step_flops, step_program,
 };
 use eggcorn::models::Model;
-use eggcorn::runtime::{Device, Fault, Session};
+use eggcorn::runtime::limits::{resident, resident_peak};
+use eggcorn::runtime::{Fault, Session};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -150,13 +151,13 @@ fn train(args: &Args, model: Model) -> Result<()> {
     session.set_f32("step", &[1.0])?;
     let fault = |e: Fault| Error(e.to_string());
     session.run().map_err(fault)?;
-    let (mut seconds, mut peaks) = (vec![], vec![ceiling(&device)]);
+    let (mut seconds, mut peaks) = (vec![], vec![device.ceiling()]);
     for step in 0..args.steps.max(1) {
         session.set_f32("step", &[(step + 2) as f32])?;
         let start = Instant::now();
         session.run().map_err(fault)?;
         seconds.push(start.elapsed().as_secs_f64());
-        peaks.push(ceiling(&device));
+        peaks.push(device.ceiling());
     }
     if args.evaluate {
         let mut evaluation = Evaluation::new(&config, device.clone(), &options, &session)?;
@@ -200,33 +201,8 @@ fn train(args: &Args, model: Model) -> Result<()> {
     Ok(())
 }
 
-/// What a processor's threads can do at best, measured now; devices have no such measure yet.
-pub fn ceiling(device: &Device) -> Option<f64> {
-    match device {
-        #[cfg(feature = "llvm")]
-        Device::Cpu(pool) => Some(eggcorn::runtime::fma_peak(pool.threads())),
-        #[allow(unreachable_patterns)]
-        _ => None,
-    }
-}
-
 /// Median, least and greatest.
 pub fn spread(x: &mut [f64]) -> (f64, f64, f64) {
     x.sort_by(f64::total_cmp);
     (x[x.len() / 2], x[0], x[x.len() - 1])
-}
-
-/// A line of the process's status, in bytes; 0 where the system has none.
-fn status(key: &str) -> usize {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = text.lines().find_map(|l| l.strip_prefix(key));
-    line.and_then(|l| l.trim_start_matches(':').trim().strip_suffix("kB")?.trim().parse::<usize>().ok()).map_or(0, |k| k << 10)
-}
-
-pub fn resident() -> usize {
-    status("VmRSS")
-}
-
-pub fn resident_peak() -> usize {
-    status("VmHWM")
 }

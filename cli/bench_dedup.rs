@@ -1,10 +1,10 @@
 //! `eggcorn bench dedup`: planted duplicates, how many of them are found, how fast and in how much memory, beside what theory says.
 
-use super::bench::resident_peak;
 use super::options::{bytes, mebibytes};
 use super::say;
 use eggcorn::llm::corpus::{DedupConfig, DedupKind, Document, Part, Report, Share, Work, clusters, dedup};
 use eggcorn::llm::{Error, Result, random};
+use eggcorn::runtime::limits::resident_peak;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;

@@ -1,12 +1,13 @@
 //! `eggcorn bench run`: a program's speed and memory, on random numbers.
 
-use super::bench::{Args, ceiling, resident, resident_peak, spread};
+use super::bench::{Args, spread};
 use super::options::mebibytes;
 use super::run::goal;
 use super::{note, say};
 use eggcorn::ir::{DType, Func, NodeId, Op, Row, Type, Value};
 use eggcorn::llm::{Error, Models, Result, named, random};
 use eggcorn::passes::compile;
+use eggcorn::runtime::limits::{resident, resident_peak};
 use eggcorn::runtime::{Device, Session};
 use std::time::Instant;
 
@@ -60,7 +61,7 @@ fn measure(session: &mut Session, device: &Device, runs: usize) -> Result<((f64,
         let took = start.elapsed().as_secs_f64();
         if i >= WARM {
             seconds.push(took);
-            peaks.extend(ceiling(device));
+            peaks.extend(device.ceiling());
         }
     }
     let peak = (!peaks.is_empty()).then(|| spread(&mut peaks).0);

@@ -18,16 +18,19 @@ mod export;
 mod generate;
 mod import;
 mod interrupt;
-mod metrics;
 mod models;
+mod nanogpt;
 mod options;
 mod output;
 mod plot;
+mod report;
 mod run;
+mod runs;
 mod sampling;
 mod source;
 mod tokenizer;
 mod train;
+mod view;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use eggcorn::ir::either;
@@ -60,6 +63,10 @@ enum Command {
     Data(data::Args),
     /// Learn vocabularies, encode, decode, compare and look at tokens.
     Tokenizer(tokenizer::Args),
+    /// Write a run as one page: losses, speed, memory, texts on the way, the fused block.
+    Report(report::Args),
+    /// Compare runs in a table, and in one picture.
+    Runs(runs::Args),
     /// Print a model at any stage of the compiler.
     Dump(dump::Args),
     /// Prove why a model's arithmetic became a fused op, rule by rule.
@@ -84,8 +91,8 @@ enum Command {
 /// ```
 pub fn main_with(own: &[Entry]) -> std::process::ExitCode {
     let models = Models::with(own);
-    let parsed = command(&models).try_get_matches().and_then(|m| Cli::from_arg_matches(&m));
-    let result = parsed.unwrap_or_else(|e| output::usage(&e)).run(&models);
+    let parsed = |args| command(&models).try_get_matches_from(args).and_then(|m| Cli::from_arg_matches(&m));
+    let result = nanogpt::translated(std::env::args_os()).and_then(|args| parsed(args).unwrap_or_else(|e| output::usage(&e)).run(&models));
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(e) => {
@@ -106,6 +113,8 @@ impl Cli {
             Command::Export(a) => export::run(a, models),
             Command::Data(a) => data::run(a),
             Command::Tokenizer(a) => tokenizer::run(a),
+            Command::Report(a) => report::run(a, models),
+            Command::Runs(a) => runs::run(a, models),
             Command::Dump(a) => dump::run(a, models),
             Command::Explain(a) => explain::run(a, models),
             Command::Run(a) => run::run(a, models),

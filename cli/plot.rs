@@ -1,6 +1,6 @@
 //! The loss of a run as a picture, from its metrics.
 
-use super::metrics;
+use eggcorn::llm::record::METRICS;
 use eggcorn::llm::{Error, Result, write_file};
 use plotters::prelude::*;
 use std::path::Path;
@@ -13,7 +13,7 @@ const WINDOWS: usize = 200;
 
 /// Draws `loss.svg` from `metrics.jsonl`: the training loss, and the held-out loss where it was evaluated.
 pub fn plot(dir: &Path) -> Result<()> {
-    let path = dir.join(metrics::FILE);
+    let path = dir.join(METRICS);
     let text = std::fs::read_to_string(&path).map_err(|e| Error(format!("{}: metrics cannot be read: {e}", path.display())))?;
     let events: Vec<serde_json::Value> = text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
     let of = |kind: &str| -> Vec<(f64, f64)> {

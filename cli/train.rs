@@ -2,28 +2,28 @@
 
 use super::corpus::{self, DataArg};
 use super::interrupt::stop_on_interrupt;
-use super::metrics::{self, From, Metrics};
-use super::note;
-use super::options::{CompileArgs, DeviceArgs, apply, mebibytes};
-use super::output::Output;
+use super::options::{CompileArgs, DeviceArgs, apply};
 use super::plot::plot;
+use super::report;
+use super::view::View;
+use super::{nanogpt, note};
 use eggcorn::llm::hub::Directory;
+use eggcorn::llm::record::{From, METRICS, Recorder, SAMPLES, TABLE};
 use eggcorn::llm::text::Learning;
 use eggcorn::llm::{
-    Config, Error, Event, Generator, Kind, Manifest, Models, Outcome, RESUMABLE, Reads, Result, RunLock, Sampling, Tokenizer, Trainer, read_manifest,
+    Config, Error, Event, Generator, Kind, Manifest, Models, Outcome, RESUMABLE, Result, RunLock, Sampling, Tokenizer, Trainer, read_manifest,
     read_short, recipe, write_file,
 };
 use eggcorn::models::{self, Model};
-use indicatif::{ProgressBar, ProgressStyle};
-use std::io::IsTerminal;
+use eggcorn::passes::Options;
+use eggcorn::runtime::Device;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 /// Train a model on text, save it, and show how it goes.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn train                                   # a small GPT on this project's own source\n  eggcorn train shakespeare-char --data input.txt --out runs/shakespeare\n  eggcorn train shakespeare-bpe --data input.txt\n  eggcorn train --config my.toml --data input.txt --set train.lr=3e-4\n  eggcorn train gpt2 --data input.txt --tokenizer gpt2/encoder.json --set train.batch=2\n  eggcorn train --resume --out runs/shakespeare --data input.txt\n  eggcorn train --init-from SmolLM2-135M/ --data input.txt --set train.lr=1e-4"
+    after_help = "nanoGPT's flags are understood as well, before every --set: --batch_size=32 --block_size=64 --n_layer=4 --max_iters=2000 and so on;\none that means nothing here says so.\n\nA run directory has config.toml, checkpoints (train.save_every, train.save_minutes, train.keep_last, train.milestone_every), the best one\nin best/ (train.keep_best), metrics.jsonl, metrics.csv, tb/ for TensorBoard, texts on the way (train.sample_every) and report.html. Every\ncheckpoint is a directory that takes the place of a run: RUN, RUN/best, RUN/step-500.\n\nExamples:\n  eggcorn train                                   # a small GPT on this project's own source\n  eggcorn train shakespeare-char --data input.txt --out runs/shakespeare\n  eggcorn train shakespeare-bpe --data input.txt\n  eggcorn train --config my.toml --data input.txt --set train.lr=3e-4\n  eggcorn train gpt2 --data input.txt --tokenizer gpt2/encoder.json --set train.batch=2\n  eggcorn train --resume --out runs/shakespeare --data input.txt\n  eggcorn train --init-from SmolLM2-135M/ --data input.txt --set train.lr=1e-4\n  eggcorn train shakespeare-char --data input.txt --max_iters=5000 --learning_rate=5e-4 --eval_interval=500"
 )]
 pub struct Args {
     /// The recipe, or a model with the usual training.
@@ -53,6 +53,9 @@ pub struct Args {
     /// Change a setting, as in --set train.lr=3e-4, whatever the recipe or --config says; of two changes of one setting the later counts.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// What nanoGPT's flags change.
+    #[arg(long, value_name = "KEY=VALUE", hide = true)]
+    nanogpt: Vec<String>,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
@@ -66,7 +69,7 @@ pub struct Args {
 }
 
 /// What a run directory holds besides checkpoints.
-const FILES: [&str; 6] = [Config::FILE, Tokenizer::OWN, Tokenizer::FILE, metrics::FILE, SAMPLE, super::plot::FILE];
+const FILES: [&str; 9] = [Config::FILE, Tokenizer::OWN, Tokenizer::FILE, METRICS, TABLE, SAMPLES, SAMPLE, super::plot::FILE, report::FILE];
 const SAMPLE: &str = "sample.txt";
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
@@ -99,17 +102,28 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
     }
     config.write(&dir)?;
     tokenizer.write(&dir)?;
-    let metrics = Metrics::open(&dir, From { step, to: config.train.steps })?;
+    let mut writer = Writer::new(&config, &tokenizer, &trainer, device.clone(), &options)?;
+    let mut record = Recorder::open(&dir, From { step, to: config.train.steps })?;
     let stop = stop_on_interrupt("stopping after this step; once more to stop at once, unsaved")?;
-    let mut view = View::new(metrics, config.train.steps, args.json);
+    let mut view = View::new(args.json);
+    let mut tell = |e: &Event| {
+        record.write(e).unwrap_or_else(|e| note!("error: {e}"));
+        view.show(e);
+    };
     let outcome = trainer.run(Some(&dir), &stop, &mut |e| {
-        view.show(&e);
+        tell(&e);
+        let sampled = if let Event::Step { step, .. } = e { writer.after(step)? } else { None };
+        sampled.iter().for_each(&mut tell);
         Ok(())
     });
     view.clear();
-    match outcome? {
+    let recorded = record.finish();
+    let outcome = outcome?;
+    let shown = report::write(&dir, &config, trainer.step.fused());
+    match outcome {
         Outcome::Stopped(step) => {
             let data: String = args.data.iter().map(|d| format!(" --data {d}")).collect();
+            recorded.and(shown)?;
             Err(Error(format!("stopped after step {step}, which is saved; go on with: eggcorn train --resume --out {}{data}", dir.display())))
         }
         Outcome::Finished(loss) => {
@@ -119,9 +133,26 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
                 // one reads and writes nothing, the other answers what somebody asks
                 models::Kind::Encoder | models::Kind::EncoderDecoder => String::new(),
             };
-            view.end(&dir, config.model.kind(), loss, &sample)
+            last_words(&mut view, &dir, config.model.kind(), loss, &sample);
+            let done = recorded.and(shown).and(view.finish());
+            done.map_err(|e| Error(format!("{e}; all else of the run is saved in {}", dir.display())))
         }
     }
+}
+
+/// What is said at the end.
+fn last_words(view: &mut View, dir: &Path, kind: models::Kind, loss: f64, sample: &str) {
+    let dir = dir.display();
+    let next = match kind {
+        models::Kind::Decoder => format!("write more with: eggcorn generate {dir}"),
+        models::Kind::Encoder => format!("make vectors of texts with: eggcorn embed {dir}"),
+        models::Kind::EncoderDecoder => format!("let it answer with: eggcorn generate {dir} --source TEXT"),
+    };
+    view.last_words(&format!("loss over all held-out text: {loss:.4}\n"));
+    if !sample.is_empty() {
+        view.last_words(&format!("{sample}\n"));
+    }
+    view.last_words(&format!("the run is in {dir}: look at {dir}/{}; {next}", report::FILE));
 }
 
 /// What the run is called by, unless it has a place of its own.
@@ -153,7 +184,8 @@ fn config(args: &Args, name: &str, saved: Option<&Saved>, start: Option<&Directo
         (None, ..) => recipe(name, models)?,
     };
     let config = Config { model: start.map_or(config.model, |s| s.model().clone()), ..config };
-    let mut config = apply(corpus::weigh(&args.data, config)?, &args.set)?;
+    let config = nanogpt::apply(corpus::weigh(&args.data, config)?, &args.nanogpt)?;
+    let mut config = apply(config, &args.set)?;
     config.train.one_batch |= args.overfit_one_batch;
     if args.tokenizer.is_some() || start.is_some() || args.data.iter().any(DataArg::is_tokens) {
         config.data.tokenizer = Kind::File;
@@ -209,102 +241,49 @@ fn only_ours(dir: &Path) -> Result<()> {
 
 /// A short text, kept in the run directory.
 fn sample(dir: &Path, tokenizer: &Tokenizer, mut generator: Generator) -> Result<String> {
-    let sampling = Sampling { temperature: 0.8, top_k: 40, ..Sampling::default() };
-    let ids = generator.generate(&tokenizer.encode(&tokenizer.start())?, 300, &sampling, &mut |_| Ok(ControlFlow::Continue(())))?;
-    let text = tokenizer.decode(&ids);
+    let text = written(tokenizer, &mut generator, &tokenizer.encode(&tokenizer.start())?, 300, 1)?;
     write_file(&dir.join(SAMPLE), text.as_bytes())?;
     Ok(text)
 }
 
-/// What a person or a machine sees of a run.
-struct View {
-    bar: Option<ProgressBar>,
-    json: bool,
-    out: Output,
-    metrics: Metrics,
-    last: Instant,
-    steps: u64,
+/// A text that goes on from some tokens.
+fn written(tokenizer: &Tokenizer, generator: &mut Generator, prompt: &[i32], tokens: usize, seed: u64) -> Result<String> {
+    let sampling = Sampling { temperature: 0.8, top_k: 40, seed, ..Sampling::default() };
+    let ids = generator.generate(prompt, tokens, &sampling, &mut |_| Ok(ControlFlow::Continue(())))?;
+    Ok(tokenizer.decode(&ids))
 }
 
-impl View {
-    fn new(metrics: Metrics, steps: u64, json: bool) -> View {
-        let bar = (!json && std::io::stderr().is_terminal()).then(|| {
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {eta} left").expect("the template reads");
-            ProgressBar::new(steps).with_style(style)
-        });
-        View { bar, json, out: Output::default(), metrics, last: Instant::now(), steps }
-    }
+/// Writes texts on the way, with the weights as they are.
+struct Writer<'a> {
+    tokenizer: &'a Tokenizer,
+    every: u64,
+    tokens: usize,
+    prompt: Vec<i32>,
+    /// None where no texts are asked for: they cost nothing then.
+    generator: Option<Generator>,
+}
 
-    fn show(&mut self, event: &Event) {
-        self.metrics.write(event);
-        if self.json { self.out.line(&metrics::line(event)) } else { self.tell(event) }
-    }
-
-    fn tell(&mut self, event: &Event) {
-        match event {
-            Event::Ready { parameters, bytes, compile_seconds, kernels, from_step, sources } => {
-                let from = if *from_step > 0 { format!(", from step {from_step}") } else { String::new() };
-                let planned = mebibytes(*bytes);
-                self.line(&format!("{parameters} parameters, {kernels} kernels compiled in {compile_seconds:.2} s, {planned} planned{from}"));
-                for Reads { source, tokens, epochs } in sources {
-                    self.line(&format!("{source}: {tokens} tokens, {epochs:.2} times over"));
-                }
-                self.last = Instant::now();
-            }
-            Event::Step { step, loss, lr, tokens_per_second, .. } => {
-                self.step(*step, format!("loss {loss:.4} lr {lr:.1e} {tokens_per_second:.0} tokens/s"));
-            }
-            Event::Evaluated { step, loss, whole } => {
-                self.line(&format!("step {step}: held-out loss {loss:.4}{}", if *whole { " (all of it)" } else { "" }));
-            }
-            Event::Notice(text) => self.line(&format!("notice: {text}")),
-            Event::Saved { .. } => {}
+impl<'a> Writer<'a> {
+    fn new(config: &Config, tokenizer: &'a Tokenizer, trainer: &Trainer, device: Device, options: &Options) -> Result<Writer<'a>> {
+        let t = &config.train;
+        let none = Writer { tokenizer, every: t.sample_every, tokens: t.sample_tokens, prompt: vec![], generator: None };
+        if t.sample_every == 0 {
+            return Ok(none);
         }
+        if config.model.kind() != models::Kind::Decoder {
+            return Err(Error(format!("train.sample_every: the model {} goes on with no text; try train.sample_every = 0", config.model.name())));
+        }
+        let start = if t.sample_prompt.is_empty() { tokenizer.start() } else { t.sample_prompt.clone() };
+        let prompt = tokenizer.encode(&start).map_err(|e| Error(format!("train.sample_prompt: {e}")))?;
+        let generator = Some(Generator::sharing(&config.model, device, options, trainer.step.session())?);
+        Ok(Writer { prompt, generator, ..none })
     }
 
-    fn step(&mut self, step: u64, message: String) {
-        match &self.bar {
-            Some(bar) => {
-                bar.set_position(step);
-                bar.set_message(message);
-            }
-            None if step == 1 || self.last.elapsed().as_secs() >= 5 => {
-                self.last = Instant::now();
-                self.out.line(&format!("step {step}/{} {message}", self.steps));
-            }
-            None => {}
-        }
-    }
-
-    fn line(&mut self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.println(text),
-            None => self.out.line(text),
-        }
-    }
-
-    fn clear(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
-
-    /// The last words of a finished run; an error where some before could not be written.
-    fn end(&mut self, dir: &Path, kind: models::Kind, loss: f64, sample: &str) -> Result<()> {
-        let dir = dir.display();
-        let next = match kind {
-            models::Kind::Decoder => format!("write more with: eggcorn generate {dir}"),
-            models::Kind::Encoder => format!("make vectors of texts with: eggcorn embed {dir}"),
-            models::Kind::EncoderDecoder => format!("let it answer with: eggcorn generate {dir} --source TEXT"),
-        };
-        if !self.json {
-            self.out.line(&format!("loss over all held-out text: {loss:.4}\n"));
-            if !sample.is_empty() {
-                self.out.line(&format!("{sample}\n"));
-            }
-            self.out.line(&format!("the run is in {dir}, its loss as a picture in loss.svg; {next}"));
-        }
-        let done = self.metrics.finish().and(self.out.finish());
-        done.map_err(|e| Error(format!("{e}; all else of the run is saved in {dir}")))
+    /// The text that is due after a step; the same step writes the same.
+    fn after(&mut self, step: u64) -> Result<Option<Event>> {
+        let due = |_: &&mut Generator| step.is_multiple_of(self.every);
+        let Some(generator) = self.generator.as_mut().filter(due) else { return Ok(None) };
+        let rest = written(self.tokenizer, generator, &self.prompt, self.tokens, step)?;
+        Ok(Some(Event::Sampled { step, text: self.tokenizer.decode(&self.prompt) + &rest }))
     }
 }

@@ -27,6 +27,7 @@ pub mod evaluate;
 mod files;
 pub mod hub;
 mod objective;
+pub mod record;
 mod run;
 mod step;
 pub mod text;
@@ -45,8 +46,10 @@ pub use decode::{Beam, Choice, Generator, Sampling, Search, Stop, Stopping, like
 pub use error::{Error, Result, hint, nearest};
 pub use files::{Irregular, NewFile, irregular, read_short, write_file};
 pub use objective::{Mode, Objective, bound, parameters};
-pub use run::{Evaluation, Event, Outcome, Reads, Trainer};
+pub use run::{Cost, Evaluation, Event, Outcome, Reads, Trainer};
 pub use step::{Report, Step, step_program};
 pub use text::{Decoder, Kind, Specials, Tokenizer};
 pub use weights::named;
-pub use weights::{Checkpoint, Manifest, RunLock, checksum, initialise, load_weights, open_checkpoint, read_manifest, save, utc};
+pub use weights::{
+    BEST, Checkpoint, Manifest, RunLock, at_step, checksum, initialise, kept, load_weights, open_checkpoint, read_manifest, save, utc,
+};

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::objective::{Mode, Objective};
 use crate::weights::named::Tensors;
 use crate::weights::{checkpoint, initialise, load_weights};
+use ir::Graph;
 use ir::names::{GRAD_NORM, LOSS, LOSS_MEAN, SKIPPED};
 use passes::{Goal, Options, Stages, State, compile};
 use runtime::{Device, Session};
@@ -19,6 +20,7 @@ pub struct Step {
     accumulate: u64,
     done: u64,
     notices: Vec<String>,
+    fused: Graph,
     /// Look at every kernel's result and stop at the first that is not finite.
     pub check_finite: bool,
 }
@@ -56,7 +58,7 @@ impl Step {
         let (schedule, accumulate, mut notices) = (t.schedule(), u64::from(t.accumulate), stages.notices());
         let name = config.optimizer.name;
         notices.extend(config.optimizer.ignored().iter().map(|key| format!("optimizer.{key} is no setting of {name}, and means nothing")));
-        Ok(Step { session, schedule, seed: t.seed, accumulate, done: 0, notices, check_finite: false })
+        Ok(Step { session, schedule, seed: t.seed, accumulate, done: 0, notices, fused: stages.fused, check_finite: false })
     }
 
     /// Steps done.
@@ -72,6 +74,11 @@ impl Step {
     /// What the compiler has to say of the program.
     pub fn notices(&self) -> &[String] {
         &self.notices
+    }
+
+    /// The model's program with what the compiler found in it.
+    pub fn fused(&self) -> &Graph {
+        &self.fused
     }
 
     /// Takes one step on a batch. A loss that is not finite is an error, and the step does not count.

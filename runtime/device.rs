@@ -40,6 +40,18 @@ impl Device {
         }
     }
 
+    /// Operations a second that a processor's threads do at best, measured now in some milliseconds; devices have no such measure yet.
+    pub fn ceiling(&self) -> Option<f64> {
+        match self {
+            #[cfg(feature = "llvm")]
+            Device::Cpu(pool) => Some(crate::peak::fma_peak(pool.threads())),
+            #[cfg(not(feature = "llvm"))]
+            Device::Cpu(_) => None,
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            Device::Gpu(_) => None,
+        }
+    }
+
     /// What kernels are lowered for.
     pub fn target(&self) -> Result<codegen::Target, String> {
         match self {

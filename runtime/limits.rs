@@ -32,6 +32,20 @@ pub fn machine_memory() -> Option<MachineMemory> {
     memory_under(Path::new("/"))
 }
 
+/// Bytes of memory that this process has now; 0 where the system does not say.
+pub fn resident() -> usize {
+    status("VmRSS:")
+}
+
+/// The most bytes of memory that this process has had; 0 where the system does not say.
+pub fn resident_peak() -> usize {
+    status("VmHWM:")
+}
+
+fn status(name: &str) -> usize {
+    read(Path::new("/"), "proc/self/status").and_then(|text| field(&text, name)).unwrap_or(0)
+}
+
 /// Cores for this process: no more than it may be scheduled on, or than its control groups give it the time of.
 pub fn cores() -> usize {
     let seen = std::thread::available_parallelism().map_or(1, usize::from);

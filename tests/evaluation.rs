@@ -116,7 +116,7 @@ fn still(dropout: f64, accumulate: u32, seed: u64, n: usize) -> Vec<f64> {
     let c = config(dropout, &|t| (t.lr, t.min_lr, t.accumulate, t.seed) = (1e-30, None, accumulate, seed));
     let mut tokens = tokens();
     tokens.truncate(14);
-    let c = Config { data: DataConfig { held_out: 0.5, ..c.data.clone() }, ..c };
+    let c = Config { data: llm::DataConfig { held_out: 0.5, ..c.data.clone() }, ..c };
     let mut t = trainer(&c, tokens);
     (0..n).map(|_| t.one_step().unwrap().0).collect()
 }

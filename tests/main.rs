@@ -152,6 +152,8 @@ mod run_command;
 /// A run directory: killed, resumed, read while it is written, wanted by two.
 #[cfg(feature = "llvm")]
 mod run_directory;
+/// What a run says of itself: tables, events, metrics that are cut or damaged.
+mod run_record;
 /// Programs run and compared.
 mod running;
 /// The choice of tokens against plain sorting, and the end of a text.

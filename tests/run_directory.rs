@@ -27,7 +27,10 @@ fn events(run: &str) -> Vec<Value> {
 /// What happened in a run, without what depends on the hour: steps and evaluations.
 fn history(run: &str) -> Vec<Value> {
     let steady = |mut e: Value| {
-        e.as_object_mut().unwrap().remove("tokens_per_second");
+        let event = e.as_object_mut().unwrap();
+        for key in ["time", "tokens_per_second", "ms", "waited_ms", "mfu", "memory"] {
+            event.remove(key);
+        }
         e
     };
     events(run).into_iter().filter(|e| e["event"] == "step" || e["event"] == "evaluated").map(steady).collect()
@@ -138,11 +141,11 @@ fn metrics_that_cannot_be_written() {
     let error = String::from_utf8_lossy(&limited.stderr);
     assert_eq!(limited.status.code(), Some(1), "{error}");
     assert!(error.contains("metrics.jsonl: metrics cannot be written") && error.contains("the training goes on"), "{error}");
-    assert!(error.contains("metrics could not be written") && error.contains("all else of the run is saved"), "{error}");
+    assert!(error.contains("what follows is missing") && error.contains("all else of the run is saved"), "{error}");
     assert_eq!(manifest(&run)["step"].as_u64(), Some(1500));
     let torn = fs::read_to_string(Path::new(&run).join("metrics.jsonl")).unwrap();
     let whole = torn.lines().filter(|l| l.ends_with('}')).count();
-    assert!((400..1500).contains(&whole), "{whole} lines");
+    assert!((200..1500).contains(&whole), "{whole} lines");
     works(&arguments(&data, &run, &[&sets[..], &["--resume"]].concat()));
     let steps = history(&run).iter().filter(|e| e["event"] == "step").count();
     assert_eq!(steps + 1, whole, "the first line says that it is ready");

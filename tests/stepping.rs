@@ -38,7 +38,7 @@ fn events(trainer: &mut Trainer, dir: &Directory) -> (Vec<String>, Vec<f64>) {
             }
             Event::Evaluated { step, whole, .. } => words.push(format!("{} {step}", if whole { "whole" } else { "part" })),
             Event::Saved { step } => words.push(format!("save {step}")),
-            Event::Notice(_) => {}
+            Event::Notice(_) | Event::Sampled { .. } => {}
         }
         Ok(())
     });

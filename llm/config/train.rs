@@ -55,6 +55,20 @@ pub struct TrainConfig {
     pub eval_batches: usize,
     /// Steps between checkpoints.
     pub save_every: u64,
+    /// Minutes after which a checkpoint is saved, too; 0 for steps alone.
+    pub save_minutes: f64,
+    /// How many of the last checkpoints are kept; from 2 on each is a directory in the run's, as step-500.
+    pub keep_last: u32,
+    /// Keep the checkpoint of the lowest held-out loss in the directory best.
+    pub keep_best: bool,
+    /// Steps between checkpoints that are kept for good, each in a directory as step-500; 0 for none.
+    pub milestone_every: u64,
+    /// Steps between texts that are written on the way; 0 for none.
+    pub sample_every: u64,
+    /// What they begin with; nothing for what the tokenizer begins a text with.
+    pub sample_prompt: String,
+    /// Tokens of each.
+    pub sample_tokens: usize,
 }
 
 impl Default for TrainConfig {
@@ -82,13 +96,34 @@ impl Default for TrainConfig {
             eval_every: 250,
             eval_batches: 20,
             save_every: 500,
+            save_minutes: 0.0,
+            keep_last: 1,
+            keep_best: true,
+            milestone_every: 0,
+            sample_every: 0,
+            sample_prompt: String::new(),
+            sample_tokens: 100,
         }
     }
 }
 
 /// Settings that may be others when a run goes on: how long, and how often it is looked at and saved. All others make it another run.
 /// With other steps the rates are those of a run that had so many from its beginning, from the step on where it goes on.
-pub const RESUMABLE: [&str; 6] = ["steps", "eval_every", "eval_batches", "save_every", "time_limit", "patience"];
+pub const RESUMABLE: [&str; 13] = [
+    "steps",
+    "eval_every",
+    "eval_batches",
+    "save_every",
+    "save_minutes",
+    "keep_last",
+    "keep_best",
+    "milestone_every",
+    "sample_every",
+    "sample_prompt",
+    "sample_tokens",
+    "time_limit",
+    "patience",
+];
 
 impl TrainConfig {
     /// The learning rate as a function of the step.
@@ -147,6 +182,7 @@ impl TrainConfig {
         whole("save_every", self.save_every, STEPS, usual.save_every)?;
         within("train.time_limit", self.time_limit, 0.0..=1e9, "15, in minutes")?;
         within("train.patience", self.patience, 0..=STEPS, 5)?;
+        self.check_kept()?;
         within("train.seed", self.seed, 0..=i64::MAX as u64, usual.seed)?;
         self.check_tokens()?;
         // what is larger has no place in 32 bits beside a gradient
@@ -158,6 +194,15 @@ impl TrainConfig {
         // of 128 numbers none is further from their mean than 11.2 deviations
         within("train.skip_loss", self.skip_loss, 0.0..=11.0, 3)?;
         within("train.skip_norm", self.skip_norm, 0.0..=11.0, 3)
+    }
+
+    /// What is saved and written on the way.
+    fn check_kept(&self) -> Result<(), String> {
+        within("train.save_minutes", self.save_minutes, 0.0..=1e6, "30, or 0 for steps alone")?;
+        within("train.keep_last", self.keep_last, 1..=10_000, 1)?;
+        within("train.milestone_every", self.milestone_every, 0..=STEPS, "10000, or 0 for none")?;
+        within("train.sample_every", self.sample_every, 0..=STEPS, "1000, or 0 for none")?;
+        within("train.sample_tokens", self.sample_tokens, 1..=100_000, 100)
     }
 
     /// A step's tokens are counted in 32 bits.

@@ -58,7 +58,7 @@ pub(super) fn write(
     }
     let tensors = tensors_of(0);
     let (bytes, checksum) = write_tensors(&new.path().join(&tensors), all, read)?;
-    Manifest { format: 1, step: 0, tensors, bytes, checksum, text: String::new() }.write(new.path())?;
+    Manifest { format: 1, step: 0, tensors, bytes, checksum, text: String::new(), loss: None }.write(new.path())?;
     new.commit()
 }
 

@@ -33,6 +33,11 @@ impl Evaluation {
         self.session.bytes()
     }
 
+    /// Operations of the products of one batch, counted in its program.
+    pub fn flops(&self) -> f64 {
+        self.session.program().work().flops
+    }
+
     /// The mean loss over batches, each label counted once.
     pub fn mean_loss(&mut self, batches: impl IntoIterator<Item = Result<Batch>>) -> Result<f64> {
         let (mut total, mut count) = (0.0, 0.0);

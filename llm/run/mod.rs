@@ -4,6 +4,7 @@ mod ahead;
 mod ending;
 mod evaluation;
 mod pretrain;
+mod saving;
 
 pub use evaluation::Evaluation;
-pub use pretrain::{Event, Outcome, Reads, Trainer};
+pub use pretrain::{Cost, Event, Outcome, Reads, Trainer};

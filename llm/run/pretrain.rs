@@ -3,31 +3,61 @@
 use super::ahead::Ahead;
 use super::ending::Ending;
 use super::evaluation::Evaluation;
-use crate::config::Config;
+use super::saving::Saving;
+use crate::config::{Config, TrainConfig};
 use crate::data::{Collator, Data, Source};
 use crate::error::{Error, Result};
 use crate::step::{Report, Step};
 use passes::{Options, State};
+use runtime::limits::resident_peak;
 use runtime::{Device, Session};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What happens while training, for whoever shows it.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Event {
-    /// The program is compiled.
-    Ready { parameters: usize, bytes: usize, compile_seconds: f64, kernels: usize, from_step: u64, sources: Vec<Reads> },
+    /// The program is compiled. Bytes are those that are planned, `flops` the operations of a step's products, and `ceiling` those that the
+    /// device does in a second at best, where that is known.
+    Ready {
+        parameters: usize,
+        bytes: usize,
+        compile_seconds: f64,
+        kernels: usize,
+        from_step: u64,
+        to_step: u64,
+        sources: Vec<Reads>,
+        flops: f64,
+        ceiling: Option<f64>,
+    },
     /// Something to know that is no error.
     Notice(String),
     /// A step is done.
-    Step { step: u64, loss: f64, grad_norm: f64, lr: f64, tokens_per_second: f64 },
+    Step { step: u64, loss: f64, grad_norm: f64, lr: f64, tokens_per_second: f64, cost: Cost },
     /// The held-out text was evaluated, in part or, at the end, whole.
     Evaluated { step: u64, loss: f64, whole: bool },
     /// A checkpoint is on disk.
     Saved { step: u64 },
+    /// A text was written on the way.
+    Sampled { step: u64, text: String },
+}
+
+/// What a step took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// Tokens of the run so far.
+    pub tokens: u64,
+    /// Seconds of the step, without what it waited for its batch.
+    pub seconds: f64,
+    /// Seconds it waited for its batch.
+    pub waited: f64,
+    /// The share of the device's ceiling that its products reached in the step's seconds, where the ceiling is known.
+    pub mfu: Option<f64>,
+    /// The most bytes of the host's memory that the process has had; 0 where the system does not say.
+    pub memory: usize,
 }
 
 /// What a run reads of a source.
@@ -60,6 +90,7 @@ pub struct Trainer {
     /// The step it takes, again and again.
     pub step: Step,
     evaluation: Evaluation,
+    device: Device,
     compile_seconds: f64,
 }
 
@@ -79,8 +110,8 @@ impl Trainer {
         let data = Arc::new(Data::asking(sources, &config.data, collator, config.train.context, config.train.rows())?);
         let options = Options { machine: device.target()?.machine(), precision: config.train.precision.dtype(), ..options.clone() };
         let step = Step::new(&config, device.clone(), &options)?;
-        let evaluation = Evaluation::new(&config, device, &options, step.session())?;
-        Ok(Trainer { config, data, step, evaluation, compile_seconds: start.elapsed().as_secs_f64() })
+        let evaluation = Evaluation::new(&config, device.clone(), &options, step.session())?;
+        Ok(Trainer { config, data, step, evaluation, device, compile_seconds: start.elapsed().as_secs_f64() })
     }
 
     /// Goes on from a run directory's checkpoint. Refused where it was made of another text, or is beyond the last step.
@@ -96,8 +127,9 @@ impl Trainer {
     /// Trains to the end, or until `stop` is set, saving to `dir` where one is given.
     pub fn run(&mut self, dir: Option<&Path>, stop: &AtomicBool, show: &mut dyn FnMut(Event) -> Result<()>) -> Result<Outcome> {
         let t = self.config.train.clone();
-        let tokens = (t.batch * t.context) as f64 * f64::from(t.accumulate);
-        show(self.ready()?)?;
+        let mut saving = dir.map(|dir| Saving::new(dir, &t, self.data.fingerprint(), self.step.done()));
+        let mut meter = Meter { tokens: t.step_rows() as u64 * t.context as u64, flops: self.flops(), ceiling: self.device.ceiling(), memory: None };
+        show(self.ready(&meter)?)?;
         for Reads { source, epochs, .. } in self.sources()?.iter().filter(|s| s.epochs > OFTEN) {
             show(Event::Notice(format!(
                 "{source} is read {epochs:.0} times over, and reading it more than about {OFTEN} times teaches next to nothing"
@@ -114,30 +146,65 @@ impl Trainer {
                 break;
             }
             if stop.load(Ordering::Relaxed) {
-                self.save(dir, show)?;
+                self.save(saving.as_mut(), show)?;
                 return Ok(Outcome::Stopped(self.step.done()));
             }
             let start = Instant::now();
-            let Report { loss, grad_norm, lr, skipped } = self.step.take(&ahead.next()?)?;
+            let batch = ahead.next()?;
+            let begin = Instant::now();
+            let Report { loss, grad_norm, lr, skipped } = self.step.take(&batch)?;
             let step = self.step.done();
+            let cost = meter.cost(step, begin.elapsed(), begin - start);
+            let tokens_per_second = meter.tokens as f64 / start.elapsed().as_secs_f64();
             if skipped {
                 let what = format!("step {step}: loss {loss:.4} and norm {grad_norm:.4} stand out from the steps before, and nothing was updated");
                 show(Event::Notice(what))?;
             }
-            show(Event::Step { step, loss, grad_norm, lr, tokens_per_second: tokens / start.elapsed().as_secs_f64() })?;
-            if step.is_multiple_of(t.eval_every) && step < t.steps {
-                let loss = self.evaluate(Some(t.eval_batches))?;
-                ending.evaluated(loss);
-                show(Event::Evaluated { step, loss, whole: false })?;
-            }
-            if step.is_multiple_of(t.save_every) && step < t.steps {
-                self.save(dir, show)?;
+            show(Event::Step { step, loss, grad_norm, lr, tokens_per_second, cost })?;
+            if step < t.steps {
+                let evaluated = self.on_the_way(step, &t, saving.as_mut(), show)?;
+                evaluated.into_iter().for_each(|loss| ending.evaluated(loss));
             }
         }
-        self.save(dir, show)?;
+        self.save(saving.as_mut(), show)?;
         let loss = self.evaluate(None)?;
         show(Event::Evaluated { step: self.step.done(), loss, whole: true })?;
+        if let Some(saving) = saving.filter(|_| t.keep_best) {
+            self.compare_last(saving, loss)?;
+        }
         Ok(Outcome::Finished(loss))
+    }
+
+    /// What there is to do after a step that is not the last; the held-out loss, where it was evaluated.
+    fn on_the_way(
+        &mut self,
+        step: u64,
+        t: &TrainConfig,
+        mut saving: Option<&mut Saving>,
+        show: &mut dyn FnMut(Event) -> Result<()>,
+    ) -> Result<Option<f64>> {
+        let mut evaluated = None;
+        if step.is_multiple_of(t.eval_every) {
+            let loss = self.evaluate(Some(t.eval_batches))?;
+            evaluated = Some(loss);
+            show(Event::Evaluated { step, loss, whole: false })?;
+        }
+        let due = saving.as_ref().is_some_and(|s| s.due(step));
+        if due {
+            self.save(saving.as_deref_mut(), show)?;
+        }
+        if let (Some(saving), Some(loss)) = (saving, evaluated) {
+            saving.evaluated(&self.step, loss, due)?;
+        }
+        Ok(evaluated)
+    }
+
+    /// Whether the last checkpoint is the best, too: on the batches by which the others were compared.
+    fn compare_last(&mut self, mut saving: Saving, whole: f64) -> Result<()> {
+        let batches = self.config.train.eval_batches;
+        let all = self.data.held_out(self.config.train.batch, self.config.train.context)?.count();
+        let loss = if batches < all { self.evaluate(Some(batches))? } else { whole };
+        saving.evaluated(&self.step, loss, true)
     }
 
     /// One step; its loss and the norm of its gradient. A loss that is not finite is an error, and the step does not count.
@@ -156,13 +223,19 @@ impl Trainer {
         self.evaluation.mean_loss((0..n).map(|i| held_out.batch(i * all / n)))
     }
 
-    fn save(&self, dir: Option<&Path>, show: &mut dyn FnMut(Event) -> Result<()>) -> Result<()> {
-        let Some(dir) = dir else { return Ok(()) };
-        self.step.save(dir, &self.data.fingerprint())?;
+    fn save(&self, saving: Option<&mut Saving>, show: &mut dyn FnMut(Event) -> Result<()>) -> Result<()> {
+        let Some(saving) = saving else { return Ok(()) };
+        saving.save(&self.step)?;
         show(Event::Saved { step: self.step.done() })
     }
 
-    fn ready(&self) -> Result<Event> {
+    /// Operations of the products of a step: a forward pass over those pairs of tokens that masks leave, and twice that backward (Chowdhery
+    /// et al. 2022, appendix B), whatever is computed again.
+    fn flops(&self) -> f64 {
+        3.0 * self.evaluation.flops() * f64::from(self.config.train.accumulate)
+    }
+
+    fn ready(&self, meter: &Meter) -> Result<Event> {
         let session = self.step.session();
         Ok(Event::Ready {
             parameters: session.params().filter(|p| State::parse(p.0).is_parameter()).map(|p| p.1.count()).sum(),
@@ -170,7 +243,10 @@ impl Trainer {
             compile_seconds: self.compile_seconds,
             kernels: session.program().kernels.len(),
             from_step: self.step.done(),
+            to_step: self.config.train.steps,
             sources: self.sources()?,
+            flops: meter.flops,
+            ceiling: meter.ceiling,
         })
     }
 
@@ -185,5 +261,32 @@ impl Trainer {
     /// The session of the training step.
     pub fn session(&self) -> &Session {
         self.step.session()
+    }
+}
+
+/// What steps are measured by.
+struct Meter {
+    /// Tokens a step.
+    tokens: u64,
+    /// Operations a step.
+    flops: f64,
+    ceiling: Option<f64>,
+    /// What the process had of memory, and when it was looked.
+    memory: Option<(Instant, usize)>,
+}
+
+/// How often memory is looked at: the system takes a while to say.
+const LOOK: Duration = Duration::from_secs(1);
+
+impl Meter {
+    fn cost(&mut self, step: u64, took: Duration, waited: Duration) -> Cost {
+        let seconds = took.as_secs_f64();
+        let mfu = self.ceiling.map(|ceiling| self.flops / seconds / ceiling);
+        Cost { tokens: step * self.tokens, seconds, waited: waited.as_secs_f64(), mfu, memory: self.memory() }
+    }
+
+    fn memory(&mut self) -> usize {
+        let known = self.memory.filter(|(when, _)| when.elapsed() < LOOK);
+        self.memory.insert(known.unwrap_or_else(|| (Instant::now(), resident_peak()))).1
     }
 }

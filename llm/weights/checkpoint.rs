@@ -1,21 +1,24 @@
 //! Checkpoints: weights, moments and counters, whole or not at all.
 //!
 //! The tensors go to a file named by the step; then a small manifest that names it, with its length and checksum, replaces the last
-//! one. A run that dies between the two still has its last checkpoint.
+//! one. A run that dies between the two still has its last checkpoint. A checkpoint that is kept beside the last one is a directory in the
+//! run's, with all that a run's directory needs, so whatever takes a run takes it: `best/`, `step-500/`.
 
 use super::checksum::Checksum;
 use super::load::{load, write};
 use super::named::Tensors;
+use crate::config::Config;
 use crate::error::{Error, Result, file_error};
-use crate::files::{read_short, write_file};
+use crate::files::{NewFile, read_short, write_file};
+use crate::text::Tokenizer;
 use runtime::Session;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 /// What belongs to a checkpoint besides tensors.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// Version of this format.
@@ -30,6 +33,9 @@ pub struct Manifest {
     pub checksum: String,
     /// The tokens of the text, as a checksum: resuming on another text is refused.
     pub text: String,
+    /// The held-out loss it was kept for, of the best one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
 }
 
 const MANIFEST: &str = "checkpoint.json";
@@ -54,16 +60,99 @@ impl Manifest {
 
 /// Saves a session's parameters and state.
 pub fn save(dir: &Path, session: &Session, step: u64, text: &str) -> Result<()> {
+    write_as(dir, session, step, text, None)
+}
+
+fn write_as(dir: &Path, session: &Session, step: u64, text: &str, loss: Option<f64>) -> Result<()> {
     let tensors = tensors_of(step);
-    let before = read(dir).ok().flatten();
     let (bytes, checksum) = write(session, &dir.join(&tensors))?;
-    let manifest = Manifest { format: 1, step, tensors, bytes, checksum, text: text.into() };
+    replace(dir, &Manifest { format: 1, step, tensors, bytes, checksum, text: text.into(), loss })
+}
+
+/// Puts a manifest in the place of a directory's last one, whose tensors go once the new ones are there.
+fn replace(dir: &Path, manifest: &Manifest) -> Result<()> {
+    let before = read(dir).ok().flatten();
     manifest.write(dir)?;
     if let Some(old) = before.filter(|m| m.tensors != manifest.tensors) {
         // an old file left behind costs space, nothing else
-        let _ = std::fs::remove_file(dir.join(old.tensors));
+        let _ = fs::remove_file(dir.join(old.tensors));
     }
     Ok(())
+}
+
+/// The directory in a run's that holds the checkpoint of the lowest held-out loss.
+pub const BEST: &str = "best";
+
+/// The directory in a run's that holds the checkpoint of a step.
+pub fn at_step(run: &Path, step: u64) -> PathBuf {
+    run.join(format!("step-{step}"))
+}
+
+/// What a directory needs to be a run's, besides a checkpoint.
+const BESIDE: [&str; 3] = [Config::FILE, Tokenizer::OWN, Tokenizer::FILE];
+
+/// Saves a session's state as [`save`] does, as the best of a run: beside its last checkpoint, which stays what it is.
+pub(crate) fn save_best(run: &Path, session: &Session, step: u64, text: &str, loss: f64) -> Result<()> {
+    let best = run.join(BEST);
+    furnish(run, &best)?;
+    write_as(&best, session, step, text, Some(loss))
+}
+
+/// Keeps a run's last checkpoint in another directory, too, where it stays when the run saves the next. The tensors are one file under two
+/// names where the file system has links, and else copied.
+pub(crate) fn keep(run: &Path, to: &Path, loss: Option<f64>) -> Result<()> {
+    let manifest = read(run)?.ok_or_else(|| Error(format!("{}: there is no checkpoint yet", run.display())))?;
+    furnish(run, to)?;
+    let (from, at) = (run.join(&manifest.tensors), to.join(&manifest.tensors));
+    link(&from, &at).map_err(|e| file_error(&at, "the checkpoint cannot be kept", e))?;
+    replace(to, &Manifest { loss, ..manifest })
+}
+
+/// Puts what a run's directory needs besides a checkpoint into another.
+fn furnish(run: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).map_err(|e| file_error(to, "the checkpoint cannot be kept", e))?;
+    for name in BESIDE.iter().filter(|name| run.join(name).is_file()) {
+        let content = fs::read(run.join(name)).map_err(|e| file_error(&run.join(name), "the file cannot be read", e))?;
+        write_file(&to.join(name), &content)?;
+    }
+    Ok(())
+}
+
+/// Another name for a file, or a copy of it, in the place of what has the name.
+fn link(from: &Path, to: &Path) -> io::Result<()> {
+    let beside = to.with_extension("link");
+    let _ = fs::remove_file(&beside);
+    if fs::hard_link(from, &beside).is_ok() {
+        fs::rename(&beside, to)?;
+        // two names of one file already: then renaming does nothing
+        let _ = fs::remove_file(&beside);
+        return Ok(());
+    }
+    let mut file = NewFile::create(to)?;
+    io::copy(&mut File::open(from)?, &mut file)?;
+    file.commit()
+}
+
+/// The steps whose checkpoints a run keeps in directories of their own, in order.
+pub fn kept(run: &Path) -> Vec<u64> {
+    let entries = fs::read_dir(run).into_iter().flatten().flatten();
+    let step = |name: &str| name.strip_prefix("step-")?.parse::<u64>().ok();
+    let steps = entries.filter_map(|e| step(e.file_name().to_str()?));
+    // one that a training went on in is that training's
+    let own = |step: &u64| read(&at_step(run, *step)).is_ok_and(|m| m.is_some_and(|m| m.step == *step));
+    let mut steps: Vec<u64> = steps.filter(own).collect();
+    steps.sort_unstable();
+    steps
+}
+
+/// Removes a checkpoint that was kept, and nothing else that may stand there.
+pub(crate) fn remove(dir: &Path) {
+    let Ok(Some(manifest)) = read(dir) else { return };
+    // without its manifest it is none any more; what is left behind costs space, nothing else
+    for name in [MANIFEST, &manifest.tensors].into_iter().chain(BESIDE) {
+        let _ = fs::remove_file(dir.join(name));
+    }
+    let _ = fs::remove_dir(dir);
 }
 
 /// A checkpoint that is open: what its manifest says, and the tensors' file, whose checksum is right.
