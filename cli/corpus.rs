@@ -1,6 +1,8 @@
 //! What `--data` names: texts, prepared folders and files of tokens, alone or mixed.
 
-use eggcorn::llm::{Config, DataConfig, Error, INDEX, Index, Marks, OWN_TEXT, Result, Shards, Source, Specials, Tokenizer, read_text};
+use eggcorn::llm::{
+    Config, DataConfig, Error, INDEX, Index, Marks, OWN_TEXT, Result, Shards, Source, Specials, Task, Tokenizer, Unit, pairs, read_text, symbols,
+};
 use eggcorn::runtime::cores;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -66,12 +68,25 @@ impl DataArg {
         }
     }
 
-    fn source(&self, tokenizer: &Tokenizer, text: Option<String>, held_out: f64) -> Result<Source> {
+    /// What is tokens already; none of a text.
+    fn shards(&self, tokenizer: &Tokenizer, held_out: f64) -> Result<Option<Source>> {
         let name = self.path.display().to_string();
-        match (self.kind(), text) {
-            (Kind::Folder, None) => folder(&self.path, &name, tokenizer),
-            (Kind::Tokens, None) => Ok(Source::shards(&name, Shards::plain(&self.path, tokenizer.size(), held_out)?)),
-            (_, text) => Ok(Source::text(&name, tokenizer.encode_in(&text.unwrap_or_default(), Specials::Text, cores())?, held_out)),
+        match self.kind() {
+            Kind::Text => Ok(None),
+            Kind::Folder => folder(&self.path, &name, tokenizer).map(Some),
+            Kind::Tokens => Ok(Some(Source::shards(&name, Shards::plain(&self.path, tokenizer.size(), held_out)?))),
+        }
+    }
+
+    /// The source as a configuration takes it.
+    fn source(&self, tokenizer: &Tokenizer, text: Option<String>, config: &Config) -> Result<Source> {
+        let (name, unit) = (self.path.display().to_string(), config.data.documents);
+        match self.shards(tokenizer, config.data.held_out)? {
+            None => Source::of(&name, &text.unwrap_or_default(), config, tokenizer),
+            Some(shards) if unit == Unit::Text => Ok(shards.with_marks(Marks::of(tokenizer))),
+            Some(_) => {
+                Err(Error(format!("{name}: data.documents is {unit}, and these are tokens already; give a text, or data.documents = \"text\"")))
+            }
         }
     }
 }
@@ -107,23 +122,27 @@ pub fn open(
     named: Option<Tokenizer>,
     learn: &dyn Fn(&str) -> Result<Tokenizer>,
 ) -> Result<(Vec<Source>, Tokenizer)> {
-    let texts = texts(args, recipe)?;
+    config.check_text()?;
+    let texts = texts(args, recipe, config)?;
     let tokenizer = match named.map(Ok).or_else(|| prepared(args).transpose()).transpose()? {
         Some(tokenizer) => tokenizer,
         None => learn(&texts.iter().flatten().map(String::as_str).collect::<String>())?,
     };
-    let alone = DataArg { path: ALONE.into(), weight: None };
+    let alone = if config.data.task == Task::None { ALONE.to_string() } else { format!("the task {}", config.data.task) };
+    let alone = DataArg { path: alone.into(), weight: None };
     let args = if args.is_empty() { std::slice::from_ref(&alone) } else { args };
-    let marks = Marks::of(&tokenizer);
-    let one = |(arg, text): (&DataArg, Option<String>)| Ok(arg.source(&tokenizer, text, config.data.held_out)?.with_marks(marks.clone()));
+    let one = |(arg, text): (&DataArg, Option<String>)| arg.source(&tokenizer, text, config);
     let sources = args.iter().zip(texts).map(one).collect::<Result<Vec<Source>>>()?;
     Ok((sources, tokenizer))
 }
 
 /// The sources of paths for a tokenizer that is there.
 pub fn sources(args: &[DataArg], tokenizer: &Tokenizer, held_out: f64) -> Result<Vec<Source>> {
-    let text = |arg: &DataArg| if arg.is_tokens() { Ok(None) } else { read_text(&arg.path).map(Some) };
-    args.iter().map(|arg| arg.source(tokenizer, text(arg)?, held_out)).collect()
+    let text = |arg: &DataArg| {
+        let ids = tokenizer.encode_in(&read_text(&arg.path)?, Specials::Text, cores())?;
+        Ok(Source::text(&arg.path.display().to_string(), ids, held_out))
+    };
+    args.iter().map(|arg| arg.shards(tokenizer, held_out)?.map_or_else(|| text(arg), Ok)).collect()
 }
 
 /// The tokenizer of what is tokens already.
@@ -136,11 +155,19 @@ fn prepared(args: &[DataArg]) -> Result<Option<Tokenizer>> {
 }
 
 /// The text of each path that is one.
-fn texts(args: &[DataArg], recipe: &str) -> Result<Vec<Option<String>>> {
+fn texts(args: &[DataArg], recipe: &str, config: &Config) -> Result<Vec<Option<String>>> {
+    let text = |path: &Path| {
+        let text = read_text(path)?;
+        if config.data.documents == Unit::Pairs { pairs(path, &text) } else { Ok(text) }
+    };
     match args {
+        [] if config.data.task != Task::None => Ok(vec![Some(symbols(config).into())]),
+        _ if config.data.task != Task::None => {
+            Err(Error(format!("data.task is {}, which makes its own text: leave --data away, or give data.task = \"none\"", config.data.task)))
+        }
         [] if recipe == "self" => Ok(vec![Some(OWN_TEXT.into())]),
         [] => Err(Error(format!("the recipe {recipe} needs a text: add --data FILE"))),
-        _ => args.iter().map(|a| if a.is_tokens() { Ok(None) } else { read_text(&a.path).map(Some) }).collect(),
+        _ => args.iter().map(|a| if a.is_tokens() { Ok(None) } else { text(&a.path).map(Some) }).collect(),
     }
 }
 

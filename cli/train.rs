@@ -7,11 +7,11 @@ use super::plot::plot;
 use super::report;
 use super::view::View;
 use super::{nanogpt, note};
-use eggcorn::llm::hub::Directory;
+use eggcorn::llm::hub::{Directory, Generation};
 use eggcorn::llm::record::{From, METRICS, Recorder, SAMPLES, TABLE};
 use eggcorn::llm::text::Learning;
 use eggcorn::llm::{
-    Config, Error, Event, Generator, Kind, Manifest, Models, Outcome, RESUMABLE, Result, RunLock, Sampling, Tokenizer, Trainer, read_manifest,
+    Config, Error, Event, Generator, Kind, Manifest, Marks, Models, Outcome, RESUMABLE, Result, RunLock, Sampling, Tokenizer, Trainer, read_manifest,
     read_short, recipe, write_file,
 };
 use eggcorn::models::{self, Model};
@@ -69,7 +69,8 @@ pub struct Args {
 }
 
 /// What a run directory holds besides checkpoints.
-const FILES: [&str; 9] = [Config::FILE, Tokenizer::OWN, Tokenizer::FILE, METRICS, TABLE, SAMPLES, SAMPLE, super::plot::FILE, report::FILE];
+const FILES: [&str; 10] =
+    [Config::FILE, Generation::FILE, Tokenizer::OWN, Tokenizer::FILE, METRICS, TABLE, SAMPLES, SAMPLE, super::plot::FILE, report::FILE];
 const SAMPLE: &str = "sample.txt";
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
@@ -102,6 +103,9 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
     }
     config.write(&dir)?;
     tokenizer.write(&dir)?;
+    if config.model.kind() == models::Kind::EncoderDecoder {
+        Generation::of_answers(&Marks::of(&tokenizer)).write(&dir)?;
+    }
     let mut writer = Writer::new(&config, &tokenizer, &trainer, device.clone(), &options)?;
     let mut record = Recorder::open(&dir, From { step, to: config.train.steps })?;
     let stop = stop_on_interrupt("stopping after this step; once more to stop at once, unsaved")?;

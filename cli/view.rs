@@ -54,6 +54,7 @@ impl View {
             Event::Step { .. } => self.step(),
             Event::Evaluated { whole: false, .. } => self.now(),
             Event::Evaluated { step, loss, whole: true } => self.line(&format!("step {step}: held-out loss {loss:.4} (all of it)")),
+            Event::Measured { step, what, value } => self.line(&format!("step {step}: {what} {value:.4}")),
             Event::Notice(text) => self.line(&format!("notice: {text}")),
             Event::Sampled { step, text } => self.line(&format!("--- after step {step}:\n{text}\n---")),
             Event::Saved { .. } => {}

@@ -39,14 +39,14 @@ pub use config::{
 };
 pub use counts::{Counts, step_flops};
 pub use data::{
-    Batch, Collator, Column, Data, Header, HeldOut, INDEX, Index, IndexFile, IndexParts, IndexTokenizer, Marks, OWN_TEXT, Packing, Permutation,
-    Shards, Source, Stage, TokenFile, TokenFiles, Tokens, Values, Width, random, read_text,
+    Batch, Collator, Column, Data, Header, HeldOut, INDEX, Index, IndexFile, IndexParts, IndexTokenizer, Made, Marks, OWN_TEXT, Packing, Permutation,
+    Shards, Source, Stage, Task, TokenFile, TokenFiles, Tokens, Unit, Values, Width, pairs, random, read_text, symbols,
 };
 pub use decode::{Beam, Choice, Generator, Sampling, Search, Stop, Stopping, likeliest, log_probabilities, sample};
 pub use error::{Error, Result, hint, nearest};
 pub use files::{Irregular, NewFile, irregular, read_short, write_file};
 pub use objective::{Mode, Objective, bound, parameters};
-pub use run::{Cost, Evaluation, Event, Outcome, Reads, Trainer};
+pub use run::{Cost, Evaluation, Event, Judged, Outcome, Reads, Trainer};
 pub use step::{Report, Step, step_program};
 pub use text::{Decoder, Kind, Specials, Tokenizer};
 pub use weights::named;

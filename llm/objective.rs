@@ -3,6 +3,7 @@
 use crate::config::{Aim, Config};
 use crate::data::target;
 use crate::error::{Error, Result};
+use ir::names::LOSS;
 use ir::{Builder, DType, Dim, Graph, NodeId, Op, Tensor, Type};
 use models::{
     Documents, Encoded, Kind, Model, Reading, Source,
@@ -21,6 +22,20 @@ pub enum Objective {
     Masked,
     /// To guess each token's successor in a text that answers another.
     Answer,
+}
+
+/// Results of a program that looks: rows whose labels are all the likeliest, and rows that are asked anything.
+pub const EXACT: [&str; 2] = ["exact.sum", "exact.count"];
+
+/// What a program says besides the usual.
+#[derive(Clone, Copy, Default)]
+struct With {
+    /// What is added to the loss.
+    terms: Terms,
+    /// Which rows are wholly right.
+    exact: bool,
+    /// Whatever else the model says.
+    all: bool,
 }
 
 /// What a program is for.
@@ -76,16 +91,17 @@ impl Objective {
     /// the model takes no notice of them, for then they would see each other; and so are columns that it does not read.
     pub fn graph_of(self, model: &Model, mode: Mode, further: &[&str]) -> Result<Graph> {
         let columns: Vec<&str> = self.columns().iter().chain(further).copied().collect();
-        self.build(model, mode, &columns, Terms::default(), false)
+        self.build(model, mode, &columns, With::default())
     }
 
     /// The program of all that a model says of texts: inputs are these of the columns, the tokens among them; results are `logits` of a model
     /// that guesses, what else it says, and, with `labels`, the loss.
     pub fn results(self, model: &Model, columns: &[&str]) -> Result<Graph> {
-        self.build(model, Mode::Evaluate, columns, Terms::default(), true)
+        self.build(model, Mode::Evaluate, columns, With { all: true, ..With::default() })
     }
 
-    /// The program that a configuration asks for, for `batch` rows of `context` tokens. What is added to the loss is added in training alone,
+    /// The program that a configuration asks for, for `batch` rows of `context` tokens: results are those of the loss and, of a program that
+    /// looks at answers, [`EXACT`]. What is added to the loss is added in training alone,
     /// so that held-out losses are nats a token whatever was added.
     pub fn configured(config: &Config, mode: Mode, batch: usize, context: usize) -> Result<Graph> {
         let (objective, aim) = (config.objective(), config.aim());
@@ -95,12 +111,16 @@ impl Objective {
             Aim::Masked | Aim::Answer | Aim::Spans => &["attention_mask"],
         };
         let columns: Vec<&str> = objective.columns().iter().chain(further).copied().collect();
-        let terms = if mode == Mode::Train { config.objective.terms() } else { Terms::default() };
-        let graph = objective.build(&config.model, mode, &columns, terms, false)?;
+        let with = match mode {
+            Mode::Train => With { terms: config.objective.terms(), ..With::default() },
+            Mode::Evaluate => With { exact: config.data.pairs(), ..With::default() },
+        };
+        let graph = objective.build(&config.model, mode, &columns, with)?;
+        let graph = graph.keep_outputs(&[LOSS, EXACT].concat());
         bind(&graph, batch, context, target(&config.objective, aim, context))
     }
 
-    fn build(self, model: &Model, mode: Mode, asked_for: &[&str], terms: Terms, all: bool) -> Result<Graph> {
+    fn build(self, model: &Model, mode: Mode, asked_for: &[&str], with: With) -> Result<Graph> {
         self.check_kind(model)?;
         let b = Builder::default();
         let s = b.scope();
@@ -131,11 +151,16 @@ impl Objective {
         if model.guesses() {
             let logits = model.head(&s, hidden.x);
             b.output("logits", logits);
-            column("labels").iter().for_each(|labels| losses::cross_entropy_with(&s, logits, *labels, terms).with(&hidden.losses).output(&b));
+            if let Some(labels) = column("labels") {
+                losses::cross_entropy_with(&s, logits, labels, with.terms).with(&hidden.losses).output(&b);
+                if with.exact {
+                    losses::exact(&s, logits, labels).output_as(&b, EXACT);
+                }
+            }
         } else if column("labels").is_some() {
             return Err(Error(format!("the model {} has no head that guesses tokens, so there is no loss: leave labels away", model.name())));
         }
-        if all {
+        if with.all {
             model.further(&s, hidden.x).into_iter().for_each(|(name, x)| b.output(name, x));
         }
         let graph = b.finish().map_err(|e| Error(e.to_string()))?;

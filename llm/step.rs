@@ -7,7 +7,7 @@ use crate::objective::{Mode, Objective};
 use crate::weights::named::Tensors;
 use crate::weights::{checkpoint, initialise, load_weights};
 use ir::Graph;
-use ir::names::{GRAD_NORM, LOSS, LOSS_MEAN, SKIPPED};
+use ir::names::{GRAD_NORM, LOSS_MEAN, SKIPPED};
 use passes::{Goal, Options, Stages, State, compile};
 use runtime::{Device, Session};
 use std::path::Path;
@@ -44,7 +44,7 @@ const OWN: [&str; 3] = ["lr", "step", "key"];
 /// A training step's program, dims bound, at every stage.
 pub fn step_program(config: &Config, options: &Options) -> Result<Stages> {
     let t = &config.train;
-    let graph = Objective::configured(config, Mode::Train, t.batch, t.context)?.keep_outputs(&LOSS);
+    let graph = Objective::configured(config, Mode::Train, t.batch, t.context)?;
     Ok(compile(&graph, Goal::Step(&config.update()?), options)?)
 }
 

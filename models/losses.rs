@@ -25,6 +25,12 @@ impl<'g> Loss<'g> {
         b.output(LOSS_SUM, self.sum);
         b.output(LOSS_COUNT, self.count);
     }
+
+    /// The same under names of its own, as one of several things that are looked at.
+    pub fn output_as(self, b: &'g Builder, [sum, count]: [&str; 2]) {
+        b.output(sum, self.sum);
+        b.output(count, self.count);
+    }
 }
 
 /// What is added to the loss of a label.
@@ -64,4 +70,20 @@ pub fn cross_entropy_with<'g>(s: &Scope<'g>, logits: Tensor<'g>, labels: Tensor<
     }
     let total = |x: Tensor<'g>| x.sum_axes(&[-1, -2, -3]).reshape([] as [Dim; 0]);
     Loss { sum: total(loss), count: total(counted.cast(DType::F32)) }
+}
+
+/// How many rows that are asked anything have every label as the likeliest token, and how many there are: what greedy writing would get
+/// wholly right, for it reads the labels as long as it writes them. A tie is no hit. logits: [B, T, V], labels: [B, T]
+#[track_caller]
+pub fn exact<'g>(s: &Scope<'g>, logits: Tensor<'g>, labels: Tensor<'g>) -> Loss<'g> {
+    let (one, zero) = (s.num(1.0), s.num(0.0));
+    let labels = labels.reshape((labels.dim(-2), labels.dim(-1), 1usize));
+    let (counted, label) = (s.int(0).le(labels), s.iota(-1, logits.dim(-1)).equals(labels));
+    let others = label.select(s.num(f64::NEG_INFINITY), logits).max();
+    let hit = others.lt(label.select(logits, zero).sum());
+    let of_row = |x: Tensor<'g>| x.sum_axes(&[-2]);
+    let missed = of_row(counted.select(hit.select(zero, one), zero));
+    let asked = zero.lt(of_row(counted.cast(DType::F32)));
+    let total = |x: Tensor<'g>| x.sum_axes(&[-1, -2, -3]).reshape([] as [Dim; 0]);
+    Loss { sum: total(asked.select(missed.le(zero).select(one, zero), zero)), count: total(asked.cast(DType::F32)) }
 }

@@ -1,11 +1,12 @@
 //! What objectives make of rows: nothing of the text is lost, what is asked is what is hidden, shares are those that were set, and a row
 //! follows from its seed and number.
 
-use crate::common::Random;
+use crate::common::{Random, difference, environment};
 use ir::names::{LOSS_COUNT, LOSS_SUM};
 use ir::{Builder, DType, Value, eval};
-use llm::{Aim, Batch, Collator, Config, Data, DataConfig, Marks, ObjectiveConfig, Packing, Source, recipe};
+use llm::{Aim, Batch, Collator, Config, Data, DataConfig, Marks, Mode, Objective, ObjectiveConfig, Packing, Source, recipe};
 use models::losses::{Terms, cross_entropy_with};
+use passes::{Goal, Options, State, Update, compile};
 use std::collections::HashMap;
 
 /// Words are 20 and above; what stands below is no text.
@@ -32,8 +33,8 @@ fn text(n: usize) -> Vec<i32> {
 }
 
 fn data(aim: Aim, config: &ObjectiveConfig, packing: Packing, tokens: Vec<i32>, context: usize) -> Data {
-    let collator = Collator::new(aim, config, packing, &marks()).unwrap();
     let data = DataConfig { packing, ..DataConfig::default() };
+    let collator = Collator::new(aim, config, &data, &marks()).unwrap();
     Data::asking(vec![Source::text("a text", tokens, 0.5)], &data, collator, context, 100).unwrap()
 }
 
@@ -236,7 +237,7 @@ fn what_does_not_fit_is_refused() {
         assert!(says.iter().all(|w| error.contains(w)), "{model} {sets:?}: {error}");
     }
     for (aim, mark) in [(Aim::Masked, "[MASK]"), (Aim::Spans, "<extra_id_0>"), (Aim::Fim, "<|fim_prefix|>")] {
-        let error = Collator::new(aim, &ObjectiveConfig::default(), Packing::Windows, &Marks::default()).unwrap_err().to_string();
+        let error = Collator::new(aim, &ObjectiveConfig::default(), &DataConfig::default(), &Marks::default()).unwrap_err().to_string();
         assert!(error.contains(mark) && error.contains("tokenizer extend"), "{error}");
     }
     // a tokenizer that is learned has what is asked for
@@ -249,7 +250,7 @@ fn what_does_not_fit_is_refused() {
             let learning = llm::text::Learning { specials: config.specials(), ..config.data.learning() };
             let tokenizer = llm::Tokenizer::learned(config.data.tokenizer, &learning, &words).unwrap().with_specials(&config.specials()).unwrap();
             let marks = Marks::of(&tokenizer);
-            assert!(Collator::new(aim, &config.objective, Packing::Windows, &marks).is_ok(), "{model} {kind}");
+            assert!(Collator::new(aim, &config.objective, &config.data, &marks).is_ok(), "{model} {kind}");
             assert!(aim == Aim::Fim || tokenizer.id("[PAD]").or(tokenizer.id("<pad>")) == Some(marks.pad));
             assert_eq!((0..marks.texts()).filter(|n| !marks.is_text(marks.text(*n))).count(), 0);
             assert_eq!(tokenizer.decode(&tokenizer.encode(&words).unwrap()).trim(), words.trim(), "{kind}");
@@ -285,4 +286,261 @@ fn terms_of_the_loss() {
         assert!((out[LOSS_SUM].data[0] - want).abs() < 1e-9, "{} and {want}", out[LOSS_SUM].data[0]);
         assert_eq!(out[LOSS_COUNT].data[0], 3.0);
     }
+}
+
+/// Rows whose labels are all the likeliest, of those that are asked anything.
+#[test]
+fn rows_that_are_exact() {
+    let (batch, time, v) = (6, 3, 4);
+    let mut r = Random(5);
+    for case in 0..40 {
+        let mut x: Vec<f64> = (0..batch * time * v).map(|_| r.unit()).collect();
+        let labels: Vec<i32> = (0..batch * time).map(|i| if i < time || r.below(3) == 0 { -100 } else { r.below(v) as i32 }).collect();
+        for (i, label) in labels.iter().enumerate().filter(|(_, l)| **l >= 0) {
+            // most are right, and a tie is not
+            match r.below(8) {
+                0 => {}
+                1 => x[i * v..(i + 1) * v].fill(0.5),
+                _ => x[i * v + *label as usize] = 2.0,
+            }
+        }
+        let right = |i: usize| {
+            let (row, label) = (&x[i * v..(i + 1) * v], labels[i] as usize);
+            (0..v).all(|k| k == label || row[k] < row[label])
+        };
+        let rows = (0..batch).map(|b| (b * time..(b + 1) * time).filter(|i| labels[*i] >= 0).collect::<Vec<_>>()).filter(|row| !row.is_empty());
+        let (hits, all) = rows.fold((0, 0), |(hits, all), row| (hits + usize::from(row.into_iter().all(right)), all + 1));
+        let b = Builder::default();
+        let s = b.scope();
+        let (logits, asked) = (s.input("logits", DType::F32, [batch, time, v]), s.input("labels", DType::I32, [batch, time]));
+        models::losses::exact(&s, logits, asked).output(&b);
+        let labels = labels.iter().map(|l| f64::from(*l)).collect();
+        let env = [("logits".to_string(), Value::new(vec![batch, time, v], x)), ("labels".into(), Value::new(vec![batch, time], labels))];
+        let out = eval(&b.finish().unwrap(), &env.into()).unwrap();
+        assert_eq!((out[LOSS_SUM].data[0], out[LOSS_COUNT].data[0]), (hits as f64, all as f64), "case {case}");
+    }
+}
+
+fn of(model: &str, sets: &[&str]) -> Config {
+    sets.iter().fold(recipe(model, &llm::Models::default()).unwrap(), |c, s| c.set(s).unwrap())
+}
+
+fn asked(config: &Config, text: &str) -> (Data, llm::Tokenizer) {
+    config.check().unwrap();
+    let tokenizer = llm::Tokenizer::learned(config.data.tokenizer, &config.data.learning(), text).unwrap();
+    let tokenizer = tokenizer.with_specials(&config.specials()).unwrap();
+    let source = Source::of("a text", text, config, &tokenizer).unwrap();
+    let collator = Collator::new(config.aim(), &config.objective, &config.data, &source.marks.clone()).unwrap();
+    (Data::asking(vec![source], &config.data, collator, config.train.context, config.train.rows()).unwrap(), tokenizer)
+}
+
+/// A sequence and what is made of it, of a decoder in one row and of an encoder-decoder in two; none that is held out is trained on.
+#[test]
+fn tasks_make_their_pairs() {
+    let (sort, reverse) = (of("sort", &[]), of("seq2seq-reverse", &[]));
+    let (d, _) = asked(&sort, llm::symbols(&sort));
+    let (mut seen, mut held) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+    let held_out = d.held_out(64, 11).unwrap();
+    let batches = (0..20).map(|step| (false, d.batch(1, step, 64, 11).unwrap()));
+    for (out, batch) in batches.chain((0..held_out.count()).map(|i| (true, held_out.batch(i).unwrap()))) {
+        for (ids, labels) in rows(&batch, "input_ids").into_iter().zip(rows(&batch, "labels")) {
+            let mut sorted = ids[..6].to_vec();
+            sorted.sort_unstable();
+            assert_eq!((&labels[..5], &labels[5..], &ids[6..]), (&[-100; 5][..], &sorted[..], &sorted[..5]));
+            if out {
+                held.insert(ids[..6].to_vec())
+            } else {
+                seen.insert(ids[..6].to_vec())
+            };
+        }
+    }
+    assert!(seen.is_disjoint(&held) && seen.len() > 400 && held.len() > 120 && held.len() < 240, "{} and {}", seen.len(), held.len());
+    assert_eq!(held_out.count() * 64, 1024);
+    let (d, tokenizer) = asked(&reverse, llm::symbols(&reverse));
+    let (pad, end) = (tokenizer.id("[PAD]").unwrap(), tokenizer.end_of_text().unwrap());
+    let batch = d.batch(1, 3, 5, 9).unwrap();
+    for (i, source) in rows(&batch, "input_ids").into_iter().enumerate() {
+        let answer: Vec<i32> = source[..8].iter().rev().copied().chain([end]).collect();
+        assert_eq!((source[8], rows(&batch, "labels")[i]), (end, &answer[..]));
+        assert_eq!(rows(&batch, "decoder_input_ids")[i], [&[pad], &answer[..8]].concat());
+    }
+    // another seed has other sequences, whose answers are right
+    assert_ne!(d.batch(2, 3, 5, 9).unwrap(), batch);
+}
+
+/// Lines are documents between two ends of a line, none is cut, and each is held out or not.
+#[test]
+fn lines_are_documents() {
+    let names: Vec<String> = (0..300).map(|i| format!("{}{}", ["ann", "bo", "cleo"][i % 3], "x".repeat(i % 7))).collect();
+    let text = names.join("\n") + "\n\n";
+    for packing in ["padded", "best-fit"] {
+        let config = of("gpt2", &["data.documents=lines", &format!("data.packing={packing}"), "train.context=12"]);
+        let (d, tokenizer) = asked(&config, &text);
+        let line = tokenizer.encode("\n").unwrap()[0];
+        let counts = [&d.sources()[0].train, &d.sources()[0].held_out].map(|t| t.documents());
+        assert_eq!(counts, [270, 30]);
+        let held_out = d.held_out(8, 12).unwrap();
+        let mut all = vec![];
+        for i in 0..held_out.count() {
+            let batch = held_out.batch(i).unwrap();
+            for (ids, labels) in rows(&batch, "input_ids").into_iter().zip(rows(&batch, "labels")) {
+                // a text begins with the end of a line, and one follows its last token
+                let starts: Vec<usize> = (0..12).filter(|i| ids[*i] == line && labels[*i] >= 0).collect();
+                assert!(packing == "best-fit" || starts == [0] || labels.iter().all(|l| *l < 0));
+                for start in starts {
+                    let name: Vec<i32> = labels[start..].iter().copied().take_while(|l| *l != line && *l >= 0).collect();
+                    assert_eq!(labels[start + name.len()], line);
+                    all.push(tokenizer.decode(&name));
+                }
+            }
+        }
+        assert_eq!(all.len(), 30);
+        assert!(all.iter().all(|name| names.contains(name)));
+    }
+    let error = of("gpt2", &["data.documents=lines"]).check().unwrap_err().to_string();
+    assert!(error.contains("data.documents is lines") && error.contains("padded"), "{error}");
+}
+
+/// Pairs of both formats are the same; what is none is named by its line.
+#[test]
+fn pairs_are_read() {
+    let tsv = "how are you\tfine\n\nwho is it\tme\n";
+    let path = std::path::Path::new;
+    let lines = llm::pairs(path("a.tsv"), tsv).unwrap();
+    assert_eq!(lines, "how are you\tfine\nwho is it\tme\n");
+    for keys in [["source", "target"], ["question", "answer"], ["a", "b"]] {
+        let jsonl: String = ["how are you", "fine", "who is it", "me"]
+            .chunks(2)
+            .map(|pair| format!("{{\"id\": 7, \"{}\": \"{}\", \"{}\": \"{}\"}}\n", keys[0], pair[0], keys[1], pair[1]))
+            .collect();
+        assert_eq!(llm::pairs(path("a.jsonl"), &jsonl).unwrap(), lines);
+    }
+    for (file, text, says) in [
+        ("a.tsv", "a\tb\nno tab\n", "a.tsv:2: a line has 0 tabs"),
+        ("a.tsv", "a\tb\tc\n", "a.tsv:1: a line has 2 tabs"),
+        ("a.tsv", "a\t\n", "a.tsv:1: the answer is empty"),
+        ("a.tsv", "\n", "there is no pair"),
+        ("a.jsonl", "{\"a\": 1}\n", "a.jsonl:1: an object has 0 texts"),
+        ("a.jsonl", "{\"a\": \"x\", \"b\": \"y\", \"c\": \"z\"}\n", "a.jsonl:1: an object has 3 texts"),
+        ("a.jsonl", "nothing\n", "a.jsonl:1: this is no JSON"),
+    ] {
+        let error = llm::pairs(path(file), text).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    // a decoder is asked for the answer alone, and its end
+    let text = lines.repeat(9);
+    for (kind, prefix) in [("next-token", false), ("prefix", true)] {
+        let config = of("gpt2", &["data.documents=pairs", "train.context=18", &format!("objective.kind={kind}")]);
+        let (d, tokenizer) = asked(&config, &text);
+        let batch = d.batch(1, 0, 4, 18).unwrap();
+        for (i, ids) in rows(&batch, "input_ids").into_iter().enumerate() {
+            let labels: Vec<i32> = rows(&batch, "labels")[i].iter().copied().filter(|l| *l >= 0).collect();
+            let answer = tokenizer.decode(&labels);
+            assert!(["fine\n", "me\n"].contains(&answer.as_str()), "{answer:?}");
+            let all = tokenizer.decode(ids);
+            assert!(all.contains("\tfine") || all.contains("\tme"), "{all:?}");
+            if prefix {
+                let n = rows(&batch, "prefix_mask")[i].iter().sum::<i32>() as usize;
+                assert!(tokenizer.decode(&ids[..n]).ends_with('\t'));
+            }
+        }
+    }
+    for (model, sets, says) in [
+        ("t5", vec![], "needs texts with answers"),
+        ("bert", vec!["data.documents=pairs"], "reads texts without answers"),
+        ("gpt2", vec!["data.task=sort", "train.context=10"], "needs 11"),
+        ("gpt2", vec!["data.task=sort", "data.task_length=2"], "there are 9 sequences"),
+        ("gpt2", vec!["data.task_symbols=1"], "task_symbols is 1"),
+    ] {
+        let error = of(model, &sets).check().unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+/// Rows of uneven lengths in micro-batches of one are a batch of all, in what a step gives and makes of every tensor.
+#[test]
+fn uneven_micro_batches_are_one_batch() {
+    let text: String = (0..40).map(|i| format!("{}\n", "abc d".repeat(1 + i % 4))).collect();
+    let pairs: String = (0..40).map(|i| format!("{}\t{}\n", "abc".repeat(1 + i % 3), "d".repeat(1 + i % 5))).collect();
+    let bert =
+        ["num_hidden_layers=1", "num_attention_heads=1", "hidden_size=4", "intermediate_size=5", "data.documents=lines", "data.packing=padded"];
+    let transformer = [
+        "encoder_layers=1",
+        "decoder_layers=1",
+        "encoder_attention_heads=1",
+        "decoder_attention_heads=1",
+        "d_model=4",
+        "encoder_ffn_dim=5",
+        "decoder_ffn_dim=5",
+        "data.documents=pairs",
+        "objective.target=7",
+    ];
+    for (model, sets, text) in [("bert", &bert[..], &text), ("transformer", &transformer[..], &pairs)] {
+        let terms = ["train.context=11", "objective.label_smoothing=0.1", "objective.z_loss=0.01"];
+        let config = of(model, &[sets, &terms[..]].concat());
+        let (d, tokenizer) = asked(&config, text);
+        let config = Config { model: config.model.with_vocabulary(tokenizer.size()).unwrap(), ..config };
+        let batch = d.batch(1, 0, 4, 11).unwrap();
+        let lengths: Vec<i32> = rows(&batch, "attention_mask").iter().map(|m| m.iter().sum()).collect();
+        assert!(lengths.iter().any(|n| *n != lengths[0]), "{lengths:?}");
+        let step = |rows: usize, accumulate: u32| {
+            let graph = Objective::configured(&config, Mode::Train, rows, 11).unwrap();
+            let stages = compile(&graph, Goal::Step(&Update { accumulate, ..Update::default() }), &Options::default()).unwrap();
+            let mut env = environment(stages.last(), 3, 4);
+            for (name, ty) in stages.last().inputs.iter().zip(stages.last().main().inputs()) {
+                let value = match name.as_str() {
+                    "lr" | "step" => vec![if name == "lr" { 0.1 } else { 1.0 }],
+                    _ => batch.i32s(name).iter().map(|x| f64::from(*x)).collect(),
+                };
+                env.insert(name.clone(), Value::new(ty.sizes(), value));
+            }
+            for (name, value) in env.iter_mut().filter(|(name, _)| !State::parse(name).is_parameter()) {
+                if name.starts_with("adamw") {
+                    value.data.fill(0.0);
+                }
+            }
+            eval(stages.last(), &env).unwrap()
+        };
+        let (whole, parts) = (step(4, 1), step(1, 4));
+        assert!(whole["loss"].data[0] > 0.5);
+        // what is added to all scores alike has no gradient but of rounding
+        for (name, want) in whole.iter().filter(|(name, _)| !name.contains("key.bias") && !name.contains("k_proj.bias")) {
+            // the first step is the sign of the gradient
+            let near = if name.starts_with('@') && State::parse(&name[1..]).is_parameter() { 1e-4 } else { 1e-9 };
+            let d = difference(&parts[name], want);
+            assert!(d < near, "{model}: {name} differs by {d}");
+        }
+    }
+}
+
+/// A prefix is seen by all of it, what follows sees what is before: as a mask says it, row by row.
+#[test]
+fn a_prefix_sees_itself_whole() {
+    let model = crate::common::gpt();
+    let graph = Objective::NextToken.graph_of(&model, Mode::Evaluate, &["prefix_mask"]).unwrap();
+    let graph = graph.bind(&|s| Some(if s == 'B' { 1 } else { 6 })).unwrap();
+    let env = environment(&graph, 3, 11);
+    let logits = |prefix: usize, change: Option<usize>| {
+        let mut env = env.clone();
+        env.insert("prefix_mask".into(), Value::new(vec![1, 6], (0..6).map(|i| f64::from(u8::from(i < prefix))).collect()));
+        if let Some(place) = change {
+            let ids = &mut env.get_mut("input_ids").unwrap().data;
+            ids[place] = (ids[place] + 1.0) % 11.0;
+        }
+        eval(&graph, &env).unwrap()["logits"].data.clone()
+    };
+    for prefix in 0..6 {
+        let before = logits(prefix, None);
+        for place in 0..6 {
+            let after = logits(prefix, Some(place));
+            for query in 0..6 {
+                let seen = place <= query || place < prefix;
+                let same = before[query * 11..(query + 1) * 11] == after[query * 11..(query + 1) * 11];
+                assert_eq!(same, !seen, "prefix {prefix}, token {place}, seen from {query}");
+            }
+        }
+    }
+    // and it is one attention
+    let stages = compile(&graph, Goal::Results, &Options::default()).unwrap();
+    assert!(stages.last().funcs.iter().flat_map(|f| &f.nodes).any(|n| n.op.name() == "attention"));
 }

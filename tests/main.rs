@@ -144,6 +144,9 @@ mod programs;
 mod ptx;
 mod random_graphs;
 mod random_state;
+/// Recipes, each taken a few steps.
+#[cfg(feature = "llvm")]
+mod recipes;
 /// Every rule is an equation; every spelling is found; proofs replay.
 mod rules;
 /// `eggcorn run`: where its results go.

@@ -17,7 +17,7 @@ pub use recipe::{RECIPES, Recipe, recipe};
 pub use schedule::{Curve, Decay, Schedule};
 pub use train::{RESUMABLE, TrainConfig};
 
-use crate::data::{Packing, Stage, mixture};
+use crate::data::{Packing, SYMBOLS, Stage, Task, Unit, mixture};
 use crate::error::{Error, Result, file_error, hint};
 use crate::files::{read_short, write_file};
 use crate::objective::{Objective, parameters};
@@ -57,7 +57,15 @@ pub struct DataConfig {
     pub split: Split,
     /// The share of the text, at its end, that is held out.
     pub held_out: f64,
-    /// How tokens become rows: windows or best-fit.
+    /// What a text is made of: text, lines, of which each is a document, or pairs, each a text and its answer with a tab between.
+    pub documents: Unit,
+    /// What is learned where the program makes its own pairs, and there is no text: none, sort or reverse.
+    pub task: Task,
+    /// Symbols a sequence of a task.
+    pub task_length: usize,
+    /// How many symbols there are: digits, then letters.
+    pub task_symbols: usize,
+    /// How tokens become rows: windows, best-fit or padded.
     pub packing: Packing,
     /// The weight of each source in the mixture; none for equal weights.
     pub weights: Vec<f64>,
@@ -72,6 +80,10 @@ impl Default for DataConfig {
             vocabulary: 8192,
             split: Split::Gpt2,
             held_out: 0.1,
+            documents: Unit::Text,
+            task: Task::None,
+            task_length: 6,
+            task_symbols: 3,
             packing: Packing::Windows,
             weights: vec![],
             curriculum: vec![],
@@ -80,6 +92,28 @@ impl Default for DataConfig {
 }
 
 impl DataConfig {
+    /// Whether what is read are pairs, a text and its answer.
+    pub fn pairs(&self) -> bool {
+        self.documents == Unit::Pairs || self.task != Task::None
+    }
+
+    /// Why a task is none, if it is none.
+    fn check_task(&self) -> std::result::Result<(), String> {
+        let usual = DataConfig::default();
+        within("data.task_length", self.task_length, 1..=1 << 16, usual.task_length)?;
+        within("data.task_symbols", self.task_symbols, 2..=SYMBOLS.len(), usual.task_symbols)?;
+        // a share is held out, and both parts have some
+        let sequences = (self.task_symbols as f64).powi(self.task_length as i32);
+        if self.task != Task::None && sequences < 64.0 {
+            let (length, symbols) = (self.task_length, self.task_symbols);
+            return Err(format!(
+                "data.task_length is {length} and data.task_symbols {symbols}: there are {sequences} sequences, expected at least 64; try \
+                 data.task_length = 6"
+            ));
+        }
+        Ok(())
+    }
+
     /// How a tokenizer is learned, where it is.
     pub fn learning(&self) -> Learning {
         Learning { vocabulary: self.vocabulary, split: self.split, ..Learning::default() }
@@ -248,7 +282,7 @@ impl Config {
         if context > positions {
             return Err(Error(format!("train.context is {context}, and the model has only {positions} positions; try train.context = {positions}")));
         }
-        self.check_objective()?;
+        self.check_text()?;
         mixture::check(&self.data.weights, &self.data.curriculum)?;
         Ok(within("data.held_out", self.data.held_out, (Excluded(0.0), Excluded(1.0)), 0.1)?)
     }
@@ -263,16 +297,41 @@ impl Config {
         self.objective.aim(&self.model)
     }
 
-    /// Why what is asked does not fit the model or the rows, if it does not.
-    fn check_objective(&self) -> Result<()> {
+    /// Why what is asked does not fit the model, the text or the rows, if it does not.
+    pub fn check_text(&self) -> Result<()> {
         self.objective.check(&self.model)?;
-        let aim = self.aim();
-        match self.data.packing {
-            Packing::BestFit if !matches!(aim, Aim::NextToken | Aim::Fim) => Err(Error(format!(
+        self.data.check_task()?;
+        let (aim, packing, pairs) = (self.aim(), self.data.packing, self.data.pairs());
+        let of_pairs = |why: &str| Err(Error(format!("the objective {aim} {why}")));
+        match (aim, pairs) {
+            (Aim::Answer, false) => of_pairs(
+                "needs texts with answers, and data.documents is not pairs; try data.documents = \"pairs\" with a file of a text, a tab and its \
+                 answer a line, data.task = \"reverse\", or objective.kind = \"spans\", which learns of plain text",
+            ),
+            (Aim::Masked | Aim::Spans | Aim::Fim, true) => of_pairs("reads texts without answers; try data.documents = \"lines\", and no data.task"),
+            _ => Ok(()),
+        }?;
+        match packing {
+            Packing::BestFit if pairs || !matches!(aim, Aim::NextToken | Aim::Fim) => Err(Error(format!(
                 "data.packing is best-fit, and the objective {aim} reads one text a row; try data.packing = \"padded\" or \"windows\""
             ))),
+            Packing::Windows if self.data.documents == Unit::Lines => Err(Error(
+                "data.documents is lines, and windows would read over their ends; try data.packing = \"padded\", or \"best-fit\" for a decoder"
+                    .into(),
+            )),
             Packing::BestFit | Packing::Padded | Packing::Windows => Ok(()),
+        }?;
+        let (need, context) = (self.task_tokens(), self.train.context);
+        if self.data.task != Task::None && need > context {
+            return Err(Error(format!("train.context is {context}, and a sequence of the task needs {need}; try train.context = {need}")));
         }
+        Ok(())
+    }
+
+    /// Places that a sequence of the task takes: of a decoder with its answer, of which the last is only asked.
+    fn task_tokens(&self) -> usize {
+        let n = self.data.task_length;
+        if self.aim() == Aim::Answer { n + 1 } else { 2 * n - 1 }
     }
 
     /// What a step does to the parameters. An error names a group of them that decides nothing.

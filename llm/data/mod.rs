@@ -2,6 +2,8 @@
 
 mod batch;
 mod collate;
+mod documents;
+mod made;
 mod marks;
 pub(crate) mod mixture;
 mod own_text;
@@ -16,6 +18,8 @@ mod windows;
 
 pub use batch::{Batch, Column, Values};
 pub use collate::{Collator, target};
+pub use documents::{Unit, pairs, symbols};
+pub use made::{Made, SYMBOLS, Task};
 pub use marks::Marks;
 pub use mixture::Stage;
 pub use own_text::OWN_TEXT;

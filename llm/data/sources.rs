@@ -5,7 +5,7 @@ use super::collate::Collator;
 use super::marks::Marks;
 use super::mixture::{Mixture, Stage};
 use super::packing::{Key, Packing, Plans, Row, Shape};
-use super::permutation::Purpose;
+use super::permutation::{Permutation, Purpose};
 use super::shards::Shards;
 use super::tokens::Tokens;
 use super::windows::Windows;
@@ -67,6 +67,8 @@ pub struct Data {
     sources: Vec<Source>,
     mixture: Mixture,
     packing: Packing,
+    /// Whether a row is a text and its answer, two documents.
+    pairs: bool,
     collator: Collator,
     /// Of training and held-out documents, a pair a source.
     plans: Vec<[Plans; 2]>,
@@ -86,14 +88,15 @@ impl Data {
 
     /// The same, of which a collator makes what is asked.
     pub fn asking(sources: Vec<Source>, config: &DataConfig, collator: Collator, context: usize, rows: u64) -> Result<Data> {
-        if config.packing == Packing::Windows {
+        let pairs = config.pairs();
+        if config.packing == Packing::Windows && !pairs {
             let need = collator.places(context) + usize::from(collator.shifts());
             sources.iter().try_for_each(|s| s.check(context, need))?;
         }
         let (weights, curriculum): (&[f64], &[Stage]) = (&config.weights, &config.curriculum);
         let mixture = Mixture::new(sources.len(), weights, curriculum, rows)?;
         let plans = sources.iter().map(|_| Default::default()).collect();
-        Ok(Data { sources, mixture, packing: config.packing, collator, plans })
+        Ok(Data { sources, mixture, packing: config.packing, pairs, collator, plans })
     }
 
     /// The sources.
@@ -133,6 +136,11 @@ impl Data {
     fn row(&self, seed: u64, source: usize, number: u64, context: usize) -> Result<Row> {
         let tokens = &self.sources[source].train;
         match self.packing {
+            _ if self.pairs => {
+                let pairs = whole_pairs(tokens)?;
+                let order = Permutation::new(pairs, Purpose::Documents.key(seed, [source as u64, number / pairs, 0]));
+                pair(tokens, order.at(number % pairs))
+            }
             Packing::Windows => Ok(vec![self.windows(tokens.count(), context).shuffled(seed, source as u64, number)]),
             Packing::BestFit | Packing::Padded => self.plans[source][0].row(tokens, self.key(Some(seed), source, context), number),
         }
@@ -143,6 +151,7 @@ impl Data {
         let one = |(source, rows): (usize, u64)| {
             let tokens = &self.sources[source].train;
             let epoch = match self.packing {
+                _ if self.pairs => whole_pairs(tokens)?,
                 Packing::Windows => self.windows(tokens.count(), context).an_epoch(),
                 Packing::BestFit | Packing::Padded => self.plans[source][0].rows(tokens, self.key(Some(seed), source, context), 0)?,
             };
@@ -164,6 +173,7 @@ impl Data {
     fn held_out_rows(&self, source: usize, context: usize) -> Result<u64> {
         let tokens = &self.sources[source].held_out;
         match self.packing {
+            _ if self.pairs => whole_pairs(tokens),
             Packing::Windows => Ok(self.windows(tokens.count(), context).count()),
             Packing::BestFit | Packing::Padded => self.plans[source][1].rows(tokens, self.key(None, source, context), 0),
         }
@@ -172,10 +182,24 @@ impl Data {
     fn held_out_row(&self, source: usize, number: u64, context: usize) -> Result<Row> {
         let tokens = &self.sources[source].held_out;
         match self.packing {
+            _ if self.pairs => pair(tokens, number),
             Packing::Windows => Ok(vec![self.windows(tokens.count(), context).nth(number)]),
             Packing::BestFit | Packing::Padded => self.plans[source][1].row(tokens, self.key(None, source, context), number),
         }
     }
+}
+
+/// Texts with their answers, at least one.
+fn whole_pairs(tokens: &Tokens) -> Result<u64> {
+    match tokens.documents() / 2 {
+        0 => Err(Error("a part has no pair of a text and its answer: use more text, or another data.held_out".into())),
+        pairs => Ok(pairs),
+    }
+}
+
+/// The documents of a pair.
+fn pair(tokens: &Tokens, number: u64) -> Result<Row> {
+    tokens.ranges(2 * number..2 * number + 2)
 }
 
 /// The ids of a row's ranges.

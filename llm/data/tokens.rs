@@ -1,5 +1,6 @@
 //! Tokens in order, in memory or in files.
 
+use super::made::Made;
 use super::token_file::TokenFile;
 use crate::error::Result;
 use std::ops::Range;
@@ -9,8 +10,13 @@ use std::ops::Range;
 pub enum Tokens {
     /// In memory, all of one document.
     Memory(Vec<i32>),
+    /// In memory, with the start of each document and the end of the last.
+    #[allow(missing_docs)]
+    Documents { ids: Vec<i32>, starts: Vec<u64> },
     /// In files, one after another.
     Files(TokenFiles),
+    /// Made when they are read: sequences and their answers in turns.
+    Made(Made),
 }
 
 /// Files that are one sequence of tokens.
@@ -63,8 +69,9 @@ impl Tokens {
     /// Number of tokens.
     pub fn count(&self) -> u64 {
         match self {
-            Tokens::Memory(ids) => ids.len() as u64,
+            Tokens::Memory(ids) | Tokens::Documents { ids, .. } => ids.len() as u64,
             Tokens::Files(files) => files.total().0,
+            Tokens::Made(made) => made.count(),
         }
     }
 
@@ -72,14 +79,17 @@ impl Tokens {
     pub fn documents(&self) -> u64 {
         match self {
             Tokens::Memory(_) => 1,
+            Tokens::Documents { starts, .. } => starts.len() as u64 - 1,
             Tokens::Files(files) => files.total().1,
+            Tokens::Made(made) => made.documents(),
         }
     }
 
     /// The ids of a range of tokens that there are.
     pub fn read(&self, range: Range<u64>) -> Result<Vec<i32>> {
         match self {
-            Tokens::Memory(ids) => Ok(ids[range.start as usize..range.end as usize].to_vec()),
+            Tokens::Memory(ids) | Tokens::Documents { ids, .. } => Ok(ids[range.start as usize..range.end as usize].to_vec()),
+            Tokens::Made(made) => made.read(range),
             Tokens::Files(files) => {
                 let mut ids = Vec::with_capacity((range.end - range.start) as usize);
                 files.read(range, &mut ids).map(|_| ids)
@@ -91,6 +101,8 @@ impl Tokens {
     pub fn ranges(&self, documents: Range<u64>) -> Result<Vec<Range<u64>>> {
         match self {
             Tokens::Memory(ids) => Ok(documents.map(|_| 0..ids.len() as u64).collect()),
+            Tokens::Documents { starts, .. } => Ok(documents.map(|d| starts[d as usize]..starts[d as usize + 1]).collect()),
+            Tokens::Made(made) => Ok(made.ranges(documents)),
             Tokens::Files(files) => files.ranges(documents),
         }
     }

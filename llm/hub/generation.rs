@@ -1,8 +1,13 @@
 //! How a model is to write where nobody says otherwise.
 
+use super::GENERATION;
+use crate::data::Marks;
 use crate::decode::Sampling;
+use crate::error;
+use crate::files::write_file;
 use models::hub::{Config, Fields};
 use serde_json::Value;
+use std::path::Path;
 
 /// What `generation_config.json` says, as far as it means anything here.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,6 +62,20 @@ impl Generation {
             min_p: own_keys.maybe_number("min_p")?,
             repetition_penalty: own_keys.maybe_number("repetition_penalty")?,
         })
+    }
+
+    /// The file's name.
+    pub const FILE: &'static str = GENERATION;
+
+    /// How a model writes that was trained to answer: from what fills rows up to what ends a text.
+    pub fn of_answers(marks: &Marks) -> Generation {
+        Generation { answer: Some(marks.pad), pad: Some(marks.pad), end: marks.end.into_iter().collect(), ..Generation::default() }
+    }
+
+    /// Writes the file into a directory.
+    pub fn write(&self, dir: &Path) -> error::Result<()> {
+        let text = serde_json::to_string_pretty(&self.written()).expect("numbers have a JSON form") + "\n";
+        write_file(&dir.join(GENERATION), text.as_bytes())
     }
 
     /// The choice of tokens that is meant, of a seed; none where there is no file that says any.

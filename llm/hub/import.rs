@@ -1,9 +1,9 @@
 //! A run directory made of a model that is there already.
 
-use super::{Directory, GENERATION, Generation};
+use super::{Directory, Generation};
 use crate::config::{Config, DataConfig};
 use crate::error::Result;
-use crate::files::{NewDirectory, write_file};
+use crate::files::NewDirectory;
 use crate::objective::parameters;
 use crate::text::{Kind, Tokenizer};
 use crate::weights::checkpoint::{Manifest, tensors_of};
@@ -53,8 +53,7 @@ pub(super) fn write(
     Config { data: DataConfig { tokenizer: Kind::File, ..usual.data.clone() }, ..usual }.write(new.path())?;
     tokenizer.map_or(Ok(()), |t| t.write(new.path()))?;
     if *generation != Generation::default() {
-        let text = serde_json::to_string_pretty(&generation.written()).expect("numbers have a JSON form") + "\n";
-        write_file(&new.path().join(GENERATION), text.as_bytes())?;
+        generation.write(new.path())?;
     }
     let tensors = tensors_of(0);
     let (bytes, checksum) = write_tensors(&new.path().join(&tensors), all, read)?;

@@ -66,6 +66,7 @@ fn fields(event: &Event) -> Value {
             "tokens_per_second": tokens_per_second, "ms": 1e3 * seconds, "waited_ms": 1e3 * waited, "mfu": mfu, "memory": memory,
         }),
         Event::Evaluated { step, loss, whole } => json!({"event": "evaluated", "step": step, "loss": loss, "whole": whole}),
+        Event::Measured { step, what, value } => json!({"event": "measured", "step": step, "what": what, "value": value}),
         Event::Notice(text) => json!({"event": "notice", "text": text}),
         Event::Saved { step } => json!({"event": "saved", "step": step}),
         Event::Sampled { step, text } => json!({"event": "sampled", "step": step, "text": text}),

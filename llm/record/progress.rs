@@ -60,7 +60,7 @@ impl Progress {
                 self.cost(cost);
             }
             Event::Evaluated { loss, .. } => self.held_out = Some(*loss),
-            Event::Notice(_) | Event::Saved { .. } | Event::Sampled { .. } => {}
+            Event::Measured { .. } | Event::Notice(_) | Event::Saved { .. } | Event::Sampled { .. } => {}
         }
     }
 

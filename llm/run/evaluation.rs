@@ -3,8 +3,8 @@
 use crate::config::Config;
 use crate::data::Batch;
 use crate::error::{Error, Result};
-use crate::objective::{Mode, Objective};
-use ir::names::{LOSS, LOSS_COUNT, LOSS_SUM};
+use crate::objective::{EXACT, Mode, Objective};
+use ir::names::LOSS;
 use passes::{Goal, Options, State, compile};
 use runtime::{Device, Session};
 
@@ -18,7 +18,7 @@ impl Evaluation {
     /// only copy of them; where it keeps averages of them, it is those that are evaluated.
     pub fn new(config: &Config, device: Device, options: &Options, of: &Session) -> Result<Evaluation> {
         let t = &config.train;
-        let forward = Objective::configured(config, Mode::Evaluate, t.batch, t.context)?.keep_outputs(&LOSS);
+        let forward = Objective::configured(config, Mode::Evaluate, t.batch, t.context)?;
         let stages = compile(&forward, Goal::Results, options)?;
         let kept = |path: &str| {
             let average = State::Average(path).to_string();
@@ -40,14 +40,30 @@ impl Evaluation {
 
     /// The mean loss over batches, each label counted once.
     pub fn mean_loss(&mut self, batches: impl IntoIterator<Item = Result<Batch>>) -> Result<f64> {
-        let (mut total, mut count) = (0.0, 0.0);
+        Ok(self.judge(batches)?.loss)
+    }
+
+    /// The same, and what else the program looks at.
+    pub fn judge(&mut self, batches: impl IntoIterator<Item = Result<Batch>>) -> Result<Judged> {
+        let (mut loss, mut exact) = ([0.0; 2], [0.0; 2]);
         for batch in batches {
             batch?.fill(&mut self.session, &[])?;
             self.session.run().map_err(|e| Error(e.to_string()))?;
-            let read = |name| f64::from(self.session.output(name).expect("the program has a loss").f32s()[0]);
-            total += read(LOSS_SUM);
-            count += read(LOSS_COUNT);
+            let read = |name: &str| self.session.output(name).map(|block| f64::from(block.f32s()[0]));
+            for (total, names) in [(&mut loss, LOSS), (&mut exact, EXACT)] {
+                names.iter().zip(total).for_each(|(name, total)| *total += read(name).unwrap_or(0.0));
+            }
         }
-        Ok(total / f64::max(count, 1.0))
+        let mean = |[sum, count]: [f64; 2]| sum / f64::max(count, 1.0);
+        Ok(Judged { loss: mean(loss), exact: (exact[1] > 0.0).then(|| mean(exact)) })
     }
+}
+
+/// What was found of batches.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Judged {
+    /// The mean loss of a label.
+    pub loss: f64,
+    /// The share of rows that greedy writing gets wholly right, where rows are texts and their answers.
+    pub exact: Option<f64>,
 }

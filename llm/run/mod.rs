@@ -5,6 +5,7 @@ mod ending;
 mod evaluation;
 mod pretrain;
 mod saving;
+mod unigram;
 
-pub use evaluation::Evaluation;
+pub use evaluation::{Evaluation, Judged};
 pub use pretrain::{Cost, Event, Outcome, Reads, Trainer};

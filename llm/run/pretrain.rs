@@ -2,9 +2,10 @@
 
 use super::ahead::Ahead;
 use super::ending::Ending;
-use super::evaluation::Evaluation;
+use super::evaluation::{Evaluation, Judged};
 use super::saving::Saving;
-use crate::config::{Config, TrainConfig};
+use super::unigram::Unigram;
+use crate::config::{Aim, Config, TrainConfig};
 use crate::data::{Collator, Data, Source};
 use crate::error::{Error, Result};
 use crate::step::{Report, Step};
@@ -39,6 +40,8 @@ pub enum Event {
     Step { step: u64, loss: f64, grad_norm: f64, lr: f64, tokens_per_second: f64, cost: Cost },
     /// The held-out text was evaluated, in part or, at the end, whole.
     Evaluated { step: u64, loss: f64, whole: bool },
+    /// Something else that was found at the end.
+    Measured { step: u64, what: &'static str, value: f64 },
     /// A checkpoint is on disk.
     Saved { step: u64 },
     /// A text was written on the way.
@@ -59,6 +62,13 @@ pub struct Cost {
     /// The most bytes of the host's memory that the process has had; 0 where the system does not say.
     pub memory: usize,
 }
+
+/// What a loss is compared with.
+const UNIGRAM: &str = "unigram baseline";
+/// What else is measured of answers.
+const EXACT_MATCH: &str = "exact match";
+/// Batches whose labels a baseline counts.
+const COUNTED: u64 = 256;
 
 /// What a run reads of a source.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,7 +116,7 @@ impl Trainer {
         config.check()?;
         let (start, device) = (Instant::now(), device.into());
         let marks = sources.first().map(|s| s.marks.clone()).unwrap_or_default();
-        let collator = Collator::new(config.aim(), &config.objective, config.data.packing, &marks)?;
+        let collator = Collator::new(config.aim(), &config.objective, &config.data, &marks)?;
         let data = Arc::new(Data::asking(sources, &config.data, collator, config.train.context, config.train.rows())?);
         let options = Options { machine: device.target()?.machine(), precision: config.train.precision.dtype(), ..options.clone() };
         let step = Step::new(&config, device.clone(), &options)?;
@@ -167,8 +177,11 @@ impl Trainer {
             }
         }
         self.save(saving.as_mut(), show)?;
-        let loss = self.evaluate(None)?;
-        show(Event::Evaluated { step: self.step.done(), loss, whole: true })?;
+        let (step, Judged { loss, exact }) = (self.step.done(), self.judge(None)?);
+        show(Event::Evaluated { step, loss, whole: true })?;
+        for (what, value) in [(UNIGRAM, self.unigram()?), (EXACT_MATCH, exact)] {
+            value.map_or(Ok(()), |value| show(Event::Measured { step, what, value }))?;
+        }
         if let Some(saving) = saving.filter(|_| t.keep_best) {
             self.compare_last(saving, loss)?;
         }
@@ -217,10 +230,29 @@ impl Trainer {
 
     /// The mean loss over held-out text: all of it, or `batches` spread evenly.
     pub fn evaluate(&mut self, batches: Option<usize>) -> Result<f64> {
+        Ok(self.judge(batches)?.loss)
+    }
+
+    /// The same with all that is looked at.
+    pub fn judge(&mut self, batches: Option<usize>) -> Result<Judged> {
         let held_out = self.data.held_out(self.config.train.batch, self.config.train.context)?;
         let all = held_out.count();
         let n = batches.unwrap_or(all).min(all);
-        self.evaluation.mean_loss((0..n).map(|i| held_out.batch(i * all / n)))
+        self.evaluation.judge((0..n).map(|i| held_out.batch(i * all / n)))
+    }
+
+    /// The held-out loss of knowing how often each token is asked in the first batches, and nothing else; of what asks a text's tokens one after
+    /// the other there are better baselines, and none of this kind.
+    fn unigram(&self) -> Result<Option<f64>> {
+        let t = &self.config.train;
+        match self.config.aim() {
+            Aim::NextToken | Aim::Prefix | Aim::Fim => return Ok(None),
+            Aim::Masked | Aim::Answer | Aim::Spans => {}
+        }
+        let steps = t.steps.min(COUNTED);
+        let unigram = Unigram::of(self.config.model.vocab_size(), (0..steps).map(|step| self.data.batch(t.seed, step, t.step_rows(), t.context)))?;
+        let held_out = self.data.held_out(t.batch, t.context)?;
+        unigram.loss((0..held_out.count()).map(|i| held_out.batch(i))).map(Some)
     }
 
     fn save(&self, saving: Option<&mut Saving>, show: &mut dyn FnMut(Event) -> Result<()>) -> Result<()> {

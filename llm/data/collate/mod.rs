@@ -10,7 +10,7 @@ use super::batch::{Batch, Values};
 use super::marks::Marks;
 use super::packing::Packing;
 use super::permutation::random;
-use crate::config::{Aim, ObjectiveConfig};
+use crate::config::{Aim, DataConfig, ObjectiveConfig};
 use crate::error::{Error, Result};
 
 /// Labels of what is not asked.
@@ -23,6 +23,8 @@ pub struct Collator {
     config: ObjectiveConfig,
     marks: Marks,
     packing: Packing,
+    /// Whether pieces are a text and its answer.
+    pairs: bool,
 }
 
 /// A column: its name, how many elements a row has, and what fills them up.
@@ -39,12 +41,12 @@ type Filled = Vec<Vec<i32>>;
 impl Collator {
     /// Each token's successor.
     pub fn next_token(packing: Packing) -> Collator {
-        Collator { aim: Aim::NextToken, config: ObjectiveConfig::default(), marks: Marks::default(), packing }
+        Collator { aim: Aim::NextToken, config: ObjectiveConfig::default(), marks: Marks::default(), packing, pairs: false }
     }
 
     /// What a configuration asks of tokens with such marks. Fails where the objective needs a mark that there is not.
-    pub fn new(aim: Aim, config: &ObjectiveConfig, packing: Packing, marks: &Marks) -> Result<Collator> {
-        let collator = Collator { aim, config: config.clone(), marks: marks.clone(), packing };
+    pub fn new(aim: Aim, config: &ObjectiveConfig, data: &DataConfig, marks: &Marks) -> Result<Collator> {
+        let collator = Collator { aim, config: config.clone(), marks: marks.clone(), packing: data.packing, pairs: data.pairs() };
         match aim {
             Aim::NextToken => Ok(collator),
             Aim::Masked => collator.has("a mask", "[MASK]", marks.mask.is_some()).map(|()| collator),
@@ -102,6 +104,7 @@ impl Collator {
     /// A row of some pieces of text, drawn by a key.
     fn row(&self, pieces: &[Vec<i32>], key: u64, context: usize) -> Filled {
         match self.aim {
+            Aim::NextToken | Aim::Prefix if self.pairs => next::pair(self.aim, pieces, self.marks.end, context),
             Aim::NextToken => next::row(self.packing, pieces),
             Aim::Fim => next::row(self.packing, &middle::rows(self, pieces, key)),
             Aim::Prefix => next::prefix_row(pieces, key),

@@ -1,6 +1,7 @@
 //! Each token's successor.
 
 use super::{Draws, Filled, IGNORED};
+use crate::config::Aim;
 use crate::data::packing::Packing;
 
 /// Pieces one after the other, the last token of each only asked.
@@ -25,4 +26,19 @@ pub(super) fn prefix_row(pieces: &[Vec<i32>], key: u64) -> Filled {
     let prefix = Draws::new(key).below(places);
     let labels = (0..places).map(|i| if i + 1 < prefix { IGNORED } else { piece[i + 1] });
     vec![piece[..places].to_vec(), labels.collect(), (0..places).map(|i| i32::from(i < prefix)).collect()]
+}
+
+/// A text and its answer, of which the answer is asked. Of what is too long for the row, the text's beginning is left away, then the
+/// answer's end.
+pub(super) fn pair(aim: Aim, pieces: &[Vec<i32>], end: Option<i32>, context: usize) -> Filled {
+    let answer: Vec<i32> = pieces[1..].concat().into_iter().chain(end).take(context + 1).collect();
+    let source = &pieces[0][pieces[0].len().saturating_sub(context + 1 - answer.len())..];
+    let all = [source, &answer].concat();
+    let places = all.len() - 1;
+    let labels = (0..places).map(|i| if i + 1 < source.len() { IGNORED } else { all[i + 1] }).collect();
+    let mut columns = vec![all[..places].to_vec(), labels];
+    if aim == Aim::Prefix {
+        columns.push((0..places).map(|i| i32::from(i < source.len())).collect());
+    }
+    columns
 }

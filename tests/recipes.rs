@@ -1,0 +1,63 @@
+//! Recipes, each taken a few steps: what it says is a model, a text and an objective that go together.
+
+use llm::text::Learning;
+use llm::{Collator, Config, Event, Models, Source, Task, Tokenizer, Trainer, recipe, symbols};
+use passes::Options;
+use runtime::Pool;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// A recipe with changed settings, trained on a text from its beginning; the events.
+fn trained(name: &str, sets: &[&str], text: &str) -> Vec<Event> {
+    let config = sets.iter().fold(recipe(name, &Models::default()).unwrap(), |c, s| c.set(s).unwrap());
+    let text = if config.data.task == Task::None { text } else { symbols(&config) };
+    let learning = Learning { specials: config.specials(), ..config.data.learning() };
+    let tokenizer = Tokenizer::learned(config.data.tokenizer, &learning, text).unwrap().with_specials(&config.specials()).unwrap();
+    let source = Source::of("a text", text, &config, &tokenizer).unwrap();
+    let config = Config { model: config.model.with_vocabulary(tokenizer.size()).unwrap(), ..config };
+    assert!(Collator::new(config.aim(), &config.objective, &config.data, &source.marks).is_ok());
+    let mut trainer = Trainer::compiled(config, vec![source], Arc::new(Pool::new(2)), &Options::default()).unwrap();
+    let mut events = vec![];
+    let keep = &mut |e: Event| {
+        events.push(e);
+        Ok(())
+    };
+    trainer.run(None, &AtomicBool::new(false), keep).unwrap();
+    events
+}
+
+fn text() -> String {
+    let words = ["thou", "art", "a", "summer", "day", "and", "more", "lovely", "winds", "shake", "buds", "of", "may"];
+    let word = |i: u64| words[llm::random(7, i) as usize % words.len()];
+    (0..3000).map(|i| format!("{}{}", word(i), if i % 9 == 8 { "\n" } else { " " })).collect()
+}
+
+/// Each takes its steps, its losses are numbers, and what it measures besides is there.
+#[test]
+fn recipes_train() {
+    let few = ["train.steps=4", "train.batch=3", "train.eval_every=2", "train.eval_batches=2"];
+    let small = "data.vocabulary=200";
+    for (name, sets, measured) in [
+        ("sort", vec![], vec!["exact match"]),
+        ("names", vec![], vec![]),
+        ("seq2seq-reverse", vec!["encoder_layers=1", "decoder_layers=1"], vec!["unigram baseline", "exact match"]),
+        ("bert-tiny", vec![small, "num_hidden_layers=1", "hidden_size=32", "intermediate_size=48"], vec!["unigram baseline"]),
+        ("t5-tiny", vec![small, "num_layers=1", "num_decoder_layers=1", "d_model=32", "d_ff=48"], vec!["unigram baseline"]),
+        ("moe-tiny", vec!["num_hidden_layers=1", "hidden_size=32", "intermediate_size=24"], vec![]),
+    ] {
+        let events = trained(name, &[&few[..], &sets].concat(), &text());
+        let losses: Vec<f64> = events.iter().filter_map(|e| if let Event::Step { loss, .. } = e { Some(*loss) } else { None }).collect();
+        assert!(losses.len() == 4 && losses.iter().all(|l| l.is_finite() && *l > 0.1), "{name}: {losses:?}");
+        let found: Vec<&str> = events.iter().filter_map(|e| if let Event::Measured { what, .. } = e { Some(*what) } else { None }).collect();
+        assert_eq!(found, measured, "{name}");
+    }
+}
+
+/// A task that is easy is learned: sequences that were not trained on are sorted right.
+#[test]
+fn a_task_is_learned() {
+    let sets = ["data.task_length=3", "data.task_symbols=5", "train.context=5", "n_layer=1", "dropout=0.0", "train.steps=250", "train.lr=5e-3"];
+    let events = trained("sort", &sets, "");
+    let exact = events.iter().find_map(|e| if let Event::Measured { what: "exact match", value, .. } = e { Some(*value) } else { None });
+    assert!(exact.unwrap() > 0.9, "{exact:?}");
+}
