@@ -106,6 +106,8 @@ mod hostile_tokenizers;
 mod hub;
 /// One ill-typed program for each error of the type rule.
 mod ill_typed;
+/// Questions with answers: tasks, the seam of tokens, figures; translations.
+mod judging;
 /// What a process may use of the machine.
 #[cfg(feature = "llvm")]
 mod limits;

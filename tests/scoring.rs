@@ -265,3 +265,47 @@ fn n_grams_of_words_are_those_of_their_bytes() {
         assert!((words.loss(order).bits_per_byte() - plain.loss(order).bits_per_byte()).abs() < 1e-12);
     }
 }
+
+/// Compiled, in rows and runs of every size: what evaluation of each text alone says.
+#[cfg(feature = "llvm")]
+#[test]
+fn a_scorer_says_what_each_text_alone_would() {
+    use llm::evaluate::{Fill, Scorer};
+    use std::sync::Arc;
+    let model = gpt();
+    let weights = environment(&crate::common::bound(&model, 1, 2), 3, 11);
+    let mut random = Random(9);
+    let mut tokens = |n: usize| (0..n).map(|_| random.below(11) as i32).collect::<Vec<_>>();
+    let start = tokens(3);
+    let request = |i: usize, rest: Vec<i32>| Request { asked: 1 + i % rest.len(), tokens: [start.clone(), rest].concat() };
+    let requests: Vec<Request> = (0..40).map(|i| request(i, tokens(1 + i % 7))).collect();
+    let want: Vec<(f64, bool)> = requests.iter().map(|r| alone(&model, &weights, r)).collect();
+    for batch in [1, 9, 16, 40, 1024] {
+        let fill: Fill = Box::new(|session| {
+            for (name, value) in &weights {
+                if session.params().any(|p| p.0 == name) {
+                    let bytes: Vec<u8> = value.data.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect();
+                    session.set_param(name, &bytes)?;
+                }
+            }
+            Ok(())
+        });
+        let device = runtime::Device::Cpu(Arc::new(runtime::Pool::new(2)));
+        let mut scorer = Scorer::new(&model, device, &passes::Options::default(), batch, fill).unwrap();
+        let mut told = vec![];
+        for part in [&requests[..], &requests[5..9], &requests[..1]] {
+            let have = scorer.score(part, &mut |done, of| told.push((done, of))).unwrap();
+            let from = requests.iter().position(|r| r == &part[0]).unwrap();
+            for (i, (have, want)) in have.iter().zip(&want[from..]).enumerate() {
+                let near = (have.log_probability - want.0).abs() < 1e-4 * want.0.abs().max(1.0);
+                assert!(near && have.greedy == want.1, "batch {batch}, request {i}: {have:?} and {want:?}");
+            }
+            assert!(told.last().is_some_and(|(done, of)| done == of));
+        }
+        let mut error = |tokens: Vec<i32>, asked| scorer.score(&[Request { tokens, asked }], &mut |_, _| ()).unwrap_err().to_string();
+        assert!(error(vec![1, 2], 0).contains("0 of 2 tokens are asked"));
+        assert!(error(vec![1, 2], 2).contains("one before it"));
+        assert!(error(vec![1; 11], 1).contains("9 before the last at most"));
+        assert!(error(vec![1, 11], 1).contains("no token 11"));
+    }
+}

@@ -6,6 +6,7 @@ use ir::{Builder, DType, Dim, Graph};
 use models::{Branches, Kind, Model, Reading};
 use passes::{Goal, Options, compile};
 use runtime::{Device, Session};
+use std::time::{Duration, Instant};
 
 /// What a model says of the tokens that were asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -78,6 +79,7 @@ pub struct Scorer<'a> {
     fill: Fill<'a>,
     /// Programs over one memory of weights.
     programs: Vec<(Size, Session)>,
+    compiling: Duration,
 }
 
 /// Tokens of the shortest row.
@@ -92,7 +94,12 @@ impl<'a> Scorer<'a> {
         let trees = score_graph(model, true).is_ok();
         score_graph(model, trees)?;
         let options = Options { machine: device.target()?.machine(), ..options.clone() };
-        Ok(Scorer { model: model.clone(), device, options, batch: batch.max(1), trees, fill, programs: vec![] })
+        Ok(Scorer { model: model.clone(), device, options, batch: batch.max(1), trees, fill, programs: vec![], compiling: Duration::ZERO })
+    }
+
+    /// What it took to compile programs and to fill weights.
+    pub fn compiling(&self) -> Duration {
+        self.compiling
     }
 
     /// The most tokens of a request that are read.
@@ -183,6 +190,7 @@ impl<'a> Scorer<'a> {
     }
 
     fn compile(&mut self, size: Size) -> Result<usize> {
+        let start = Instant::now();
         let bound = |s: char| match s {
             'B' => Some(size.rows as u64),
             'T' => Some(size.tokens as u64),
@@ -196,6 +204,7 @@ impl<'a> Scorer<'a> {
             (self.fill)(&mut session)?;
         }
         self.programs.push((size, session));
+        self.compiling += start.elapsed();
         Ok(self.programs.len() - 1)
     }
 }
