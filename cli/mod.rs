@@ -7,6 +7,7 @@ mod bench_dedup;
 mod bench_generate;
 mod bench_ops;
 mod bench_run;
+mod coord_check;
 mod corpus;
 mod data;
 mod doctor;
@@ -18,6 +19,7 @@ mod export;
 mod generate;
 mod import;
 mod interrupt;
+mod lr_find;
 mod models;
 mod nanogpt;
 mod options;
@@ -28,6 +30,7 @@ mod run;
 mod runs;
 mod sampling;
 mod source;
+mod sweep;
 mod tokenizer;
 mod train;
 mod view;
@@ -49,6 +52,12 @@ struct Cli {
 enum Command {
     /// Train a model on text, save it, and show how it goes.
     Train(train::Args),
+    /// Try growing learning rates, and suggest one to train with.
+    LrFind(lr_find::Args),
+    /// Show whether one learning rate is right for every width, with and without muP.
+    CoordCheck(coord_check::Args),
+    /// Train with every choice of some settings, and show which is best.
+    Sweep(sweep::Args),
     /// Write text with a trained model.
     Generate(generate::Args),
     /// Make vectors of texts with an encoder.
@@ -106,6 +115,9 @@ impl Cli {
     fn run(&self, models: &Models) -> Result<()> {
         match &self.command {
             Command::Train(a) => train::run(a, models),
+            Command::LrFind(a) => lr_find::run(a, models),
+            Command::CoordCheck(a) => coord_check::run(a, models),
+            Command::Sweep(a) => sweep::run(a),
             Command::Generate(a) => generate::run(a, models),
             Command::Embed(a) => embed::run(a, models),
             Command::Eval(a) => eval::run(a, models),

@@ -56,3 +56,38 @@ fn draw(train: &[(f64, f64)], held_out: &[(f64, f64)]) -> std::result::Result<St
     }
     Ok(svg)
 }
+
+/// Several curves over one axis, as a picture.
+pub fn curves(title: &str, along: &str, all: &[(String, Vec<(f64, f64)>)]) -> Result<String> {
+    lines(title, along, all).map_err(|e| Error(format!("{title} cannot be drawn: {e}")))
+}
+
+fn lines(title: &str, along: &str, all: &[(String, Vec<(f64, f64)>)]) -> std::result::Result<String, Box<dyn std::error::Error>> {
+    let range = |of: fn(&(f64, f64)) -> f64| {
+        let (low, high) =
+            all.iter().flat_map(|c| &c.1).map(of).filter(|x| x.is_finite()).fold((f64::MAX, f64::MIN), |(l, h), x| (l.min(x), h.max(x)));
+        let margin = (high - low).max(1e-3) * 0.05;
+        low - margin..high + margin
+    };
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, (800, 480)).into_drawing_area();
+        area.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(12)
+            .caption(title, ("sans-serif", 18))
+            .x_label_area_size(36)
+            .y_label_area_size(48)
+            .build_cartesian_2d(range(|p| p.0), range(|p| p.1))?;
+        chart.configure_mesh().x_desc(along).light_line_style(BLACK.mix(0.05)).draw()?;
+        for (i, (name, points)) in all.iter().enumerate() {
+            let color = Palette99::pick(i).to_rgba();
+            let key = move |(x, y)| PathElement::new([(x, y), (x + 20, y)], color.stroke_width(2));
+            let finite = points.iter().copied().filter(|p| p.1.is_finite());
+            chart.draw_series(LineSeries::new(finite, color.stroke_width(2)).point_size(2))?.label(name.as_str()).legend(key);
+        }
+        chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2)).draw()?;
+        area.present()?;
+    }
+    Ok(svg)
+}

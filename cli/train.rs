@@ -11,8 +11,8 @@ use eggcorn::llm::hub::{Directory, Generation};
 use eggcorn::llm::record::{From, METRICS, Recorder, SAMPLES, TABLE};
 use eggcorn::llm::text::Learning;
 use eggcorn::llm::{
-    Config, Error, Event, Generator, Kind, Manifest, Marks, Models, Outcome, RESUMABLE, Result, RunLock, Sampling, Tokenizer, Trainer, read_manifest,
-    read_short, recipe, write_file,
+    Config, Error, Event, Generator, Kind, Manifest, Marks, Models, Outcome, RESUMABLE, Result, RunLock, Sampling, Source, Tokenizer, Trainer,
+    read_manifest, read_short, recipe, write_file,
 };
 use eggcorn::models::{self, Model};
 use eggcorn::passes::Options;
@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 /// Train a model on text, save it, and show how it goes.
 #[derive(clap::Args)]
 #[command(
-    after_help = "nanoGPT's flags are understood as well, before every --set: --batch_size=32 --block_size=64 --n_layer=4 --max_iters=2000 and so on;\none that means nothing here says so.\n\nA run directory has config.toml, checkpoints (train.save_every, train.save_minutes, train.keep_last, train.milestone_every), the best one\nin best/ (train.keep_best), metrics.jsonl, metrics.csv, tb/ for TensorBoard, texts on the way (train.sample_every) and report.html. Every\ncheckpoint is a directory that takes the place of a run: RUN, RUN/best, RUN/step-500.\n\nExamples:\n  eggcorn train                                   # a small GPT on this project's own source\n  eggcorn train shakespeare-char --data input.txt --out runs/shakespeare\n  eggcorn train shakespeare-bpe --data input.txt\n  eggcorn train --config my.toml --data input.txt --set train.lr=3e-4\n  eggcorn train gpt2 --data input.txt --tokenizer gpt2/encoder.json --set train.batch=2\n  eggcorn train --resume --out runs/shakespeare --data input.txt\n  eggcorn train --init-from SmolLM2-135M/ --data input.txt --set train.lr=1e-4\n  eggcorn train shakespeare-char --data input.txt --max_iters=5000 --learning_rate=5e-4 --eval_interval=500"
+    after_help = "nanoGPT's flags are understood as well, before every --set: --batch_size=32 --block_size=64 --n_layer=4 --max_iters=2000 and so on;\none that means nothing here says so.\n\nA run directory has config.toml, checkpoints (train.save_every, train.save_minutes, train.keep_last, train.milestone_every), the best one\nin best/ (train.keep_best), metrics.jsonl, metrics.csv, tb/ for TensorBoard, texts on the way (train.sample_every) and report.html. Every\ncheckpoint is a directory that takes the place of a run: RUN, RUN/best, RUN/step-500.\n\nExamples:\n  eggcorn train                                   # a small GPT on this project's own source\n  eggcorn train shakespeare-char --data input.txt --out runs/shakespeare\n  eggcorn train shakespeare-bpe --data input.txt\n  eggcorn train --config my.toml --data input.txt --set train.lr=3e-4\n  eggcorn train gpt2 --data input.txt --tokenizer gpt2/encoder.json --set train.batch=2\n  eggcorn train gpt2 --depth 4 --data input.txt         # one dial for the whole run\n  eggcorn train --resume --out runs/shakespeare --data input.txt\n  eggcorn train --init-from SmolLM2-135M/ --data input.txt --set train.lr=1e-4\n  eggcorn train shakespeare-char --data input.txt --max_iters=5000 --learning_rate=5e-4 --eval_interval=500"
 )]
 pub struct Args {
     /// The recipe, or a model with the usual training.
@@ -47,6 +47,9 @@ pub struct Args {
     /// Go on from the run directory's checkpoint; with --set train.steps=N, to another number of steps than was planned.
     #[arg(long)]
     resume: bool,
+    /// How many layers: width, heads, learning rate, steps and what they read follow; what --set says counts.
+    #[arg(long, value_name = "LAYERS", conflicts_with = "init_from")]
+    depth: Option<usize>,
     /// Read one batch again and again, which a model and a training that are right learn by heart.
     #[arg(long)]
     overfit_one_batch: bool,
@@ -57,9 +60,9 @@ pub struct Args {
     #[arg(long, value_name = "KEY=VALUE", hide = true)]
     nanogpt: Vec<String>,
     #[command(flatten)]
-    device: DeviceArgs,
+    pub device: DeviceArgs,
     #[command(flatten)]
-    compile: CompileArgs,
+    pub compile: CompileArgs,
     /// Look at every kernel's result and name the first that is not finite.
     #[arg(long)]
     check_finite: bool,
@@ -74,23 +77,11 @@ const FILES: [&str; 10] =
 const SAMPLE: &str = "sample.txt";
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
-    let start = args.init_from.as_ref().map(|path| Directory::open(path, models)).transpose()?;
-    let name = name(args);
-    let dir = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&name));
+    let dir = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name(args)));
     // one writer, from before the first look to after the last word
     let _lock = RunLock::take(&dir)?;
     let saved = Saved::read(&dir, models)?;
-    let config = config(args, &name, saved.as_ref(), start.as_ref(), models)?;
-    let named = match (&args.tokenizer, &start) {
-        (Some(path), _) => Some(Tokenizer::open(path, Some(config.data.split))?),
-        (None, start) => start.as_ref().map(Directory::tokenizer).transpose()?.flatten(),
-    };
-    let (sources, tokenizer) = corpus::open(&args.data, &name, &config, named, &|text| tokenizer(args, &config, text, saved.as_ref()))?;
-    start.as_ref().map_or(Ok(()), |s| s.fits(&tokenizer))?;
-    // vocabularies that others made may have room for more tokens than there are
-    let made = start.as_ref().map(Directory::model).or_else(|| saved.as_ref().map(|s| &s.config.model).filter(|_| args.resume));
-    let vocabulary = made.map_or(0, Model::vocab_size).max(tokenizer.size());
-    let config = Config { model: config.model.with_vocabulary(vocabulary)?, ..config };
+    let Opened { config, sources, tokenizer, start } = open(args, models, saved.as_ref())?;
     check_directory(&dir, &config, &tokenizer, saved.as_ref(), args.resume)?;
     let device = args.device.open()?;
     let options = args.compile.options_on(&device, config.train.precision)?;
@@ -159,6 +150,41 @@ fn last_words(view: &mut View, dir: &Path, kind: models::Kind, loss: f64, sample
     view.last_words(&format!("the run is in {dir}: look at {dir}/{}; {next}", report::FILE));
 }
 
+/// What a run is made of, before anything is compiled.
+pub struct Opened {
+    /// Its settings; the vocabulary is the tokenizer's.
+    pub config: Config,
+    /// What it reads.
+    pub sources: Vec<Source>,
+    /// How that became tokens.
+    pub tokenizer: Tokenizer,
+    /// Whose weights it begins with.
+    pub start: Option<Directory>,
+}
+
+/// Reads settings and texts. `saved` is the run that goes on.
+pub fn open(args: &Args, models: &Models, saved: Option<&Saved>) -> Result<Opened> {
+    let start = args.init_from.as_ref().map(|path| Directory::open(path, models)).transpose()?;
+    let name = name(args);
+    let config = config(args, &name, saved, start.as_ref(), models)?;
+    let named = match (&args.tokenizer, &start) {
+        (Some(path), _) => Some(Tokenizer::open(path, Some(config.data.split))?),
+        (None, start) => start.as_ref().map(Directory::tokenizer).transpose()?.flatten(),
+    };
+    let (sources, tokenizer) = corpus::open(&args.data, &name, &config, named, &|text| tokenizer(args, &config, text, saved))?;
+    start.as_ref().map_or(Ok(()), |s| s.fits(&tokenizer))?;
+    // vocabularies that others made may have room for more tokens than there are
+    let made = start.as_ref().map(Directory::model).or_else(|| saved.map(|s| &s.config.model).filter(|_| args.resume));
+    let vocabulary = made.map_or(0, Model::vocab_size).max(tokenizer.size());
+    let mut config = Config { model: config.model.with_vocabulary(vocabulary)?, ..config };
+    if let Some(depth) = args.depth {
+        let (dialled, chosen) = config.at_depth(depth)?;
+        note!("{chosen}");
+        config = apply(nanogpt::apply(dialled, &args.nanogpt)?, &args.set)?;
+    }
+    Ok(Opened { config, sources, tokenizer, start })
+}
+
 /// What the run is called by, unless it has a place of its own.
 fn name(args: &Args) -> String {
     let directory = args.init_from.as_ref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
@@ -166,7 +192,7 @@ fn name(args: &Args) -> String {
 }
 
 /// What a run directory with a checkpoint was made with.
-struct Saved {
+pub struct Saved {
     manifest: Manifest,
     config: Config,
     tokenizer: Tokenizer,

@@ -35,7 +35,7 @@ mod weights;
 
 pub use config::{
     Aim, Config, Curve, DataConfig, Decay, GroupConfig, Models, ObjectiveConfig, OptimizerConfig, OptimizerName, Precision, RECIPES, RESUMABLE,
-    Recipe, Schedule, TrainConfig, recipe,
+    Recipe, Schedule, Size, TrainConfig, of_width, recipe,
 };
 pub use counts::{Counts, step_flops};
 pub use data::{
@@ -46,7 +46,7 @@ pub use decode::{Beam, Choice, Generator, Sampling, Search, Stop, Stopping, like
 pub use error::{Error, Result, hint, nearest};
 pub use files::{Irregular, NewFile, irregular, read_short, write_file};
 pub use objective::{Mode, Objective, bound, parameters};
-pub use run::{Cost, Evaluation, Event, Judged, Outcome, Reads, Trainer};
+pub use run::{Cost, Evaluation, Event, Judged, Outcome, Rates, Reads, Trainer};
 pub use step::{Report, Step, step_program};
 pub use text::{Decoder, Kind, Specials, Tokenizer};
 pub use weights::named;

@@ -1,23 +1,24 @@
 //! A training step: its program, its session, its learning rate and where it stands. Every training loop runs one.
 
-use crate::config::{Config, Schedule};
+use crate::config::{Config, Schedule, Size, TrainConfig};
 use crate::data::{Batch, random};
 use crate::error::{Error, Result};
 use crate::objective::{Mode, Objective};
 use crate::weights::named::Tensors;
-use crate::weights::{checkpoint, initialise, load_weights};
+use crate::weights::{checkpoint, initialise_scaled, load_weights};
 use ir::Graph;
 use ir::names::{GRAD_NORM, LOSS_MEAN, SKIPPED};
-use passes::{Goal, Options, Stages, State, compile};
+use passes::{Goal, Options, Stages, State, Update, compile};
 use runtime::{Device, Session};
 use std::path::Path;
 
 /// A training step that runs again and again.
 pub struct Step {
     session: Session,
+    /// The programs of smaller steps, on the same parameters and state.
+    smaller: Vec<(Size, Session)>,
+    train: TrainConfig,
     schedule: Schedule,
-    seed: u64,
-    accumulate: u64,
     done: u64,
     notices: Vec<String>,
     fused: Graph,
@@ -43,9 +44,13 @@ const OWN: [&str; 3] = ["lr", "step", "key"];
 
 /// A training step's program, dims bound, at every stage.
 pub fn step_program(config: &Config, options: &Options) -> Result<Stages> {
-    let t = &config.train;
-    let graph = Objective::configured(config, Mode::Train, t.batch, t.context)?;
-    Ok(compile(&graph, Goal::Step(&config.update()?), options)?)
+    sized_program(config, Size { accumulate: config.train.accumulate, context: config.train.context }, options)
+}
+
+/// The same of a size.
+fn sized_program(config: &Config, size: Size, options: &Options) -> Result<Stages> {
+    let graph = Objective::configured(config, Mode::Train, config.train.batch, size.context)?;
+    Ok(compile(&graph, Goal::Step(&Update { accumulate: size.accumulate, ..config.update()? }), options)?)
 }
 
 impl Step {
@@ -53,12 +58,17 @@ impl Step {
     pub fn new(config: &Config, device: Device, options: &Options) -> Result<Step> {
         let t = &config.train;
         let stages = step_program(config, options)?;
-        let mut session = Session::within(stages.last(), device, options.budget)?;
-        initialise(&mut session, &config.model, t.seed)?;
-        let (schedule, accumulate, mut notices) = (t.schedule(), u64::from(t.accumulate), stages.notices());
+        let mut session = Session::within(stages.last(), device.clone(), options.budget)?;
+        initialise_scaled(&mut session, &config.model, t.seed, config.start()?)?;
+        let smaller = t.smaller_sizes().into_iter().map(|size| {
+            let stages = sized_program(config, size, options)?;
+            Ok((size, Session::sharing(stages.last(), device.clone(), options.budget, &session)?))
+        });
+        let smaller = smaller.collect::<Result<_>>()?;
+        let mut notices = stages.notices();
         let name = config.optimizer.name;
         notices.extend(config.optimizer.ignored().iter().map(|key| format!("optimizer.{key} is no setting of {name}, and means nothing")));
-        Ok(Step { session, schedule, seed: t.seed, accumulate, done: 0, notices, fused: stages.fused, check_finite: false })
+        Ok(Step { session, smaller, schedule: t.schedule(), train: t.clone(), done: 0, notices, fused: stages.fused, check_finite: false })
     }
 
     /// Steps done.
@@ -83,15 +93,22 @@ impl Step {
 
     /// Takes one step on a batch. A loss that is not finite is an error, and the step does not count.
     pub fn take(&mut self, batch: &Batch) -> Result<Report> {
-        let (number, lr) = (self.done + 1, self.schedule.at(self.done));
-        batch.fill(&mut self.session, &OWN)?;
-        self.session.set_f32("lr", &[lr as f32])?;
-        self.session.set_f32("step", &[number as f32])?;
-        if self.session.inputs().any(|n| n == "key") {
-            self.session.set_u32("key", &self.keys())?;
+        self.take_at(batch, self.schedule.at(self.done))
+    }
+
+    /// The same at another rate than the schedule's.
+    pub fn take_at(&mut self, batch: &Batch, lr: f64) -> Result<Report> {
+        let (number, keys, size, checked) = (self.done + 1, self.keys(), self.train.size(self.train.batch_of(self.done)), self.check_finite);
+        let smaller = self.smaller.iter_mut().find(|s| s.0 == size);
+        let session = smaller.map_or(&mut self.session, |s| &mut s.1);
+        batch.fill(session, &OWN)?;
+        session.set_f32("lr", &[lr as f32])?;
+        session.set_f32("step", &[number as f32])?;
+        if session.inputs().any(|n| n == "key") {
+            session.set_u32("key", &keys)?;
         }
-        self.run().map_err(|e| Error(format!("step {number}: {e}")))?;
-        let find = |name: &str| self.session.output(name).map(|block| f64::from(block.f32s()[0]));
+        run(session, checked).map_err(|e| Error(format!("step {number}: {e}")))?;
+        let find = |name: &str| session.output(name).map(|block| f64::from(block.f32s()[0]));
         let read = |name: &str| find(name).expect("a training step has it");
         let report = Report { loss: read(LOSS_MEAN), grad_norm: read(GRAD_NORM), lr, skipped: find(SKIPPED) == Some(1.0) };
         if !report.loss.is_finite() || !report.grad_norm.is_finite() {
@@ -106,15 +123,9 @@ impl Step {
 
     /// A key of dropout a micro-batch, alike in no two steps.
     fn keys(&self) -> Vec<u32> {
-        let first = self.done * self.accumulate;
-        (first..first + self.accumulate).map(|i| random(self.seed ^ 0x6472_6F70, i) as u32).collect()
-    }
-
-    fn run(&mut self) -> std::result::Result<(), String> {
-        if self.check_finite {
-            return self.session.run_checked().map_err(|e| e.to_string());
-        }
-        self.session.run().map_err(|e| format!("{e}; the last checkpoint is untouched"))
+        let first = self.train.micro_batches(self.done);
+        let own = u64::from(self.train.size(self.train.batch_of(self.done)).accumulate);
+        (first..first + own).map(|i| random(self.train.seed ^ 0x6472_6F70, i) as u32).collect()
     }
 
     /// Saves parameters, state and the number of the step to a run directory, with a name for what it was trained on.
@@ -141,4 +152,11 @@ impl Step {
         self.done = saved.manifest.step;
         Ok(self.done)
     }
+}
+
+fn run(session: &mut Session, checked: bool) -> std::result::Result<(), String> {
+    if checked {
+        return session.run_checked().map_err(|e| e.to_string());
+    }
+    session.run().map_err(|e| format!("{e}; the last checkpoint is untouched"))
 }

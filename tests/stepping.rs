@@ -267,7 +267,7 @@ fn every_optimizer_goes_on_to_the_bit() {
         let mean = |l: &[f64]| l.iter().sum::<f64>() / l.len() as f64;
         assert!(mean(&losses[35..]) < mean(&losses[..5]) - 0.05, "{name}: {losses:?}");
         let mut first = trainer(&c);
-        (0..17).for_each(|_| drop(first.one_step().unwrap()));
+        (0..17).for_each(|_| assert!(first.one_step().is_ok()));
         first.run(Some(&dir.0), &AtomicBool::new(true), &mut |_| Ok(())).unwrap();
         let mut second = trainer(&c);
         assert_eq!(second.resume(&dir.0).unwrap(), 17);
@@ -341,4 +341,114 @@ fn runs_that_end_early() {
     assert!(notices.contains("the text is read 27 times over") || notices.is_empty(), "{notices}");
     let (_, notices, _) = told(&config(3, 9, 9).set("train.batch=4000").unwrap());
     assert!(notices.contains("times over, and reading it more than about 40 times"), "{notices}");
+}
+
+/// Rates that grow find where the loss is lowest, and end where it is lost.
+#[test]
+fn a_rate_is_found() {
+    let c = config(1000, 1000, 1000);
+    let rates = trainer(&c).find_rate(1e-5, 10.0, 60).unwrap();
+    let losses: Vec<f64> = rates.points.iter().map(|p| p.1).collect();
+    assert!(losses.len() < 60 && losses.iter().all(|l| l.is_finite()), "{losses:?}");
+    assert!(rates.points.windows(2).all(|w| (w[1].0 / w[0].0 - 10f64.powf(6.0 / 59.0)).abs() < 1e-9), "each rate is the same factor above the last");
+    assert!((1e-3..3.0).contains(&rates.lowest()), "{}", rates.lowest());
+    assert!((0.03..0.3).contains(&(rates.suggestion() / rates.lowest())), "{} of {}", rates.suggestion(), rates.lowest());
+    let error = trainer(&c).find_rate(1e-3, 1e-4, 60).unwrap_err().to_string();
+    assert!(error.contains("growing rate"), "{error}");
+}
+
+/// The coordinate check: with muP logits move as far at every width; without it farther at a larger one.
+#[test]
+fn logits_move_alike_at_every_width() {
+    let c = ["optimizer.base_width=16", "tie_word_embeddings=false", "train.lr=1e-2", "optimizer.weight_decay=0"];
+    let c = c.iter().fold(config(9, 9, 9), |c, s| c.set(s).unwrap());
+    let moved = |wide: usize, mup: bool| {
+        let mut c = Config { model: llm::of_width(&c.model, wide).unwrap(), ..c.clone() };
+        c.optimizer.mup = mup;
+        let device = Device::Cpu(Arc::new(Pool::new(1)));
+        trainer(&c).coordinates(3, device, &passes::Options::default()).unwrap()[2]
+    };
+    let ratio = |mup: bool| moved(256, mup) / moved(16, mup);
+    let (standard, mup) = (ratio(false), ratio(true));
+    assert!(standard > 3.0 * mup && (0.3..2.5).contains(&mup), "16 times as wide: {standard} times as far, {mup} with muP");
+}
+
+/// Steps that begin small: rows follow those of the steps before, each row's first tokens are read, and a run that goes on is the same to the bit.
+#[test]
+fn steps_may_begin_small() {
+    let ramp = "train.ramp=[{until = 2, accumulate = 1, context = 3}, {until = 4, accumulate = 1}, {until = 5, context = 5}]";
+    let c = ["train.accumulate=3", ramp, "dropout=0.1", "train.steps=8"].iter().fold(config(8, 100, 100), |c, s| c.set(s).unwrap());
+    c.check().unwrap();
+    let sizes: Vec<(u32, usize)> = (0..7).map(|i| c.train.size(i)).map(|s| (s.accumulate, s.context)).collect();
+    assert_eq!(sizes, [(1, 3), (1, 3), (1, 8), (1, 8), (3, 5), (3, 8), (3, 8)]);
+    assert_eq!([0, 1, 2, 4, 5, 7].map(|i| c.train.micro_batches(i)), [0, 1, 2, 4, 7, 13]);
+    assert_eq!((c.train.rows(), c.train.tokens(0), c.train.tokens(4), c.train.tokens(7)), (3 * 16, 9, 45, 72));
+    assert_eq!(Config::parse(&c.to_toml(), "again", &llm::Models::default()).unwrap(), c);
+    // a step of the same parameters alone, on the rows that are its own
+    let data = llm::Data::split(tokens(), c.data.held_out, 8).unwrap();
+    let mut t = trainer(&c.set("dropout=0").unwrap());
+    let mut alone = trainer(&c.set("dropout=0").unwrap().set("train.ramp=[]").unwrap().set("train.accumulate=1").unwrap());
+    let rows = data.rows(c.train.seed, 0, 3, 8).unwrap();
+    let mut masked = rows.i32s("labels").to_vec();
+    masked.iter_mut().enumerate().filter(|(i, _)| i % 8 >= 3).for_each(|(_, label)| *label = -100);
+    let masked =
+        Batch::default().with("input_ids", &[3, 8], Values::I32(rows.i32s("input_ids").to_vec())).with("labels", &[3, 8], Values::I32(masked));
+    let want = alone.step.take(&masked).unwrap();
+    let (loss, norm) = t.one_step().unwrap();
+    assert!((loss - want.loss).abs() < 1e-6 && (norm - want.grad_norm).abs() < 1e-5, "{loss} {norm}, expected {want:?}");
+    // to the bit, whenever it stops
+    let mut whole = trainer(&c);
+    let losses: Vec<f64> = (0..8).map(|_| whole.one_step().unwrap().0).collect();
+    for stop in [1, 3, 5] {
+        let dir = Directory::new("step-ramp");
+        let mut first = trainer(&c);
+        (0..stop).for_each(|_| assert!(first.one_step().is_ok()));
+        first.run(Some(&dir.0), &AtomicBool::new(true), &mut |_| Ok(())).unwrap();
+        let mut second = trainer(&c);
+        second.resume(&dir.0).unwrap();
+        (stop..8).for_each(|i| assert_eq!(second.one_step().unwrap().0.to_bits(), losses[i].to_bits(), "stopped after {stop}, step {i}"));
+    }
+    for (ramp, words) in [
+        ("[{until = 0}]", "until = 0 comes after 0"),
+        ("[{until = 5}, {until = 5}]", "until = 5 comes after 5"),
+        ("[{until = 5, context = 9}]", "context is 9, expected at least 1 and at most 8"),
+        ("[{until = 5, accumulate = 0}]", "accumulate is 0"),
+    ] {
+        let error = config(8, 9, 9).set(&format!("train.ramp={ramp}")).unwrap().check().unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    let packed = config(8, 9, 9).set("train.ramp=[{until = 5, context = 4}]").unwrap().set("data.packing=best-fit").unwrap();
+    assert!(packed.check().unwrap_err().to_string().contains("cut from windows"));
+}
+
+/// Every recipe of a model that goes on with texts takes steps, made small: fewer layers, heads and rows, all else as it is.
+#[test]
+fn recipes_take_steps() {
+    let text = llm::OWN_TEXT;
+    let tokenizer = llm::Tokenizer::of(llm::Kind::Char, text).unwrap();
+    let ids = tokenizer.encode(text).unwrap();
+    let mut ran = 0;
+    for r in llm::RECIPES {
+        let whole = llm::recipe(r.name, &llm::Models::default()).unwrap();
+        if whole.aim() != llm::Aim::NextToken {
+            continue;
+        }
+        let settings = whole.model.settings();
+        let heads = ["n_head", "num_attention_heads"].iter().find_map(|k| settings.get(*k)).and_then(toml::Value::as_integer).unwrap() as usize;
+        let wide = ["n_embd", "hidden_size"].iter().find_map(|k| settings.get(*k)).and_then(toml::Value::as_integer).unwrap() as usize;
+        let layers = if settings.contains_key("n_layer") { "n_layer=1" } else { "num_hidden_layers=1" };
+        let Ok(narrow) = llm::of_width(&whole.model, wide / heads) else { continue };
+        let sets = [layers, "train.batch=2", "train.context=16", "train.accumulate=1", "train.ramp=[]", "train.warmup=0", "train.steps=6"];
+        let mut c = Config { model: narrow.with_vocabulary(tokenizer.size()).unwrap(), ..whole };
+        c = sets.iter().fold(c, |c, s| c.set(s).unwrap());
+        c.data.held_out = 0.1;
+        c.check().unwrap_or_else(|e| panic!("{}: {e}", r.name));
+        let mut t = Trainer::new(c, ids.clone(), Arc::new(Pool::new(2))).unwrap();
+        let first = t.one_step().unwrap().0;
+        assert!((1..6).all(|_| t.one_step().unwrap().0.is_finite()) && first.is_finite(), "{}", r.name);
+        let uniform = (tokenizer.size() as f64).ln();
+        assert!((first - uniform).abs() < 0.5, "{}: the first loss is {first}, and a guess's {uniform}", r.name);
+        ran += 1;
+    }
+    assert!(ran >= 7, "{ran} recipes");
 }

@@ -308,3 +308,67 @@ fn rates_have_bounds() {
     let long = with(&["train.schedule=wsd", "train.warmup=1500", "train.decay=501"]).check().unwrap_err().to_string();
     assert!(long.contains("1500 and 501 steps, and train.steps is 2000"), "{long}");
 }
+
+/// One dial: what follows from the depth, and what it leaves.
+#[test]
+fn a_dial_sets_the_whole_run() {
+    for model in ["gpt2", "llama"] {
+        let base = Config::of(Models::default().by_name(model).unwrap().with_vocabulary(65).unwrap());
+        let mut last = (f64::MAX, 0, 0);
+        for depth in [1, 2, 4, 12] {
+            let (c, chosen) = base.at_depth(depth).unwrap();
+            c.check().unwrap();
+            let count: usize = parameters(&c.model).unwrap().iter().map(|p| p.1.count()).sum();
+            let rows = c.train.step_rows() * c.train.context;
+            let tokens = c.train.steps as usize * rows;
+            assert!((20 * count..20 * count + rows).contains(&tokens), "{model} {depth}: {tokens} tokens for {count} parameters");
+            let now = (c.train.lr, count, rows);
+            assert!(now.0 < last.0 && now.1 > last.1 && now.2 >= last.2, "{model} {depth}: {now:?} after {last:?}");
+            last = now;
+            assert!((c.train.lr * (64.0 * depth as f64).sqrt() - 6e-4 * 768f64.sqrt()).abs() < 1e-4, "{}", c.train.lr);
+            assert!(chosen.contains(&format!("depth {depth}: {} wide, {depth} heads, {count} parameters", 64 * depth)), "{chosen}");
+            assert_eq!((c.train.batch, c.train.context), (base.train.batch, base.train.context));
+            if model == "gpt2" && depth == 12 {
+                assert_eq!(c.model, base.model, "GPT-2 small is 12 deep");
+            }
+        }
+        let error = base.at_depth(0).err().unwrap().to_string();
+        assert!(error.contains("--depth 0") && error.contains("--depth 4"), "{error}");
+    }
+    let error = Config::of(Models::default().by_name("t5").unwrap()).at_depth(3).err().unwrap().to_string();
+    assert!(error.contains("t5 has no such dial"), "{error}");
+}
+
+/// muP, table 3 of Tensor Programs V: rates and starts by the width; decay in a step is the same.
+#[test]
+fn rates_and_starts_follow_the_width() {
+    let config = |wide: usize| {
+        let c = with(&["optimizer.mup=true", "optimizer.base_width=64", "tie_word_embeddings=false"]);
+        Config { model: llm::of_width(&c.model, wide).unwrap(), ..c }
+    };
+    for (wide, n) in [(64, 1.0), (128, 2.0), (512, 8.0)] {
+        let config = config(wide);
+        config.check().unwrap();
+        let start = config.start().unwrap();
+        for (path, ty, group) in groups(&config) {
+            let group = group.unwrap();
+            let (hidden, head) = (path.contains("{}") && ty.rank() == 3, path.contains("lm_head"));
+            let n = if hidden || head { n } else { 1.0 };
+            assert_eq!(group.lr, 1.0 / n, "{path} at {wide}");
+            let want = if head { 1.0 / n } else { n.powf(-0.5) };
+            assert!((f64::from(start(&path, &ty)) - want).abs() < 1e-6, "{path} at {wide}");
+            if ty.rank() > 1 && !path.ends_with("bias") && !path.contains("ln_") {
+                assert!((decay(&group) * group.lr - 0.1).abs() < 1e-12, "{path}");
+            }
+        }
+    }
+    // at the base all is as ever
+    let plain = with(&["tie_word_embeddings=false"]);
+    let base = with(&["tie_word_embeddings=false", "optimizer.mup=true"]);
+    assert_eq!(plain.update().unwrap(), base.update().unwrap());
+    let tied = with(&["optimizer.mup=true"]).update().unwrap_err().to_string();
+    assert!(tied.contains("tie_word_embeddings=false"), "{tied}");
+    let sgd = with(&["optimizer.mup=true", "optimizer.name=sgd"]).check().unwrap_err().to_string();
+    assert!(sgd.contains("adamw, adam and lion") && sgd.contains("sgd"), "{sgd}");
+    assert!(llm::of_width(&plain.model, 100).is_err() && llm::of_width(&plain.model, 256).is_ok());
+}

@@ -1,18 +1,24 @@
 //! The configuration of a run: one TOML file, recipes, and `--set a.b=c`.
 
+mod dial;
 mod models;
+mod mup;
 mod objective;
 mod optimizer;
 mod precision;
+mod ramp;
 mod recipe;
 mod schedule;
 pub(crate) mod settings;
 mod train;
 
 pub use self::models::Models;
+pub use dial::of_width;
+use dial::width;
 pub use objective::{Aim, ObjectiveConfig};
 pub use optimizer::{GroupConfig, OptimizerConfig, OptimizerName};
 pub use precision::Precision;
+pub use ramp::{Ramp, Size};
 pub use recipe::{RECIPES, Recipe, recipe};
 pub use schedule::{Curve, Decay, Schedule};
 pub use train::{RESUMABLE, TrainConfig};
@@ -283,6 +289,12 @@ impl Config {
             return Err(Error(format!("train.context is {context}, and the model has only {positions} positions; try train.context = {positions}")));
         }
         self.check_text()?;
+        let short = self.train.ramp.iter().any(|r| r.context.is_some_and(|c| c < context));
+        if short && (self.aim() != Aim::NextToken || self.data.packing != Packing::Windows) {
+            return Err(Error(
+                "train.ramp: rows of fewer tokens are cut from windows of a text whose every token's successor is guessed; leave context away".into(),
+            ));
+        }
         mixture::check(&self.data.weights, &self.data.curriculum)?;
         Ok(within("data.held_out", self.data.held_out, (Excluded(0.0), Excluded(1.0)), 0.1)?)
     }
@@ -336,7 +348,7 @@ impl Config {
 
     /// What a step does to the parameters. An error names a group of them that decides nothing.
     pub fn update(&self) -> Result<Update> {
-        let groups = self.optimizer.groups(&parameters(&self.model)?)?;
+        let groups = self.optimizer.groups(&parameters(&self.model)?, self.wider()?)?;
         let t = &self.train;
         Ok(Update { groups, grad_clip: t.grad_clip, accumulate: t.accumulate, average: t.ema, outliers: t.outliers() })
     }

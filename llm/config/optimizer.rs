@@ -1,5 +1,6 @@
 //! `[optimizer]`: how parameters are updated, and which of them otherwise.
 
+use super::mup::Wider;
 use super::settings::word;
 use ir::Type;
 use models::check::within;
@@ -61,6 +62,10 @@ pub struct OptimizerConfig {
     pub eps2: f64,
     /// Adafactor's largest root mean square of a step.
     pub d: f64,
+    /// Rates and starts that are right whatever the width, where they are at the base's: of adamw, adam and lion.
+    pub mup: bool,
+    /// The width at which rates and starts are as they are written.
+    pub base_width: usize,
     /// Parameters that are updated otherwise; the first group that holds one decides.
     pub groups: Vec<GroupConfig>,
 }
@@ -81,6 +86,8 @@ impl Default for OptimizerConfig {
             eps1,
             eps2,
             d,
+            mup: false,
+            base_width: 128,
             groups: vec![],
         }
     }
@@ -178,7 +185,7 @@ impl OptimizerConfig {
 
     /// A group for each of some parameters that is trained; an error names a group that holds none of them, or none that no group before it
     /// holds.
-    pub fn groups(&self, parameters: &[(String, Type)]) -> Result<Vec<Group>, String> {
+    pub(super) fn groups(&self, parameters: &[(String, Type)], wider: Option<Wider>) -> Result<Vec<Group>, String> {
         let whiches: Vec<Which> = self.groups.iter().map(GroupConfig::which).collect();
         let (mut held, mut decided) = (BTreeSet::<usize>::new(), BTreeSet::<usize>::new());
         let mut out = vec![];
@@ -186,7 +193,7 @@ impl OptimizerConfig {
             let own: Vec<usize> = (0..whiches.len()).filter(|i| whiches[*i].holds(path, ty)).collect();
             held.extend(own.iter().copied());
             decided.extend(own.first());
-            out.extend(self.group(path, ty, own.first().map(|i| &self.groups[*i])));
+            out.extend(self.group(path, ty, own.first().map(|i| &self.groups[*i]), wider));
         }
         if let Some(i) = (0..self.groups.len()).find(|i| !decided.contains(i)) {
             let title = self.groups[i].title();
@@ -203,7 +210,7 @@ impl OptimizerConfig {
     }
 
     /// How a parameter is updated, where it is.
-    fn group(&self, path: &str, ty: &Type, special: Option<&GroupConfig>) -> Option<Group> {
+    fn group(&self, path: &str, ty: &Type, special: Option<&GroupConfig>, wider: Option<Wider>) -> Option<Group> {
         if special.is_some_and(|g| g.frozen) {
             return None;
         }
@@ -216,14 +223,17 @@ impl OptimizerConfig {
             name => name,
         };
         let decay = special.and_then(|g| g.weight_decay).unwrap_or(if matrix { self.decay(name) } else { 0.0 });
-        let lr = special.map_or(1.0, |g| g.lr);
+        let share = wider.map_or(1.0, |w| w.rate(path, ty));
+        let lr = special.map_or(1.0, |g| g.lr) * share;
+        // what decays in a step is the rate's part of it, and is to be the same at every width
+        let decay = if name == OptimizerName::Adam { decay } else { decay / share };
         Some(Group { lr, ..Group::new(Which::path(path), self.optimizer(name, decay)) })
     }
 
     /// Settings that are not as they are by default and that no optimizer in use has.
     pub fn ignored(&self) -> Vec<String> {
         let names: Vec<OptimizerName> = self.groups.iter().filter_map(|g| g.name).chain([self.name]).collect();
-        let has = |key: &str| key == "name" || key == "groups" || names.iter().any(|n| settings(*n).contains(&key));
+        let has = |key: &str| ["name", "groups", "mup", "base_width"].contains(&key) || names.iter().any(|n| settings(*n).contains(&key));
         let (own, usual) = (super::table(self), super::table(&OptimizerConfig::default()));
         own.into_iter().filter(|(key, value)| !has(key) && usual.get(key) != Some(value)).map(|(key, _)| key).collect()
     }
@@ -239,6 +249,11 @@ impl OptimizerConfig {
         let at = |e| format!("optimizer.{e}");
         for name in OptimizerName::ALL.iter().filter(|n| **n != OptimizerName::Sgd || **n == self.name) {
             self.optimizer(*name, self.decay(*name)).check().map_err(at)?;
+        }
+        within("optimizer.base_width", self.base_width, 1..=models::check::LARGEST, 128)?;
+        let known = [OptimizerName::AdamW, OptimizerName::Adam, OptimizerName::Lion].contains(&self.name);
+        if self.mup && !known {
+            return Err(format!("optimizer.mup is for adamw, adam and lion, and optimizer.name is {}; leave one of them away", self.name));
         }
         for group in &self.groups {
             within("lr", group.lr, 0.0..=large, 1.0).map_err(|e| format!("{}: {e}", group.title()))?;

@@ -1,6 +1,6 @@
 //! How a model is trained: the settings and their ranges.
 
-use super::{Curve, Decay, Precision, Schedule};
+use super::{Curve, Decay, Precision, Ramp, Schedule};
 use models::check::within;
 use passes::{ACCUMULATE_MAX, Outliers};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ pub struct TrainConfig {
     pub context: usize,
     /// Micro-batches a step.
     pub accumulate: u32,
+    /// Smaller steps at the beginning, as in [{until = 500, accumulate = 1}, {until = 1000, context = 32}].
+    pub ramp: Vec<Ramp>,
     /// What products are computed in: f32 or bf16.
     pub precision: Precision,
     /// Highest learning rate.
@@ -78,6 +80,7 @@ impl Default for TrainConfig {
             batch: 12,
             context: 64,
             accumulate: 1,
+            ramp: vec![],
             precision: Precision::F32,
             lr: 1e-3,
             schedule: Curve::Cosine,
@@ -158,7 +161,7 @@ impl TrainConfig {
 
     /// Rows of all steps.
     pub fn rows(&self) -> u64 {
-        self.steps * self.step_rows() as u64
+        self.micro_batches(self.steps) * self.batch as u64
     }
 
     /// The learning rate of a step, counted from 0.
@@ -185,6 +188,7 @@ impl TrainConfig {
         self.check_kept()?;
         within("train.seed", self.seed, 0..=i64::MAX as u64, usual.seed)?;
         self.check_tokens()?;
+        self.check_ramp()?;
         // what is larger has no place in 32 bits beside a gradient
         let large = 1e30;
         within("train.lr", self.lr, (Excluded(0.0), Included(large)), "1e-3")?;

@@ -59,6 +59,26 @@ impl Batch {
         self
     }
 
+    /// The first tokens of each row: columns with rows of `from` tokens are cut to rows of `to`.
+    pub(crate) fn cut(self, from: usize, to: usize) -> Batch {
+        fn first<T: Copy>(x: &[T], from: usize, to: usize) -> Vec<T> {
+            x.chunks(from).flat_map(|row| &row[..to]).copied().collect()
+        }
+        let one = |c: Column| {
+            if c.shape.last() != Some(&from) {
+                return c;
+            }
+            let values = match c.values {
+                Values::F32(x) => Values::F32(first(&x, from, to)),
+                Values::I32(x) => Values::I32(first(&x, from, to)),
+                Values::U32(x) => Values::U32(first(&x, from, to)),
+            };
+            let rows = &c.shape[..c.shape.len() - 1];
+            Column { name: c.name, shape: [rows, &[to]].concat(), values }
+        };
+        Batch { columns: self.columns.into_iter().map(one).collect() }
+    }
+
     /// A column by name.
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|c| c.name == name)

@@ -114,11 +114,16 @@ impl Data {
 
     /// The batch of a step: `rows` rows that depend on the seed and their number alone.
     pub fn batch(&self, seed: u64, step: u64, rows: usize, context: usize) -> Result<Batch> {
+        self.rows(seed, step * rows as u64, rows, context)
+    }
+
+    /// A batch of rows from a number on.
+    pub fn rows(&self, seed: u64, first: u64, rows: usize, context: usize) -> Result<Batch> {
         let row = |(source, number): (usize, u64)| {
             let ranges = self.row(seed, source, number, context)?;
             Ok((pieces(&self.sources[source].train, ranges)?, Purpose::Row.key(seed, [source as u64, number, 0])))
         };
-        let rows: Vec<_> = self.mixture.deal(seed, step * rows as u64, rows as u64).into_iter().map(row).collect::<Result<_>>()?;
+        let rows: Vec<_> = self.mixture.deal(seed, first, rows as u64).into_iter().map(row).collect::<Result<_>>()?;
         Ok(self.collator.batch(&rows, context))
     }
 

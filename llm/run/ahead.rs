@@ -1,6 +1,6 @@
 //! Batches made ahead of the steps that take them.
 
-use crate::config::TrainConfig;
+use crate::config::{Size, TrainConfig};
 use crate::data::{Batch, Data};
 use crate::error::{Error, Result};
 use std::ops::Range;
@@ -15,9 +15,8 @@ impl Ahead {
     /// Begins with the first of some steps, counted from 0.
     pub fn new(data: Arc<Data>, train: &TrainConfig, mut steps: Range<u64>) -> Result<Ahead> {
         let (to, from) = sync_channel(1);
-        let (seed, rows, context) = (train.seed, train.step_rows(), train.context);
         let train = train.clone();
-        let make = move || steps.try_for_each(|step| to.send(data.batch(seed, train.batch_of(step), rows, context)).ok());
+        let make = move || steps.try_for_each(|step| to.send(batch(&data, &train, step)).ok());
         let thread = std::thread::Builder::new().name("batches".into()).spawn(make);
         thread.map_err(|e| Error(format!("no thread can be started that makes batches: {e}")))?;
         Ok(Ahead(from))
@@ -27,4 +26,13 @@ impl Ahead {
     pub fn next(&self) -> Result<Batch> {
         self.0.recv().map_err(|_| Error("the thread that makes batches has ended".into()))?
     }
+}
+
+/// The batch of a step, counted from 0: as many rows as it is large, after those of the steps before, each as long as it is.
+pub(super) fn batch(data: &Data, train: &TrainConfig, step: u64) -> Result<Batch> {
+    let step = train.batch_of(step);
+    let Size { accumulate, context } = train.size(step);
+    let rows = train.batch * accumulate as usize;
+    let whole = data.rows(train.seed, train.micro_batches(step) * train.batch as u64, rows, train.context)?;
+    Ok(if context < train.context { whole.cut(train.context, context) } else { whole })
 }

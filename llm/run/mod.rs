@@ -1,11 +1,14 @@
 //! The training loops, one plain file each, and the evaluation on the way.
 
 mod ahead;
+mod coordinates;
 mod ending;
 mod evaluation;
 mod pretrain;
+mod rates;
 mod saving;
 mod unigram;
 
 pub use evaluation::{Evaluation, Judged};
 pub use pretrain::{Cost, Event, Outcome, Reads, Trainer};
+pub use rates::Rates;

@@ -1,6 +1,6 @@
 //! Training on texts, whatever is asked of them.
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, batch};
 use super::ending::Ending;
 use super::evaluation::{Evaluation, Judged};
 use super::saving::Saving;
@@ -95,8 +95,8 @@ const OFTEN: f64 = 40.0;
 
 /// A model in training.
 pub struct Trainer {
-    config: Config,
-    data: Arc<Data>,
+    pub(super) config: Config,
+    pub(super) data: Arc<Data>,
     /// The step it takes, again and again.
     pub step: Step,
     evaluation: Evaluation,
@@ -138,7 +138,7 @@ impl Trainer {
     pub fn run(&mut self, dir: Option<&Path>, stop: &AtomicBool, show: &mut dyn FnMut(Event) -> Result<()>) -> Result<Outcome> {
         let t = self.config.train.clone();
         let mut saving = dir.map(|dir| Saving::new(dir, &t, self.data.fingerprint(), self.step.done()));
-        let mut meter = Meter { tokens: t.step_rows() as u64 * t.context as u64, flops: self.flops(), ceiling: self.device.ceiling(), memory: None };
+        let mut meter = Meter { train: t.clone(), flops: self.flops(), ceiling: self.device.ceiling(), memory: None };
         show(self.ready(&meter)?)?;
         for Reads { source, epochs, .. } in self.sources()?.iter().filter(|s| s.epochs > OFTEN) {
             show(Event::Notice(format!(
@@ -165,7 +165,7 @@ impl Trainer {
             let Report { loss, grad_norm, lr, skipped } = self.step.take(&batch)?;
             let step = self.step.done();
             let cost = meter.cost(step, begin.elapsed(), begin - start);
-            let tokens_per_second = meter.tokens as f64 / start.elapsed().as_secs_f64();
+            let tokens_per_second = t.tokens(step - 1) as f64 / start.elapsed().as_secs_f64();
             if skipped {
                 let what = format!("step {step}: loss {loss:.4} and norm {grad_norm:.4} stand out from the steps before, and nothing was updated");
                 show(Event::Notice(what))?;
@@ -220,10 +220,17 @@ impl Trainer {
         saving.evaluated(&self.step, loss, true)
     }
 
+    /// One step at a rate of one's own; its loss.
+    pub(super) fn step_at(&mut self, rate: f64) -> Result<f64> {
+        let t = &self.config.train;
+        let batch = batch(&self.data, t, self.step.done())?;
+        Ok(self.step.take_at(&batch, rate)?.loss)
+    }
+
     /// One step; its loss and the norm of its gradient. A loss that is not finite is an error, and the step does not count.
     pub fn one_step(&mut self) -> Result<(f64, f64)> {
         let t = &self.config.train;
-        let batch = self.data.batch(t.seed, t.batch_of(self.step.done()), t.step_rows(), t.context)?;
+        let batch = batch(&self.data, t, self.step.done())?;
         let report = self.step.take(&batch)?;
         Ok((report.loss, report.grad_norm))
     }
@@ -298,9 +305,8 @@ impl Trainer {
 
 /// What steps are measured by.
 struct Meter {
-    /// Tokens a step.
-    tokens: u64,
-    /// Operations a step.
+    train: TrainConfig,
+    /// Operations of a whole step.
     flops: f64,
     ceiling: Option<f64>,
     /// What the process had of memory, and when it was looked.
@@ -313,8 +319,10 @@ const LOOK: Duration = Duration::from_secs(1);
 impl Meter {
     fn cost(&mut self, step: u64, took: Duration, waited: Duration) -> Cost {
         let seconds = took.as_secs_f64();
-        let mfu = self.ceiling.map(|ceiling| self.flops / seconds / ceiling);
-        Cost { tokens: step * self.tokens, seconds, waited: waited.as_secs_f64(), mfu, memory: self.memory() }
+        let t = &self.train;
+        let share = t.tokens(step - 1) as f64 / (t.step_rows() * t.context) as f64;
+        let mfu = self.ceiling.map(|ceiling| share * self.flops / seconds / ceiling);
+        Cost { tokens: t.tokens_before(step), seconds, waited: waited.as_secs_f64(), mfu, memory: self.memory() }
     }
 
     fn memory(&mut self) -> usize {

@@ -1,5 +1,6 @@
 """Optimizers beside PyTorch's: twenty steps of one small model on one text, and then every parameter."""
 
+import importlib
 import inspect
 import pathlib
 import tempfile
@@ -33,7 +34,7 @@ class Lion(torch.optim.Optimizer):
 
 def muon(params, **settings):
     """PyTorch's, with products of 32 bits where it has 16."""
-    module = inspect.getmodule(torch.optim.Muon)
+    module = importlib.import_module("torch.optim._muon")
     source = inspect.getsource(module._zeropower_via_newtonschulz).replace("torch.bfloat16", "torch.float32")
     exec(source, module.__dict__)
     return torch.optim.Muon(params, **settings)
@@ -121,7 +122,7 @@ def checks(eggcorn):
             flipped = sum((x > TOLERANCE).sum().item() for x in differences.values())
             differences = {n: x[x <= TOLERANCE] for n, x in differences.items()} if flipped <= 5 else differences
         worst = max((x.max().item(), n) for n, x in differences.items() if x.numel())
-        moved = min((want[n] - p).abs().max().item() for n, p in start.items())
+        moved = max((want[n] - p).abs().max().item() for n, p in start.items())
         wrong = [f"{worst[1]} differs by {worst[0]:.1e}"] if worst[0] > TOLERANCE else []
-        wrong += ["nothing moved"] if moved < 1e-4 else []
+        wrong += ["nothing moved"] if moved < 1e-3 else []
         yield f"{name} after {STEPS} steps", f"{len(want)} parameters, worst {worst[0]:.1e}", wrong
