@@ -59,6 +59,9 @@ mod deep;
 /// Programs on devices.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod devices;
+/// What helps to choose settings: rates, widths, depth, sweeps.
+#[cfg(feature = "llvm")]
+mod dials;
 /// What the documents say is so.
 #[cfg(feature = "llvm")]
 mod docs;

@@ -259,8 +259,10 @@ fn a_layer_starts_alike_at_any_depth() {
 fn every_optimizer_goes_on_to_the_bit() {
     let base = ["train.ema=0.9", "train.accumulate=2", "train.grad_clip=0.5", "train.skip_loss=5", "n_layer=2", "train.lr=1e-2"];
     for name in ["adamw", "adam", "sgd", "lion", "adafactor", "muon"] {
+        // steps of adafactor are relative to a parameter's size
+        let rate = if name == "adafactor" { "train.lr=0.5" } else { base[5] };
         let name = format!("optimizer.name={name}");
-        let c = base.iter().chain([&name.as_str()]).fold(config(40, 100, 100), |c, s| c.set(s).unwrap());
+        let c = base.iter().chain([&name.as_str(), &rate]).fold(config(40, 100, 100), |c, s| c.set(s).unwrap());
         let dir = Directory::new("step-optimizer");
         let mut whole = trainer(&c);
         let losses: Vec<f64> = (0..40).map(|_| whole.one_step().unwrap().0).collect();
@@ -336,7 +338,7 @@ fn runs_that_end_early() {
         "{steps}: {notices}"
     );
     let (steps, notices, _) = told(&learning.set("train.time_limit=1e-9").unwrap());
-    assert!(steps == 0 && notices.contains("train.time_limit is over"), "{steps}: {notices}");
+    assert!(steps <= 1 && notices.contains("train.time_limit is over"), "{steps}: {notices}");
     let (_, notices, _) = told(&config(3, 9, 9).set("train.batch=2000").unwrap());
     assert!(notices.contains("the text is read 27 times over") || notices.is_empty(), "{notices}");
     let (_, notices, _) = told(&config(3, 9, 9).set("train.batch=4000").unwrap());
