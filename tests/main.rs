@@ -101,6 +101,8 @@ mod grouped;
 mod grouping;
 /// What adding something touches.
 mod growth;
+/// The guide: its commands, what they print, its lines of source.
+mod guide;
 /// Damaged dumps through the whole compiler, and absurd programs.
 mod hostile;
 /// Tokenizers' files that somebody crafted.
