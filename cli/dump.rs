@@ -1,6 +1,7 @@
 //! `eggcorn dump`: a model at any stage.
 
 use super::options::{CompileArgs, ModelArgs, Sizes};
+use super::report;
 use super::say;
 use super::source::{DimArgs, Source};
 use clap::ValueEnum;
@@ -34,9 +35,14 @@ pub enum Stage {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
+    /// As text, which any command reads again
     Text,
+    /// Every node and edge, for Graphviz
     Dot,
+    /// For other programs
     Json,
+    /// A picture of the block that layers repeat
+    Svg,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -56,7 +62,7 @@ pub enum Printed {
 /// Print a model, or a program from a file of IR text, at any stage of the compiler.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn dump gpt2 --stage fused\n  eggcorn dump llama --stage joint --set num_hidden_layers=2\n  eggcorn dump gpt2 --stage kernels --target llvm\n  eggcorn dump block.ir --stage fused --dim S=128\n  eggcorn dump gpt2 --stage fused --format dot | dot -Tsvg > gpt2.svg"
+    after_help = "Examples:\n  eggcorn dump gpt2 --stage fused\n  eggcorn dump llama --stage joint --set num_hidden_layers=2\n  eggcorn dump gpt2 --stage kernels --target llvm\n  eggcorn dump block.ir --stage fused --dim S=128\n  eggcorn dump gpt2 --stage fused --format dot | dot -Tsvg > gpt2.svg\n  eggcorn dump gpt2 --stage fused --format svg > block.svg"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -216,6 +222,7 @@ fn show(graph: &Graph, format: Format) -> Result<()> {
         Format::Text => say!("{}", graph.to_string().trim_end()),
         Format::Dot => say!("{}", graph.to_dot().trim_end()),
         Format::Json => say!("{}", graph.to_json().trim_end()),
+        Format::Svg => say!("{}", report::alone(graph).trim_end()),
     }
     Ok(())
 }

@@ -48,6 +48,15 @@ pub fn draw(graph: &Graph) -> (String, u32) {
     }
 }
 
+/// The same picture as a file of its own, light or dark as whatever shows it is.
+pub fn alone(graph: &Graph) -> String {
+    let (svg, _) = draw(graph);
+    let style =
+        concat!("<style>", include_str!("block.css"), "svg { background: var(--paper); } text { font-family: system-ui, sans-serif; }</style>");
+    let with_style = svg.replacen('>', &format!(">{style}"), 1).replacen("<svg", "<svg xmlns=\"http://www.w3.org/2000/svg\"", 1);
+    format!("{with_style}\n")
+}
+
 /// A function as boxes, the first of which is what comes in.
 fn blocks(func: &Func, name: &Names) -> Vec<Block> {
     let input = Block { lines: vec!["x".into()], class: "end", ty: String::new(), from: vec![], row: 0 };

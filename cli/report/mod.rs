@@ -4,6 +4,7 @@ mod block;
 mod chart;
 mod page;
 
+pub use block::alone;
 pub use chart::{Chart, Line, Unit};
 
 use super::say;

@@ -8,7 +8,7 @@ use eggcorn::llm::record::{History, Row, duration, thousands};
 use std::fmt::{Arguments, Write};
 
 /// How the page looks.
-const STYLE: &str = include_str!("page.css");
+const STYLE: &str = concat!(include_str!("block.css"), include_str!("page.css"));
 
 /// A text as HTML shows it.
 pub fn escaped(text: &str) -> String {
