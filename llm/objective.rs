@@ -7,7 +7,7 @@ use ir::names::LOSS;
 use ir::{Builder, DType, Dim, Graph, NodeId, Op, Tensor, Type};
 use models::{
     Documents, Encoded, Kind, Model, Reading, Source,
-    losses::{self, Terms},
+    losses::{self, Loss, Terms},
 };
 
 /// What a model is trained to do.
@@ -26,6 +26,10 @@ pub enum Objective {
 
 /// Results of a program that looks: rows whose labels are all the likeliest, and rows that are asked anything.
 pub const EXACT: [&str; 2] = ["exact.sum", "exact.count"];
+/// Results of one that looks at pairs of segments: the loss of whether the second follows, and how often that is asked.
+pub const SENTENCE: [&str; 2] = ["next_sentence.sum", "next_sentence.count"];
+/// What is read where that is asked; the weight in training alone.
+const SENTENCES: [&str; 4] = ["attention_mask", "token_type_ids", "next_sentence_label", "next_sentence_weight"];
 
 /// What a program says besides the usual.
 #[derive(Clone, Copy, Default)]
@@ -72,7 +76,7 @@ impl Objective {
             Objective::NextToken => &["attention_mask", "prefix_mask"],
             Objective::Answer => &["attention_mask"],
             Objective::NextInDocument => &[],
-            Objective::Masked => &["attention_mask", "token_type_ids"],
+            Objective::Masked => &["attention_mask", "token_type_ids", "next_sentence_label", "next_sentence_weight"],
         }
     }
 
@@ -108,6 +112,8 @@ impl Objective {
         let further: &[&str] = match aim {
             Aim::NextToken | Aim::Fim => &[],
             Aim::Prefix => &["prefix_mask"],
+            Aim::Masked if config.objective.next_sentence && mode == Mode::Train => &SENTENCES,
+            Aim::Masked if config.objective.next_sentence => &SENTENCES[..3],
             Aim::Masked | Aim::Answer | Aim::Spans => &["attention_mask"],
         };
         let columns: Vec<&str> = objective.columns().iter().chain(further).copied().collect();
@@ -116,7 +122,7 @@ impl Objective {
             Mode::Evaluate => With { exact: config.data.pairs(), ..With::default() },
         };
         let graph = objective.build(&config.model, mode, &columns, with)?;
-        let graph = graph.keep_outputs(&[LOSS, EXACT].concat());
+        let graph = graph.keep_outputs(&[LOSS, EXACT, SENTENCE].concat());
         bind(&graph, batch, context, target(&config.objective, aim, context))
     }
 
@@ -126,7 +132,13 @@ impl Objective {
         let s = b.scope();
         let shape = |name: &str| (Dim::sym('B'), Dim::sym(if self.is_source(name) { 'S' } else { 'T' }));
         let names = || self.columns().iter().chain(self.optional()).filter(|c| asked_for.contains(c));
-        let columns: Vec<(&str, Tensor)> = names().map(|name| (*name, s.input(name, DType::I32, shape(name)))).collect();
+        let input = |name: &str| match name {
+            // one a row
+            "next_sentence_label" => s.input(name, DType::I32, (Dim::sym('B'), Dim::ONE)),
+            "next_sentence_weight" => s.input(name, DType::F32, (Dim::sym('B'), Dim::ONE)),
+            _ => s.input(name, DType::I32, shape(name)),
+        };
+        let columns: Vec<(&str, Tensor)> = names().map(|name| (*name, input(name))).collect();
         let column = |name: &str| columns.iter().find(|c| c.0 == name).map(|c| c.1);
         let asked = |name: &str| column(name).expect("every objective says what it reads");
         let key = (mode == Mode::Train && model.dropout() > 0.0).then(|| s.input("key", DType::U32, [] as [Dim; 0]));
@@ -152,7 +164,15 @@ impl Objective {
             let logits = model.head(&s, hidden.x);
             b.output("logits", logits);
             if let Some(labels) = column("labels") {
-                losses::cross_entropy_with(&s, logits, labels, with.terms).with(&hidden.losses).output(&b);
+                let loss = losses::cross_entropy_with(&s, logits, labels, with.terms).with(&hidden.losses);
+                let sentence = column("next_sentence_label").map(|label| sentence(&s, model, hidden.x, label)).transpose()?;
+                match (sentence, column("next_sentence_weight")) {
+                    (Some(sentence), Some(weight)) => loss.plus(sentence, weight).output(&b),
+                    (sentence, _) => {
+                        loss.output(&b);
+                        sentence.into_iter().for_each(|loss| loss.output_as(&b, SENTENCE));
+                    }
+                }
                 if with.exact {
                     losses::exact(&s, logits, labels).output_as(&b, EXACT);
                 }
@@ -193,6 +213,16 @@ impl Objective {
     pub fn bound(self, model: &Model, mode: Mode, batch: usize, context: usize) -> Result<Graph> {
         bind(&self.graph(model, mode)?, batch, context, context)
     }
+}
+
+/// The loss of guessing whether a second segment follows the first, of what blocks made of both.
+fn sentence<'g>(s: &ir::Scope<'g>, model: &Model, x: Tensor<'g>, label: Tensor<'g>) -> Result<Loss<'g>> {
+    let logits = model.further(s, x).into_iter().find(|(name, _)| *name == "seq_relationship_logits");
+    let (_, logits) = logits.ok_or_else(|| {
+        let name = model.name();
+        Error(format!("the model {name} has no head that guesses if a sentence follows; try pooler = true and sentence_head = true"))
+    })?;
+    Ok(losses::cross_entropy(s, logits.reshape((logits.dim(-2), 1usize, logits.dim(-1))), label))
 }
 
 /// The program for `batch` rows of `context` tokens, or of `target` tokens that answer a text of `context`.

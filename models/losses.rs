@@ -20,6 +20,13 @@ impl<'g> Loss<'g> {
         further.iter().fold(self, |loss, (_, mean)| Loss { sum: loss.sum + *mean * loss.count, ..loss })
     }
 
+    /// The same with another loss's sum, of which each term counts as many of these as a weight says, of each row the same. weight: [B, 1]
+    #[track_caller]
+    pub fn plus(self, other: Loss<'g>, weight: Tensor<'g>) -> Loss<'g> {
+        let weight = weight.reshape((1usize, weight.dim(-2))).max().reshape([] as [Dim; 0]);
+        Loss { sum: self.sum + other.sum * weight, ..self }
+    }
+
     /// Makes it what a program is trained on: its results `loss.sum` and `loss.count`.
     pub fn output(self, b: &'g Builder) {
         b.output(LOSS_SUM, self.sum);

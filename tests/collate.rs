@@ -475,7 +475,9 @@ fn uneven_micro_batches_are_one_batch() {
         "data.documents=pairs",
         "objective.target=7",
     ];
-    for (model, sets, text) in [("bert", &bert[..], &text), ("transformer", &transformer[..], &pairs)] {
+    let sentences = [&bert[..], &["pooler=true", "sentence_head=true", "objective.next_sentence=true"]].concat();
+    let lines: String = (0..60).map(|i| if i % 4 == 3 { "\n".into() } else { format!("{}\n", "a".repeat(1 + i % 3)) }).collect();
+    for (model, sets, text) in [("bert", &bert[..], &text), ("transformer", &transformer[..], &pairs), ("bert", &sentences[..], &lines)] {
         let terms = ["train.context=11", "objective.label_smoothing=0.1", "objective.z_loss=0.01"];
         let config = of(model, &[sets, &terms[..]].concat());
         let (d, tokenizer) = asked(&config, text);
@@ -490,6 +492,10 @@ fn uneven_micro_batches_are_one_batch() {
             for (name, ty) in stages.last().inputs.iter().zip(stages.last().main().inputs()) {
                 let value = match name.as_str() {
                     "lr" | "step" => vec![if name == "lr" { 0.1 } else { 1.0 }],
+                    "next_sentence_weight" => match &batch.column(name).unwrap().values {
+                        llm::Values::F32(x) => x.iter().map(|x| f64::from(*x)).collect(),
+                        _ => panic!("weights are floats"),
+                    },
                     _ => batch.i32s(name).iter().map(|x| f64::from(*x)).collect(),
                 };
                 env.insert(name.clone(), Value::new(ty.sizes(), value));
@@ -503,6 +509,30 @@ fn uneven_micro_batches_are_one_batch() {
         };
         let (whole, parts) = (step(4, 1), step(1, 4));
         assert!(whole["loss"].data[0] > 0.5);
+        if config.objective.next_sentence {
+            assert!(whole.contains_key("@cls.seq_relationship.weight"));
+            // the loss is the sum of both means
+            let env = |graph: &ir::Graph| {
+                let mut env = environment(graph, 3, 4);
+                for (name, ty) in graph.inputs.iter().zip(graph.main().inputs()) {
+                    env.insert(name.clone(), Value::new(ty.sizes(), batch.i32s(name).iter().map(|x| f64::from(*x)).collect()));
+                }
+                env
+            };
+            let plain = Config { objective: ObjectiveConfig { label_smoothing: 0.0, z_loss: 0.0, ..config.objective.clone() }, ..config.clone() };
+            let graph = Objective::configured(&plain, Mode::Evaluate, 4, 11).unwrap();
+            let out = eval(&graph, &env(&graph)).unwrap();
+            let mean = |what: &str| out[&format!("{what}.sum")].data[0] / out[&format!("{what}.count")].data[0];
+            assert_eq!(out["next_sentence.count"].data[0], 4.0);
+            let train = Objective::configured(&plain, Mode::Train, 4, 11).unwrap();
+            let mut both = env(&graph);
+            let weight = batch.column("next_sentence_weight").unwrap();
+            let llm::Values::F32(weights) = &weight.values else { panic!("weights are floats") };
+            both.insert("next_sentence_weight".into(), Value::new(vec![4, 1], weights.iter().map(|x| f64::from(*x)).collect()));
+            let loss = eval(&train, &both).unwrap();
+            let have = loss[LOSS_SUM].data[0] / loss[LOSS_COUNT].data[0];
+            assert!((have - mean("loss") - mean("next_sentence")).abs() < 1e-6, "{have}");
+        }
         // what is added to all scores alike has no gradient but of rounding
         for (name, want) in whole.iter().filter(|(name, _)| !name.contains("key.bias") && !name.contains("k_proj.bias")) {
             // the first step is the sign of the gradient
@@ -543,4 +573,63 @@ fn a_prefix_sees_itself_whole() {
     // and it is one attention
     let stages = compile(&graph, Goal::Results, &Options::default()).unwrap();
     assert!(stages.last().funcs.iter().flat_map(|f| &f.nodes).any(|n| n.op.name() == "attention"));
+}
+
+/// Two segments are of one text where the second follows, and of two where it does not: each as often, no sentence is cut where there is
+/// room, and what is held out is other texts.
+#[test]
+fn segments_follow_or_not() {
+    // text i has sentences of its own letter
+    let letters: Vec<char> = ('a'..='z').chain('A'..='Z').collect();
+    let sentence = |text: usize, i: usize| format!("{}{}", letters[text].to_string().repeat(2 + (text + i) % 4), i % 10);
+    let texts: Vec<String> = (0..52).map(|t| (0..2 + t % 7).map(|i| sentence(t, i)).collect::<Vec<_>>().join("\n")).collect();
+    let sets =
+        ["objective.next_sentence=true", "data.documents=lines", "data.packing=padded", "pooler=true", "sentence_head=true", "train.context=24"];
+    let (d, tokenizer) = asked(&of("bert", &sets), &(texts.join("\n\n") + "\n"));
+    let held_out = d.held_out(4, 24).unwrap();
+    let (mut follows, mut all) = ([0, 0], [std::collections::BTreeSet::new(), std::collections::BTreeSet::new()]);
+    let batches = (0..60).map(|step| (0, d.batch(1, step, 4, 24).unwrap())).chain((0..held_out.count()).map(|i| (1, held_out.batch(i).unwrap())));
+    for (part, batch) in batches {
+        let columns = ["input_ids", "labels", "attention_mask", "token_type_ids", "next_sentence_label"].map(|c| rows(&batch, c));
+        for i in 0..4 {
+            let n = columns[2][i].iter().sum::<i32>() as usize;
+            if n == 0 {
+                assert_eq!(columns[4][i], [-100]);
+                continue;
+            }
+            let ids: Vec<i32> = columns[0][i].iter().zip(columns[1][i]).map(|(id, l)| if *l < 0 { *id } else { *l }).take(n).collect();
+            let first = columns[3][i].iter().position(|t| *t == 1).unwrap();
+            assert!(columns[3][i][first..n].iter().all(|t| *t == 1));
+            let [sep, cls] = ["[SEP]", "[CLS]"].map(|t| tokenizer.id(t).unwrap());
+            assert_eq!((ids[0], ids[first - 1], ids[n - 1]), (cls, sep, sep));
+            let (a, b) = (tokenizer.decode(&ids[1..first - 1]), tokenizer.decode(&ids[first..n - 1]));
+            let label = columns[4][i][0];
+            assert_eq!(label == 0, a.chars().next() == b.chars().next(), "{a} {b} {label}");
+            let joined = format!("{a}{b}");
+            assert!(label == 1 || texts.iter().any(|t| t.replace('\n', "").contains(&joined)), "{joined}");
+            follows[label as usize] += 1;
+            all[part].insert(a.chars().next().unwrap());
+        }
+    }
+    assert!(follows[0] > 90 && follows[1] > 90, "{follows:?}");
+    assert!(all[0].is_disjoint(&all[1]) && all[0].len() > 40 && all[1].len() > 2, "{all:?}");
+    let error = |text: &str| {
+        let config = of("bert", &sets);
+        let tokenizer = llm::Tokenizer::of(llm::Kind::Char, text).unwrap().with_specials(&config.specials()).unwrap();
+        let source = Source::of("a text", text, &config, &tokenizer).unwrap();
+        let collator = Collator::new(config.aim(), &config.objective, &config.data, &source.marks.clone()).unwrap();
+        Data::asking(vec![source], &config.data, collator, 24, 100).unwrap().batch(1, 0, 2, 24).unwrap_err().to_string()
+    };
+    assert!(error("one\ntwo\nthree\n").contains("two texts of two lines"));
+    for (model, sets, says) in [
+        ("gpt2", vec!["objective.next_sentence=true"], "the objective is next-token"),
+        ("bert", vec!["objective.next_sentence=true"], "needs sentences, a line each"),
+        ("bert", vec!["objective.next_sentence=true", "type_vocab_size=1"], "type_vocab_size is 1"),
+    ] {
+        let error = of(model, &sets).check().unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    let headless = of("bert", &sets[..3]);
+    let error = Objective::configured(&headless, Mode::Train, 2, 24).unwrap_err().to_string();
+    assert!(error.contains("sentence_head = true"), "{error}");
 }

@@ -323,6 +323,11 @@ impl Config {
             (Aim::Masked | Aim::Spans | Aim::Fim, true) => of_pairs("reads texts without answers; try data.documents = \"lines\", and no data.task"),
             _ => Ok(()),
         }?;
+        if self.objective.next_sentence && self.data.documents != Unit::Lines {
+            return Err(Error(
+                "objective.next_sentence needs sentences, a line each; try data.documents = \"lines\" and data.packing = \"padded\"".into(),
+            ));
+        }
         match packing {
             Packing::BestFit if pairs || !matches!(aim, Aim::NextToken | Aim::Fim) => Err(Error(format!(
                 "data.packing is best-fit, and the objective {aim} reads one text a row; try data.packing = \"padded\" or \"windows\""

@@ -67,6 +67,8 @@ pub struct ObjectiveConfig {
     pub mask_random: f64,
     /// Whether words are hidden whole.
     pub whole_word: bool,
+    /// Whether a masked model is also asked if the second of two segments follows the first; of lines, with an empty one between texts.
+    pub next_sentence: bool,
     /// The share of tokens in spans that are hidden.
     pub noise_density: f64,
     /// Tokens a span that is hidden, on average.
@@ -91,6 +93,7 @@ impl Default for ObjectiveConfig {
             mask_hidden: 0.8,
             mask_random: 0.1,
             whole_word: false,
+            next_sentence: false,
             noise_density: 0.15,
             mean_span: 3.0,
             target: 0,
@@ -127,7 +130,21 @@ impl ObjectiveConfig {
         share("spm_rate", self.spm_rate, usual.spm_rate)?;
         within("objective.label_smoothing", self.label_smoothing, (Included(0.0), Excluded(1.0)), "0.1")?;
         within("objective.z_loss", self.z_loss, 0.0..=1e6, "1e-4")?;
+        self.check_sentences(model)?;
         self.check_kind(model)
+    }
+
+    /// Sentences are asked of a masked model that has segments.
+    fn check_sentences(&self, model: &Model) -> Result<(), String> {
+        let aim = self.aim(model);
+        if self.next_sentence && aim != Aim::Masked {
+            return Err(format!("objective.next_sentence is true, and the objective is {aim}; try false, or objective.kind = \"masked\""));
+        }
+        let segments = model.settings().get("type_vocab_size").and_then(toml::Value::as_integer).unwrap_or(2);
+        if self.next_sentence && segments < 2 {
+            return Err(format!("objective.next_sentence is true, and type_vocab_size is {segments}, expected one for each segment; try 2"));
+        }
+        Ok(())
     }
 
     /// Each objective is for a kind of model.

@@ -78,6 +78,7 @@ impl Source {
         let source = match data.documents {
             _ if data.task != Task::None => made(name, config, tokenizer)?,
             Unit::Text => Source::text(name, tokenizer.encode_in(text, Specials::Text, runtime::cores())?, data.held_out),
+            Unit::Lines if config.objective.next_sentence => Source::sentences(name, &sentences(text, tokenizer)?, data.held_out),
             Unit::Lines => Source::documents(name, &lines(text, config, tokenizer, &marks)?, 1, data.held_out),
             Unit::Pairs => Source::documents(name, &of_pairs(text, config, tokenizer, &marks)?, 2, data.held_out),
         };
@@ -89,18 +90,38 @@ impl Source {
         let count = documents.len() / together;
         let first = (count as f64 * (1.0 - held_out)) as usize;
         let order: Vec<usize> = (0..count as u64).map(|i| Permutation::new(count.max(1) as u64, ORDER).at(i) as usize).collect();
-        let of = |places: &[usize]| {
-            let (mut ids, mut starts) = (vec![], vec![0]);
-            for document in places.iter().flat_map(|i| &documents[i * together..(i + 1) * together]) {
-                ids.extend(document);
-                starts.push(ids.len() as u64);
-            }
-            Tokens::Documents { ids, starts }
-        };
-        let bytes = documents.iter().flat_map(|d| std::iter::once(-1).chain(d.iter().copied())).flat_map(i32::to_le_bytes);
-        let fingerprint = checksum(&bytes.collect::<Vec<u8>>());
-        Source { name: name.into(), train: of(&order[..first]), held_out: of(&order[first..]), fingerprint, marks: Marks::default() }
+        let of = |places: &[usize]| joined(places.iter().flat_map(|i| &documents[i * together..(i + 1) * together]));
+        let (train, held_out) = (of(&order[..first]), of(&order[first..]));
+        Source { name: name.into(), train, held_out, fingerprint: fingerprint(documents), marks: Marks::default() }
     }
+
+    /// Splits sentences, of which an empty one ends a text; the last texts are held out.
+    pub fn sentences(name: &str, sentences: &[Vec<i32>], held_out: f64) -> Source {
+        let last = (sentences.len() as f64 * (1.0 - held_out)) as usize;
+        let cut = sentences[..last].iter().rposition(Vec::is_empty).map_or(last, |end| end + 1);
+        let (train, held_out) = (joined(&sentences[..cut]), joined(&sentences[cut..]));
+        Source { name: name.into(), train, held_out, fingerprint: fingerprint(sentences), marks: Marks::default() }
+    }
+}
+
+fn joined<'d>(documents: impl IntoIterator<Item = &'d Vec<i32>>) -> Tokens {
+    let (mut ids, mut starts) = (vec![], vec![0]);
+    for document in documents {
+        ids.extend(document);
+        starts.push(ids.len() as u64);
+    }
+    Tokens::Documents { ids, starts }
+}
+
+fn fingerprint(documents: &[Vec<i32>]) -> String {
+    let bytes = documents.iter().flat_map(|d| std::iter::once(-1).chain(d.iter().copied())).flat_map(i32::to_le_bytes);
+    checksum(&bytes.collect::<Vec<u8>>())
+}
+
+/// Each line's tokens, none where it is empty.
+fn sentences(text: &str, tokenizer: &Tokenizer) -> Result<Vec<Vec<i32>>> {
+    let mut encoder = tokenizer.encoder();
+    text.lines().map(|line| encoder.encode(line.trim(), Specials::Text)).collect()
 }
 
 /// The symbols of a configuration's task, which are the text its tokenizer is learned from.

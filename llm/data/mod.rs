@@ -10,6 +10,7 @@ mod own_text;
 mod packing;
 mod permutation;
 mod read;
+mod sentences;
 mod shards;
 mod sources;
 mod token_file;

@@ -6,6 +6,7 @@ use super::marks::Marks;
 use super::mixture::{Mixture, Stage};
 use super::packing::{Key, Packing, Plans, Row, Shape};
 use super::permutation::{Permutation, Purpose};
+use super::sentences::Segments;
 use super::shards::Shards;
 use super::tokens::Tokens;
 use super::windows::Windows;
@@ -72,6 +73,8 @@ pub struct Data {
     collator: Collator,
     /// Of training and held-out documents, a pair a source.
     plans: Vec<[Plans; 2]>,
+    /// The same of sentences.
+    segments: Vec<[Segments; 2]>,
 }
 
 impl Data {
@@ -96,7 +99,8 @@ impl Data {
         let (weights, curriculum): (&[f64], &[Stage]) = (&config.weights, &config.curriculum);
         let mixture = Mixture::new(sources.len(), weights, curriculum, rows)?;
         let plans = sources.iter().map(|_| Default::default()).collect();
-        Ok(Data { sources, mixture, packing: config.packing, pairs, collator, plans })
+        let segments = sources.iter().map(|_| Default::default()).collect();
+        Ok(Data { sources, mixture, packing: config.packing, pairs, collator, plans, segments })
     }
 
     /// The sources.
@@ -121,7 +125,7 @@ impl Data {
     pub fn rows(&self, seed: u64, first: u64, rows: usize, context: usize) -> Result<Batch> {
         let row = |(source, number): (usize, u64)| {
             let ranges = self.row(seed, source, number, context)?;
-            Ok((pieces(&self.sources[source].train, ranges)?, Purpose::Row.key(seed, [source as u64, number, 0])))
+            Ok((self.pieces(&self.sources[source].train, ranges)?, Purpose::Row.key(seed, [source as u64, number, 0])))
         };
         let rows: Vec<_> = self.mixture.deal(seed, first, rows as u64).into_iter().map(row).collect::<Result<_>>()?;
         Ok(self.collator.batch(&rows, context))
@@ -141,6 +145,12 @@ impl Data {
     fn row(&self, seed: u64, source: usize, number: u64, context: usize) -> Result<Row> {
         let tokens = &self.sources[source].train;
         match self.packing {
+            _ if self.collator.sentences() => {
+                let (segments, places) = (&self.segments[source][0], self.collator.places(context) as u64);
+                let rows = segments.rows(tokens, places)?;
+                let order = Permutation::new(rows, Purpose::Documents.key(seed, [source as u64, number / rows, 0]));
+                segments.row(tokens, places, order.at(number % rows), Purpose::Rows.key(seed, [source as u64, number, 0]))
+            }
             _ if self.pairs => {
                 let pairs = whole_pairs(tokens)?;
                 let order = Permutation::new(pairs, Purpose::Documents.key(seed, [source as u64, number / pairs, 0]));
@@ -156,6 +166,7 @@ impl Data {
         let one = |(source, rows): (usize, u64)| {
             let tokens = &self.sources[source].train;
             let epoch = match self.packing {
+                _ if self.collator.sentences() => self.segments[source][0].rows(tokens, self.collator.places(context) as u64)?,
                 _ if self.pairs => whole_pairs(tokens)?,
                 Packing::Windows => self.windows(tokens.count(), context).an_epoch(),
                 Packing::BestFit | Packing::Padded => self.plans[source][0].rows(tokens, self.key(Some(seed), source, context), 0)?,
@@ -175,9 +186,19 @@ impl Data {
         Ok(HeldOut { data: self, rows, context, before })
     }
 
+    /// The ids of a row's ranges; of two segments a third says whether the second follows the first (0), or is another text's (1).
+    fn pieces(&self, tokens: &Tokens, ranges: Row) -> Result<Vec<Vec<i32>>> {
+        let label = match &ranges[..] {
+            [first, second] if self.collator.sentences() => Some(vec![i32::from(first.end != second.start)]),
+            _ => None,
+        };
+        ranges.into_iter().map(|range| tokens.read(range)).chain(label.map(Ok)).collect()
+    }
+
     fn held_out_rows(&self, source: usize, context: usize) -> Result<u64> {
         let tokens = &self.sources[source].held_out;
         match self.packing {
+            _ if self.collator.sentences() => self.segments[source][1].rows(tokens, self.collator.places(context) as u64),
             _ if self.pairs => whole_pairs(tokens),
             Packing::Windows => Ok(self.windows(tokens.count(), context).count()),
             Packing::BestFit | Packing::Padded => self.plans[source][1].rows(tokens, self.key(None, source, context), 0),
@@ -187,6 +208,10 @@ impl Data {
     fn held_out_row(&self, source: usize, number: u64, context: usize) -> Result<Row> {
         let tokens = &self.sources[source].held_out;
         match self.packing {
+            _ if self.collator.sentences() => {
+                let key = Purpose::Rows.key(HELD_OUT, [source as u64, number, 0]);
+                self.segments[source][1].row(tokens, self.collator.places(context) as u64, number, key)
+            }
             _ if self.pairs => pair(tokens, number),
             Packing::Windows => Ok(vec![self.windows(tokens.count(), context).nth(number)]),
             Packing::BestFit | Packing::Padded => self.plans[source][1].row(tokens, self.key(None, source, context), number),
@@ -205,11 +230,6 @@ fn whole_pairs(tokens: &Tokens) -> Result<u64> {
 /// The documents of a pair.
 fn pair(tokens: &Tokens, number: u64) -> Result<Row> {
     tokens.ranges(2 * number..2 * number + 2)
-}
-
-/// The ids of a row's ranges.
-fn pieces(tokens: &Tokens, ranges: Row) -> Result<Vec<Vec<i32>>> {
-    ranges.into_iter().map(|range| tokens.read(range)).collect()
 }
 
 /// What is drawn for held-out rows is drawn alike in every run.
@@ -238,7 +258,7 @@ impl HeldOut<'_> {
         let first = ((number - self.before[source]) * self.rows) as u64;
         let row = |row: u64| {
             let ranges = if row < all { self.data.held_out_row(source, row, self.context)? } else { vec![] };
-            Ok((pieces(&self.data.sources[source].held_out, ranges)?, Purpose::Row.key(HELD_OUT, [source as u64, row, 0])))
+            Ok((self.data.pieces(&self.data.sources[source].held_out, ranges)?, Purpose::Row.key(HELD_OUT, [source as u64, row, 0])))
         };
         let rows: Vec<_> = (first..first + self.rows as u64).map(row).collect::<Result<_>>()?;
         Ok(self.data.collator.batch(&rows, self.context))

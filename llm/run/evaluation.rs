@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::data::Batch;
 use crate::error::{Error, Result};
-use crate::objective::{EXACT, Mode, Objective};
+use crate::objective::{EXACT, Mode, Objective, SENTENCE};
 use ir::names::LOSS;
 use passes::{Goal, Options, State, compile};
 use runtime::{Device, Session};
@@ -45,25 +45,29 @@ impl Evaluation {
 
     /// The same, and what else the program looks at.
     pub fn judge(&mut self, batches: impl IntoIterator<Item = Result<Batch>>) -> Result<Judged> {
-        let (mut loss, mut exact) = ([0.0; 2], [0.0; 2]);
+        let (mut loss, mut exact, mut sentence) = ([0.0; 2], [0.0; 2], [0.0; 2]);
         for batch in batches {
             batch?.fill(&mut self.session, &[])?;
             self.session.run().map_err(|e| Error(e.to_string()))?;
             let read = |name: &str| self.session.output(name).map(|block| f64::from(block.f32s()[0]));
-            for (total, names) in [(&mut loss, LOSS), (&mut exact, EXACT)] {
+            for (total, names) in [(&mut loss, LOSS), (&mut exact, EXACT), (&mut sentence, SENTENCE)] {
                 names.iter().zip(total).for_each(|(name, total)| *total += read(name).unwrap_or(0.0));
             }
         }
         let mean = |[sum, count]: [f64; 2]| sum / f64::max(count, 1.0);
-        Ok(Judged { loss: mean(loss), exact: (exact[1] > 0.0).then(|| mean(exact)) })
+        let of = |both: [f64; 2]| (both[1] > 0.0).then(|| mean(both));
+        let sentence = of(sentence);
+        Ok(Judged { loss: mean(loss) + sentence.unwrap_or(0.0), exact: of(exact), sentence })
     }
 }
 
 /// What was found of batches.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Judged {
-    /// The mean loss of a label.
+    /// The mean loss of a label; with [`sentence`](Self::sentence), where there is that.
     pub loss: f64,
+    /// The mean loss of guessing if a sentence follows another.
+    pub sentence: Option<f64>,
     /// The share of rows that greedy writing gets wholly right, where rows are texts and their answers.
     pub exact: Option<f64>,
 }

@@ -40,7 +40,7 @@ pub enum Event {
     Step { step: u64, loss: f64, grad_norm: f64, lr: f64, tokens_per_second: f64, cost: Cost },
     /// The held-out text was evaluated, in part or, at the end, whole.
     Evaluated { step: u64, loss: f64, whole: bool },
-    /// Something else that was found at the end.
+    /// Something else that was found of the held-out text.
     Measured { step: u64, what: &'static str, value: f64 },
     /// A checkpoint is on disk.
     Saved { step: u64 },
@@ -63,6 +63,8 @@ pub struct Cost {
     pub memory: usize,
 }
 
+/// The parts of a loss that has two.
+const PARTS: [&str; 2] = ["masked loss", "next-sentence loss"];
 /// What a loss is compared with.
 const UNIGRAM: &str = "unigram baseline";
 /// What else is measured of answers.
@@ -177,11 +179,13 @@ impl Trainer {
             }
         }
         self.save(saving.as_mut(), show)?;
-        let (step, Judged { loss, exact }) = (self.step.done(), self.judge(None)?);
+        let (step, judged) = (self.step.done(), self.judge(None)?);
+        let loss = judged.loss;
         show(Event::Evaluated { step, loss, whole: true })?;
-        for (what, value) in [(UNIGRAM, self.unigram()?), (EXACT_MATCH, exact)] {
+        for (what, value) in [(UNIGRAM, self.unigram()?), (EXACT_MATCH, judged.exact)] {
             value.map_or(Ok(()), |value| show(Event::Measured { step, what, value }))?;
         }
+        show_parts(step, &judged, show)?;
         if let Some(saving) = saving.filter(|_| t.keep_best) {
             self.compare_last(saving, loss)?;
         }
@@ -198,9 +202,10 @@ impl Trainer {
     ) -> Result<Option<f64>> {
         let mut evaluated = None;
         if step.is_multiple_of(t.eval_every) {
-            let loss = self.evaluate(Some(t.eval_batches))?;
-            evaluated = Some(loss);
-            show(Event::Evaluated { step, loss, whole: false })?;
+            let judged = self.judge(Some(t.eval_batches))?;
+            evaluated = Some(judged.loss);
+            show(Event::Evaluated { step, loss: judged.loss, whole: false })?;
+            show_parts(step, &judged, show)?;
         }
         let due = saving.as_ref().is_some_and(|s| s.due(step));
         if due {
@@ -329,4 +334,11 @@ impl Meter {
         let known = self.memory.filter(|(when, _)| when.elapsed() < LOOK);
         self.memory.insert(known.unwrap_or_else(|| (Instant::now(), resident_peak()))).1
     }
+}
+
+/// Says both parts of a loss that has two.
+fn show_parts(step: u64, judged: &Judged, show: &mut dyn FnMut(Event) -> Result<()>) -> Result<()> {
+    let Some(sentence) = judged.sentence else { return Ok(()) };
+    let parts = PARTS.into_iter().zip([judged.loss - sentence, sentence]);
+    parts.into_iter().try_for_each(|(what, value)| show(Event::Measured { step, what, value }))
 }

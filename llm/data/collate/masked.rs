@@ -4,7 +4,8 @@ use super::{Collator, Draws, Filled, IGNORED};
 
 /// What begins and ends a text takes places, too.
 pub(super) fn places(of: &Collator, context: usize) -> usize {
-    let around = usize::from(of.marks.begin.is_some()) + usize::from(of.marks.separator.is_some());
+    let separators = if of.sentences() { 2 } else { 1 };
+    let around = usize::from(of.marks.begin.is_some()) + separators * usize::from(of.marks.separator.is_some());
     context.saturating_sub(around).max(1)
 }
 
@@ -14,6 +15,22 @@ pub(super) fn row(of: &Collator, pieces: &[Vec<i32>], key: u64) -> Filled {
     let (ids, labels) = hide(of, ids, &mut Draws::new(key));
     let mask = vec![1; ids.len()];
     vec![ids, labels, mask]
+}
+
+/// Two segments, each with what ends it; of what is too long for the row, the longer loses its end. The third piece says whether the
+/// second follows the first.
+pub(super) fn sentences(of: &Collator, pieces: &[Vec<i32>], key: u64, context: usize) -> Filled {
+    let (mut a, mut b) = (&pieces[0][..], &pieces[1][..]);
+    while a.len() + b.len() > places(of, context) {
+        let longer = if a.len() > b.len() { &mut a } else { &mut b };
+        *longer = &longer[..longer.len() - 1];
+    }
+    let first: Vec<i32> = of.marks.begin.into_iter().chain(a.iter().copied()).chain(of.marks.separator).collect();
+    let second: Vec<i32> = b.iter().copied().chain(of.marks.separator).collect();
+    let types = [vec![0; first.len()], vec![1; second.len()]].concat();
+    let (ids, labels) = hide(of, [first, second].concat(), &mut Draws::new(key));
+    let mask = vec![1; ids.len()];
+    vec![ids, labels, mask, types, pieces[2].clone()]
 }
 
 /// Of the tokens that are text a share is asked, at least one: most are hidden behind the mask, some are another token, some stay.

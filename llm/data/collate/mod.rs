@@ -72,6 +72,11 @@ impl Collator {
         matches!(self.aim, Aim::NextToken | Aim::Fim | Aim::Prefix)
     }
 
+    /// Whether rows are two segments, of which the second may follow the first.
+    pub(super) fn sentences(&self) -> bool {
+        self.aim == Aim::Masked && self.config.next_sentence
+    }
+
     /// Places for tokens of the text in rows of `context`.
     pub(super) fn places(&self, context: usize) -> usize {
         match self.aim {
@@ -91,7 +96,11 @@ impl Collator {
             }
             Aim::NextToken | Aim::Fim => next.to_vec(),
             Aim::Prefix => [&next[..], &[form("prefix_mask", context, 0)]].concat(),
-            Aim::Masked => vec![form("input_ids", context, pad), next[1], form("attention_mask", context, 0)],
+            Aim::Masked => {
+                let hidden = [form("input_ids", context, pad), next[1], form("attention_mask", context, 0)];
+                let sentences = [form("token_type_ids", context, 0), form("next_sentence_label", 1, IGNORED)];
+                [&hidden[..], if self.sentences() { &sentences } else { &[] }].concat()
+            }
             Aim::Spans | Aim::Answer => vec![
                 form("decoder_input_ids", target, pad),
                 form("labels", target, IGNORED),
@@ -108,6 +117,7 @@ impl Collator {
             Aim::NextToken => next::row(self.packing, pieces),
             Aim::Fim => next::row(self.packing, &middle::rows(self, pieces, key)),
             Aim::Prefix => next::prefix_row(pieces, key),
+            Aim::Masked if self.sentences() => masked::sentences(self, pieces, key, context),
             Aim::Masked => masked::row(self, pieces, key),
             Aim::Spans => spans::row(self, pieces, key),
             Aim::Answer => answer::row(self, pieces, context),
@@ -127,7 +137,15 @@ impl Collator {
             }
         }
         let shape = |form: &Form| [rows.len(), form.width];
-        forms.iter().zip(columns).fold(Batch::default(), |batch, (form, column)| batch.with(form.name, &shape(form), Values::I32(column)))
+        let asked = |name: &str| {
+            let column = forms.iter().position(|f| f.name == name).map(|i| &columns[i]);
+            column.map_or(0, |c| c.iter().filter(|label| **label >= 0).count())
+        };
+        // so many tokens are asked for each sentence: with this weight, the sum of both losses by the tokens is the sum of their means
+        let weight = asked("labels") as f32 / asked("next_sentence_label").max(1) as f32;
+        let batch =
+            forms.iter().zip(columns).fold(Batch::default(), |batch, (form, column)| batch.with(form.name, &shape(form), Values::I32(column)));
+        if self.sentences() { batch.with("next_sentence_weight", &[rows.len(), 1], Values::F32(vec![weight; rows.len()])) } else { batch }
     }
 }
 
@@ -146,13 +164,13 @@ pub(super) fn sentinels(config: &ObjectiveConfig, context: usize) -> usize {
 }
 
 /// Random numbers, one after the other, of a key.
-struct Draws {
+pub(super) struct Draws {
     key: u64,
     next: u64,
 }
 
 impl Draws {
-    fn new(key: u64) -> Draws {
+    pub(super) fn new(key: u64) -> Draws {
         Draws { key, next: 0 }
     }
 
@@ -162,12 +180,12 @@ impl Draws {
     }
 
     /// At least 0 and below 1.
-    fn share(&mut self) -> f64 {
+    pub(super) fn share(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// Below a bound, which is at least 1.
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         ((u128::from(self.bits()) * bound as u128) >> 64) as usize
     }
 
