@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 /// Train models of several widths for a few steps, with and without muP, and show how far their logits moved. Flags are those of train.
 #[derive(clap::Args)]
+#[group(skip)]
 #[command(
     after_help = "With muP logits move as far at every width, so that a rate found for a narrow model is right for a wide one.\n\nExamples:\n  eggcorn coord-check shakespeare-char --data input.txt --set tie_word_embeddings=false --set optimizer.base_width=64 --widths 64,128,256,512"
 )]

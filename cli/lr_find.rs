@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 /// Try growing learning rates, draw the losses, and suggest one to train with. Nothing is trained: flags are those of train.
 #[derive(clap::Args)]
+#[group(skip)]
 #[command(
     after_help = "Examples:\n  eggcorn lr-find shakespeare-char --data input.txt\n  eggcorn lr-find shakespeare-char --data input.txt --set optimizer.name=lion --to 0.1"
 )]

@@ -18,7 +18,7 @@ pub struct TrainConfig {
     pub context: usize,
     /// Micro-batches a step.
     pub accumulate: u32,
-    /// Smaller steps at the beginning, as in [{until = 500, accumulate = 1}, {until = 1000, context = 32}].
+    /// Smaller steps at the beginning, as in `[{until = 500, accumulate = 1}, {until = 1000, context = 32}]`.
     pub ramp: Vec<Ramp>,
     /// What products are computed in: f32 or bf16.
     pub precision: Precision,
