@@ -45,6 +45,9 @@ pub fn run(args: &Args, directory: &Directory) -> Result<()> {
     let tokenizer = tokenizer(directory, args.tokenizer.as_deref())?;
     let seam = Seam::new(&tokenizer, prefix(directory, &tokenizer)?, directory.model().context());
     let all: Vec<Asked> = args.task.iter().map(|t| asked(args, t, &seam)).collect::<Result<_>>()?;
+    if let Some(out) = &args.out {
+        std::fs::create_dir_all(out).map_err(|e| Error(format!("--out {}: the folder cannot be made: {e}", out.display())))?;
+    }
     let mut model = scorer(args, directory, false)?;
     let start = Instant::now();
     let scores = scores(&all, &mut model)?;
