@@ -1,7 +1,7 @@
 """Questions with four answers, GPT-2 124M: lm-evaluation-harness on transformers beside eggcorn eval, alternating.
 
 Usage: python benches/evaluate.py path/to/eggcorn [--items N] [--rounds N] [--batch N]
-Needs torch, transformers, lm-eval[api] and tokenizers. Weights are random; questions are as long as HellaSwag's: about 70 tokens, answers of about 25.
+Needs torch, transformers, accelerate, lm-eval[api] and tokenizers. Weights are random; questions are as long as HellaSwag's: about 70 tokens, answers of about 25.
 Both are timed from questions in memory to log-probabilities: without loading the model, and for eggcorn without compiling, which its cache
 of objects keeps from the first round.
 """

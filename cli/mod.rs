@@ -62,7 +62,7 @@ enum Command {
     Generate(generate::Args),
     /// Make vectors of texts with an encoder.
     Embed(embed::Args),
-    /// Say how good a model is: the loss of texts, beside what counting would do.
+    /// Say how good a model is, beside what chance and counting would do: texts, questions, translations.
     Eval(eval::Args),
     /// Make a run directory of a model that others trained.
     Import(import::Args),

@@ -53,8 +53,8 @@ def harness_task(task, path, folder, shots):
 
     prompt, choices, target, special = TASKS[task]
     config = {
-        "task": f"own_{task}", "dataset_path": "json", "dataset_kwargs": {"data_files": {"validation": path}, "cache_dir": f"{folder}/cache"},
-        "validation_split": "validation", "fewshot_split": "validation", "fewshot_config": {"sampler": "first_n"}, "num_fewshot": shots,
+        "task": f"own_{task}", "dataset_path": "json", "dataset_kwargs": {"data_files": {"validation": path, "train": f"{path}.examples"}, "cache_dir": f"{folder}/cache"},
+        "training_split": "train", "validation_split": "validation", "fewshot_split": "train", "fewshot_config": {"sampler": "first_n"}, "num_fewshot": shots,
         "output_type": "multiple_choice", "doc_to_text": prompt, "doc_to_choice": choices, "doc_to_target": target,
         "metric_list": [{"metric": m, "aggregation": "mean", "higher_is_better": True} for m in ("acc", "acc_norm", "acc_bytes")],
     }
@@ -73,13 +73,13 @@ def harness(task, path, folder, shots):
 
     own = ConfigurableTask(config=harness_task(task, path, folder, shots))
     arguments = {"pretrained": f"{folder}/model", "device": "cpu", "dtype": "float32", "batch_size": 8}
-    out = lm_eval.simple_evaluate(model="hf", model_args=arguments, tasks=[own], log_samples=True, bootstrap_iters=0, cache_requests=False)
+    out = lm_eval.simple_evaluate(model="hf", model_args=arguments, tasks=[own], log_samples=True, bootstrap_iters=1, cache_requests=False)
     name = own.config.task
     samples = sorted(out["samples"][name], key=lambda s: s["doc_id"])
     said = [[float(p) for p, _ in s["filtered_resps"]] for s in samples]
     asked = [[list(a) for a in s["arguments"]] for s in samples]
     tracker = EvaluationTracker(output_path=f"{folder}/harness")
-    tracker.general_config_tracker.model_name_sanitized = task
+    tracker.general_config_tracker.model_name_sanitized, tracker.date_id = task, str(shots)
     tracker.save_results_samples(name, samples)
     return out["results"][name], asked, said, next(pathlib.Path(f"{folder}/harness/{task}").glob("samples_*.jsonl"))
 
@@ -103,11 +103,11 @@ def multiple_choice(eggcorn, folder):
     draw = random.Random(5)
     for task in TASKS:
         path = f"{folder}/{task}.jsonl"
-        with open(path, "w") as file:
-            file.writelines(json.dumps(d) + "\n" for d in documents(task, 30, draw))
+        for name, n in ((path, 30), (f"{path}.examples", 4)):
+            pathlib.Path(name).write_text("".join(json.dumps(d) + "\n" for d in documents(task, n, draw)))
         for shots in (0, 2) if task != "blimp" else (0,):
             theirs, asked, said, samples = harness(task, path, f"{folder}", shots)
-            ours = rows(eggcorn, [f"{folder}/model", "--task", f"{task}={path}", "--num-fewshot", str(shots), "--out", f"{folder}/out"])
+            ours = rows(eggcorn, [f"{folder}/model", "--task", f"{task}={path}", "--num-fewshot", str(shots), "--examples", f"{path}.examples", "--out", f"{folder}/out"])
             stored = [json.loads(line) for line in open(f"{folder}/out/{task}.jsonl")]
             wrong = differ(ours, theirs)
             for i, (sample, arguments, own) in enumerate(zip(stored, asked, said, strict=True)):
@@ -164,10 +164,11 @@ def translations(eggcorn, folder):
 def checks(eggcorn):
     """Names of checks and what each found to be wrong."""
     try:
+        import accelerate  # noqa: F401
         import lm_eval  # noqa: F401
         import sacrebleu  # noqa: F401
     except ImportError as missing:
-        return skip(f"SKIPPED parity of evaluation: {missing}; pip install 'lm-eval[api]==0.4.13' sacrebleu==2.6.0 to run it", "lm_eval")
+        return skip(f"SKIPPED parity of evaluation: {missing}; pip install 'lm-eval[api]==0.4.13' accelerate sacrebleu==2.6.0 to run it", "lm_eval")
     with tempfile.TemporaryDirectory() as folder:
         model(folder)
         for check in (multiple_choice, rolling, translations):
