@@ -184,7 +184,8 @@ fn figures_of_log_probabilities() {
     assert!((s.acc.error.unwrap() - error).abs() < 1e-15);
     assert!((s.bits_per_byte - 10.0 / 2f64.ln() / 10.0).abs() < 1e-15, "{}", s.bits_per_byte);
     assert!((s.chance - (0.5 + 0.5 + 1.0 / 3.0 + 0.5) / 4.0).abs() < 1e-15);
-    assert_eq!((s.questions, s.majority), (4, 0.5));
+    assert_eq!((s.questions, s.majority), (4, Some(0.5)));
+    assert_eq!(Summary::of(&[&all[0], &all[3]]).majority, None, "one number alone says nothing");
     let by = groups(&all);
     assert_eq!(by.iter().map(|(name, all)| (*name, all.len())).collect::<Vec<_>>(), [("x", 3), ("y", 1)]);
     assert_eq!(Mean::of(&[1.0]), Mean { mean: 1.0, error: None });

@@ -225,7 +225,7 @@ fn print(rows: &[Row]) {
     let mean = |m: &Mean| format!("{:.4}{}", m.mean, m.error.map_or(String::new(), |e| format!(" ± {e:.4}")));
     let cells = |(name, s, random): &Row| {
         let mut cells = vec![name.clone(), s.questions.to_string(), mean(&s.acc), mean(&s.acc_norm), mean(&s.acc_bytes)];
-        cells.extend([s.bits_per_byte, s.chance, s.majority].map(|x| format!("{x:.4}")));
+        cells.extend([Some(s.bits_per_byte), Some(s.chance), s.majority].map(|x| x.map_or("-".into(), |x| format!("{x:.4}"))));
         cells.extend(random.as_ref().map(|r| mean(&r.acc)));
         cells
     };

@@ -62,8 +62,8 @@ pub struct Summary {
     pub bits_per_byte: f64,
     /// The share that guessing answers right.
     pub chance: f64,
-    /// The share that always the same number answers right, of the best.
-    pub majority: f64,
+    /// The share that always the same number answers right, of the best; none where every right answer has one number, as of minimal pairs.
+    pub majority: Option<f64>,
 }
 
 impl Summary {
@@ -82,7 +82,7 @@ impl Summary {
             acc_bytes: acc(Norm::Bytes),
             bits_per_byte: nats / LN_2 / bytes.max(1.0),
             chance: all.iter().map(|s| 1.0 / s.choices.len() as f64).sum::<f64>() / n,
-            majority: targets.values().copied().max().unwrap_or(0) as f64 / n,
+            majority: targets.values().copied().max().filter(|_| targets.len() > 1).map(|most| most as f64 / n),
         }
     }
 }
