@@ -2,7 +2,7 @@
 
 use super::options::{CompileArgs, DeviceArgs, ModelArgs, Sizes, mebibytes};
 use super::source::{DimArgs, Source};
-use super::{bench_data, bench_dedup, bench_generate, bench_run, note, say};
+use super::{bench_data, bench_dedup, bench_generate, bench_logging, bench_run, note, say};
 use eggcorn::ir::Graph;
 use eggcorn::llm::{
     Batch, Config, Error, Evaluation, Mode, Models, Objective, Precision, Result, TrainConfig, Values, initialise, random, step_flops, step_program,
@@ -16,7 +16,7 @@ use std::time::Instant;
 /// Measure speed and memory.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off\n  eggcorn bench train gpt2 --steps 1 --evaluate\n  eggcorn bench train gpt2 --data corpus/ --steps 20\n  eggcorn bench generate gpt2 --steps 50\n  eggcorn bench generate gpt2 --depth 512 --batch 8\n  eggcorn bench run program.ir --dim S=128 --steps 20\n  eggcorn bench train gpt2 --device cuda --precision bf16 --batch 16 --seq 1024\n  eggcorn bench ops --device cuda --steps 20\n  eggcorn bench dedup --corpus 1GiB --memory 512MiB"
+    after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off\n  eggcorn bench train gpt2 --steps 1 --evaluate\n  eggcorn bench train gpt2 --data corpus/ --steps 20\n  eggcorn bench generate gpt2 --steps 50\n  eggcorn bench generate gpt2 --depth 512 --batch 8\n  eggcorn bench run program.ir --dim S=128 --steps 20\n  eggcorn bench train gpt2 --device cuda --precision bf16 --batch 16 --seq 1024\n  eggcorn bench ops --device cuda --steps 20\n  eggcorn bench logging --steps 200\n  eggcorn bench dedup --corpus 1GiB --memory 512MiB"
 )]
 pub struct Args {
     /// What to measure.
@@ -72,6 +72,8 @@ enum What {
     Ops,
     /// Planted duplicates of documents: how many are found, how fast; of no model.
     Dedup,
+    /// What it costs a step that it is recorded and shown; of shakespeare-char, unless a model is named.
+    Logging,
 }
 
 impl Args {
@@ -117,6 +119,10 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
         },
         What::Generate => bench_generate::run(args, args.model(models)?),
         What::Run => bench_run::run(args, models),
+        What::Logging => {
+            let model = args.model.as_ref().map(|_| args.model(models)).transpose()?;
+            bench_logging::run(args, model, models)
+        }
         What::Ops => {
             args.only_run()?;
             super::bench_ops::run(&args.device.open()?, args.steps, args.json)

@@ -113,9 +113,9 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
     });
     view.clear();
     let recorded = record.finish();
-    let outcome = outcome?;
+    // also of a training that failed, for whoever looks for why
     let shown = report::write(&dir, &config, trainer.step.fused());
-    match outcome {
+    match outcome? {
         Outcome::Stopped(step) => {
             let data: String = args.data.iter().map(|d| format!(" --data {d}")).collect();
             recorded.and(shown)?;

@@ -6,10 +6,10 @@ use crate::error::{Error, Result};
 use crate::objective::{Mode, Objective};
 use crate::weights::named::Tensors;
 use crate::weights::{checkpoint, initialise_scaled, load_weights};
-use ir::Graph;
 use ir::names::{GRAD_NORM, LOSS_MEAN, SKIPPED};
+use ir::{Graph, Node, Op};
 use passes::{Goal, Options, Stages, State, Update, compile};
-use runtime::{Device, Session};
+use runtime::{Device, Fault, Session};
 use std::path::Path;
 
 /// A training step that runs again and again.
@@ -22,6 +22,8 @@ pub struct Step {
     done: u64,
     notices: Vec<String>,
     fused: Graph,
+    /// Parameters by path, and where in the model's source each is declared.
+    lines: Vec<(String, String)>,
     /// Look at every kernel's result and stop at the first that is not finite.
     pub check_finite: bool,
 }
@@ -53,6 +55,16 @@ fn sized_program(config: &Config, size: Size, options: &Options) -> Result<Stage
     Ok(compile(&graph, Goal::Step(&Update { accumulate: size.accumulate, ..config.update()? }), options)?)
 }
 
+/// Where in a model's source each parameter is declared.
+fn lines(config: &Config) -> Result<Vec<(String, String)>> {
+    let graph = Objective::configured(config, Mode::Train, config.train.batch, config.train.context)?;
+    let of = |node: &Node| match (&node.op, node.loc) {
+        (Op::Param(path, _), Some(loc)) => Some((path.to_string(), loc.to_string())),
+        _ => None,
+    };
+    Ok(graph.funcs.iter().flat_map(|f| &f.nodes).filter_map(of).collect())
+}
+
 impl Step {
     /// Compiles the program and starts the parameters from the seed.
     pub fn new(config: &Config, device: Device, options: &Options) -> Result<Step> {
@@ -68,7 +80,17 @@ impl Step {
         let mut notices = stages.notices();
         let name = config.optimizer.name;
         notices.extend(config.optimizer.ignored().iter().map(|key| format!("optimizer.{key} is no setting of {name}, and means nothing")));
-        Ok(Step { session, smaller, schedule: t.schedule(), train: t.clone(), done: 0, notices, fused: stages.fused, check_finite: false })
+        Ok(Step {
+            session,
+            smaller,
+            schedule: t.schedule(),
+            train: t.clone(),
+            done: 0,
+            notices,
+            fused: stages.fused,
+            lines: lines(config)?,
+            check_finite: false,
+        })
     }
 
     /// Steps done.
@@ -107,7 +129,7 @@ impl Step {
         if session.inputs().any(|n| n == "key") {
             session.set_u32("key", &keys)?;
         }
-        run(session, checked).map_err(|e| Error(format!("step {number}: {e}")))?;
+        run(session, checked, &self.lines).map_err(|e| Error(format!("step {number}: {e}")))?;
         let find = |name: &str| session.output(name).map(|block| f64::from(block.f32s()[0]));
         let read = |name: &str| find(name).expect("a training step has it");
         let report = Report { loss: read(LOSS_MEAN), grad_norm: read(GRAD_NORM), lr, skipped: find(SKIPPED) == Some(1.0) };
@@ -154,9 +176,16 @@ impl Step {
     }
 }
 
-fn run(session: &mut Session, checked: bool) -> std::result::Result<(), String> {
+fn run(session: &mut Session, checked: bool, lines: &[(String, String)]) -> std::result::Result<(), String> {
     if checked {
-        return session.run_checked().map_err(|e| e.to_string());
+        return session.run_checked().map_err(|fault| located(&fault, lines));
     }
     session.run().map_err(|e| format!("{e}; the last checkpoint is untouched"))
+}
+
+/// A fault, with the line of the model that it is nearest to.
+fn located(fault: &Fault, lines: &[(String, String)]) -> String {
+    let near = if let Fault::NotFinite { near: Some(near), .. } = fault { Some(&near.stack) } else { None };
+    let line = near.and_then(|path| lines.iter().find(|l| l.0 == *path));
+    line.map_or(fault.to_string(), |(path, at)| format!("{fault}\n  {path} is declared at {at}"))
 }

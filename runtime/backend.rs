@@ -9,17 +9,31 @@ use std::sync::{Arc, Mutex};
 /// Why a run did not end as it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The first kernel that wrote a value that is not finite, how many calls before it were, and what it wrote where.
+    /// The first kernel that wrote a value that is not finite, how many calls before it were, and what it wrote where; what it computes, read
+    /// and wrote, a line each; and the parameter of the model that is nearest to it.
     #[allow(missing_docs)]
-    NotFinite { kernel: String, call: usize, wrote: String },
+    NotFinite { kernel: String, call: usize, wrote: String, details: Vec<String>, near: Option<Box<Near>> },
     /// What a device's driver says.
     Device(String),
+}
+
+/// A parameter of the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Near {
+    /// Its path; of one that is stacked the layer's own.
+    pub path: String,
+    /// The path it is stacked under.
+    pub stack: String,
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Fault::NotFinite { kernel, call, wrote } => write!(f, "kernel {kernel} (call {call}) wrote {wrote}"),
+            Fault::NotFinite { kernel, call, wrote, details, near } => {
+                write!(f, "kernel {kernel} (call {call}) wrote {wrote}")?;
+                near.iter().try_for_each(|near| write!(f, "\n  at or after {}", near.path))?;
+                details.iter().try_for_each(|line| write!(f, "\n  {line}"))
+            }
             Fault::Device(text) => f.write_str(text),
         }
     }

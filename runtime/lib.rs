@@ -36,7 +36,7 @@ mod peak;
 mod pool;
 mod session;
 
-pub use backend::Fault;
+pub use backend::{Fault, Near};
 pub use barrier::Barrier;
 pub use device::{DEVICES, Device};
 pub use limits::{cores, machine_memory};

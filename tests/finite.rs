@@ -122,6 +122,20 @@ pub fn lowest(device: &Device) {
     faults(on(huge, &[1.0, 1e30, 0.0]), &["wrote -inf", "element 1"]);
 }
 
+/// What a fault's kernel computes, read and wrote, in figures.
+pub fn figures(device: &Device) {
+    let text = "main(%0 x: f32[5]) {\n  %1 = sub %0, 4.0 : f32[5]\n  %2 = log %1 : f32[5]\n  return y=%2\n}\n";
+    let read = "read input x: 5 values, 0 NaN, 0 infinite; the others from 1.0000e0 to 5.0000e0, mean 3.0000e0";
+    let wrote = "wrote result y: 5 values, 3 NaN, 1 infinite; the others from 0.0000e0 to 0.0000e0, mean 0.0000e0";
+    faults(on(device, text, &[1.0, 2.0, 3.0, 4.0, 5.0]), &["it computes sub, log", read, wrote]);
+    // floats of 16 bits are decoded
+    let text = "main(%0 x: f32[4]) {\n  %1 = cast[f16] %0 : f16[4]\n  return y=%1\n}\n";
+    let wrote = "wrote result y: 4 values, 0 NaN, 1 infinite; the others from -2.5000e0 to 5.9605e-8, mean -8.3333e-1";
+    faults(on(device, text, &[6e-8, -2.5, 1e6, 0.0]), &["it computes cast", wrote]);
+    let text = "main(%0 x: f32[2]) {\n  %1 = cast[bf16] %0 : bf16[2]\n  return y=%1\n}\n";
+    faults(on(device, text, &[f64::NAN, 0.15625]), &["1 NaN, 0 infinite; the others from 1.5625e-1 to 1.5625e-1, mean 1.5625e-1"]);
+}
+
 /// Whole numbers and truths have no NaN, whatever their bits.
 pub fn whole_numbers(device: &Device) {
     for ty in ["i32", "u32"] {
@@ -178,5 +192,6 @@ fn on_the_processor() {
     numbers_of_16_bits(&device, "f16");
     lowest(&device);
     whole_numbers(&device);
+    figures(&device);
     elements(&device);
 }

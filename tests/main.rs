@@ -164,6 +164,9 @@ mod run_command;
 mod run_directory;
 /// What a run says of itself: tables, events, metrics that are cut or damaged.
 mod run_record;
+/// What is kept and shown of a run: checkpoints, the report, runs compared, flags of nanoGPT.
+#[cfg(feature = "llvm")]
+mod run_report;
 /// Programs run and compared.
 mod running;
 /// The choice of tokens against plain sorting, and the end of a text.

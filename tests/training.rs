@@ -107,6 +107,9 @@ fn a_loss_that_is_not_finite_stops_and_names_the_step_and_the_kernel() {
         t.step.check_finite = check;
         let error = (0..20).find_map(|_| t.one_step().err()).expect("it diverges").to_string();
         assert!(error.starts_with("step ") && error.contains(if check { "kernel " } else { "the loss is" }), "{error}");
+        // what it computes, of what, and where in the model
+        let words = ["it computes ", "wrote ", "read ", " NaN, ", "mean ", "at or after transformer.", "is declared at models/gpt.rs:"];
+        words.iter().for_each(|w| assert_eq!(error.contains(w), check, "'{w}': {error}"));
     }
 }
 

@@ -3,7 +3,7 @@
 //! Views are no boxes, and what is computed element by element stands in the box of its operand, as it does in a kernel.
 
 use super::page::{escaped, put};
-use eggcorn::ir::{Bin, Class, Func, Graph, NodeId, Op};
+use eggcorn::ir::{Bin, Class, Func, Graph, NodeId, Op, Type};
 
 /// A box: what it computes, a line an op.
 struct Block {
@@ -20,8 +20,8 @@ struct Block {
 /// Names of what a function is given.
 type Names<'a> = dyn Fn(usize) -> String + 'a;
 
-/// Sizes of the picture: a box's width, a line's height, the gaps.
-const WIDE: f64 = 250.0;
+/// Sizes of the picture: a letter's width, a line's height, the gaps.
+const LETTER: f64 = 7.1;
 const LINE: f64 = 17.0;
 const GAP: (f64, f64) = (26.0, 30.0);
 const LANE: f64 = 13.0;
@@ -70,7 +70,7 @@ fn blocks(func: &Func, name: &Names) -> Vec<Block> {
         let from: Vec<usize> = unique(node.args.iter().filter_map(|a| home[a.index()]));
         let place = match (&node.op, node.op.spec().class) {
             (Op::Input(i, ty), _) if name(*i as usize) == "x" => {
-                blocks[0].ty = ty.to_string();
+                blocks[0].ty = shape(ty);
                 Some(0)
             }
             (Op::Get(_) | Op::Tuple | Op::Cast(_) | Op::StopGradient, _) | (_, Class::View) => from.first().copied(),
@@ -79,7 +79,7 @@ fn blocks(func: &Func, name: &Names) -> Vec<Block> {
             (op, Class::Pointwise | Class::Composite) if joins(func, &users, id, &from, &blocks) => {
                 let block = &mut blocks[from[0]];
                 block.lines.push(said(func, id, name));
-                block.ty = node.ty.to_string();
+                block.ty = shape(&node.ty);
                 if op.spec().class == Class::Composite && block.class == "plain" {
                     block.class = "found";
                 }
@@ -92,7 +92,7 @@ fn blocks(func: &Func, name: &Names) -> Vec<Block> {
                     (Op::Contract(_), _) => "product",
                     _ => "plain",
                 };
-                blocks.push(Block { lines: vec![said(func, id, name)], class, ty: node.ty.to_string(), from, row });
+                blocks.push(Block { lines: vec![said(func, id, name)], class, ty: shape(&node.ty), from, row });
                 Some(blocks.len() - 1)
             }
         };
@@ -102,6 +102,11 @@ fn blocks(func: &Func, name: &Names) -> Vec<Block> {
     let row = 1 + blocks.iter().map(|b| b.row).max().unwrap_or(0);
     blocks.push(Block { lines: vec!["next block".into()], class: "end", ty: String::new(), from: results, row });
     blocks
+}
+
+/// A type in words; of several values that of the first.
+fn shape(ty: &Type) -> String {
+    ty.parts.first().unwrap_or(ty).to_string()
 }
 
 /// How many live nodes read each value, views looked through.
@@ -142,12 +147,12 @@ fn said(func: &Func, id: NodeId, name: &Names) -> String {
         Op::Bin(Bin::Add) if given.is_empty() => "+ residual".to_string(),
         Op::Bin(Bin::Add) => "+".into(),
         Op::Bin(Bin::Mul) => "×".into(),
-        Op::Contract(_) => "product with".into(),
+        Op::Contract(_) => "product".into(),
         op => op.name().into(),
     };
     // constants of composites say little
     let given = if node.op.spec().class == Class::Composite || matches!(node.op, Op::Attention(_)) { vec![] } else { given };
-    if word == "product with" && given.is_empty() { "product".into() } else { [&[word][..], &given].concat().join(" ") }
+    [&[word][..], &given].concat().join(" ")
 }
 
 /// What a leaf is called, or that in another shape.
@@ -185,17 +190,19 @@ struct Place {
 fn picture(blocks: &[Block]) -> String {
     let rows = 1 + blocks.iter().map(|b| b.row).max().unwrap_or(0);
     let in_row = |r: usize| blocks.iter().enumerate().filter(move |(_, b)| b.row == r);
+    let letters = blocks.iter().flat_map(|b| b.lines.iter().chain([&b.ty])).map(|l| l.chars().count()).max().unwrap_or(0);
+    let wide = (24.0 + LETTER * letters as f64).max(150.0);
     let widest = (0..rows).map(|r| in_row(r).count()).max().unwrap_or(1) as f64;
     let lanes = lanes(blocks);
     let left = 8.0 + LANE * (1 + lanes.iter().map(|l| l.2).max().unwrap_or(0)) as f64;
-    let inner = widest * WIDE + (widest - 1.0) * GAP.0;
+    let inner = widest * wide + (widest - 1.0) * GAP.0;
     let mut places = vec![Place { x: 0.0, y: 0.0 }; blocks.len()];
     let mut y = 6.0;
     for r in 0..rows {
         let n = in_row(r).count() as f64;
-        let start = left + (inner - (n * WIDE + (n - 1.0) * GAP.0)) / 2.0;
+        let start = left + (inner - (n * wide + (n - 1.0) * GAP.0)) / 2.0;
         for (k, (i, _)) in in_row(r).enumerate() {
-            places[i] = Place { x: start + k as f64 * (WIDE + GAP.0), y };
+            places[i] = Place { x: start + k as f64 * (wide + GAP.0), y };
         }
         y += in_row(r).map(|(_, b)| b.height()).fold(0.0, f64::max) + GAP.1;
     }
@@ -206,9 +213,9 @@ fn picture(blocks: &[Block]) -> String {
     );
     for (i, b) in blocks.iter().enumerate() {
         for from in b.from.iter().filter(|f| b.row == blocks[**f].row + 1) {
-            straight(&mut svg, &blocks[*from], places[*from], places[i]);
+            straight(&mut svg, &blocks[*from], places[*from], places[i], wide);
         }
-        boxed(&mut svg, b, places[i]);
+        boxed(&mut svg, b, places[i], wide);
     }
     for (from, to, lane) in &lanes {
         around(&mut svg, &blocks[*from], places[*from], places[*to], left - LANE * (*lane as f64 + 1.0));
@@ -230,13 +237,15 @@ fn lanes(blocks: &[Block]) -> Vec<(usize, usize, usize)> {
     out
 }
 
-fn boxed(svg: &mut String, b: &Block, at: Place) {
+fn boxed(svg: &mut String, b: &Block, at: Place, wide: f64) {
     let h = b.height();
-    put(svg, format_args!("<rect class=\"{}\" x=\"{:.1}\" y=\"{:.1}\" width=\"{WIDE}\" height=\"{h:.1}\" rx=\"7\"/>", b.class, at.x, at.y));
+    put(svg, format_args!("<rect class=\"{}\" x=\"{:.1}\" y=\"{:.1}\" width=\"{wide:.1}\" height=\"{h:.1}\" rx=\"7\"/>", b.class, at.x, at.y));
     for (k, line) in b.lines.iter().enumerate() {
-        let class = if k == 0 { "op first" } else { "op" };
         let y = at.y + 18.0 + LINE * k as f64;
-        put(svg, format_args!("<text class=\"{class}\" x=\"{:.1}\" y=\"{y:.1}\">{}</text>", at.x + 12.0, escaped(line)));
+        let (op, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let class = if k == 0 { "first" } else { "more" };
+        let (x, op, rest) = (at.x + 12.0, escaped(op), escaped(rest));
+        put(svg, format_args!("<text x=\"{x:.1}\" y=\"{y:.1}\"><tspan class=\"{class}\">{op}</tspan> {rest}</text>"));
     }
     if !b.ty.is_empty() {
         let y = at.y + 18.0 + LINE * b.lines.len() as f64;
@@ -245,8 +254,8 @@ fn boxed(svg: &mut String, b: &Block, at: Place) {
 }
 
 /// An edge to the next row.
-fn straight(svg: &mut String, b: &Block, from: Place, to: Place) {
-    let (x, y, tx, ty) = (from.x + WIDE / 2.0, from.y + b.height(), to.x + WIDE / 2.0, to.y - 2.0);
+fn straight(svg: &mut String, b: &Block, from: Place, to: Place, wide: f64) {
+    let (x, y, tx, ty) = (from.x + wide / 2.0, from.y + b.height(), to.x + wide / 2.0, to.y - 2.0);
     let middle = (y + ty) / 2.0;
     put(svg, format_args!("<path class=\"edge\" d=\"M{x:.1} {y:.1} C{x:.1} {middle:.1} {tx:.1} {middle:.1} {tx:.1} {ty:.1}\"/>"));
 }

@@ -40,8 +40,8 @@ pub enum Unit {
     Large,
     /// In hundredths.
     Share,
-    /// Bytes in MiB.
-    Bytes,
+    /// MiB.
+    Mebibytes,
 }
 
 /// What a crowd of points is drawn by: so many means, and how far they scatter.
@@ -238,12 +238,13 @@ impl Unit {
     pub fn show(self, v: f64, gap: f64) -> String {
         match self {
             Unit::Share => format!("{:.*} %", usize::from(gap.abs() < 0.01), 100.0 * v),
-            Unit::Bytes => format!("{:.0} MiB", v / f64::from(1 << 20)),
+            Unit::Mebibytes => format!("{v:.0} MiB"),
+            Unit::Plain if v == 0.0 => "0".into(),
             Unit::Large if v.abs() >= 1e9 => format!("{}B", short(v / 1e9)),
             Unit::Large if v.abs() >= 1e6 => format!("{}M", short(v / 1e6)),
             Unit::Large if v.abs() >= 1e4 => format!("{}k", short(v / 1e3)),
             Unit::Large => short(v),
-            Unit::Plain if v != 0.0 && gap.abs() < 1e-3 => format!("{v:.1e}"),
+            Unit::Plain if gap.abs() < 1e-3 => format!("{v:.1e}"),
             Unit::Plain => format!("{v:.*}", (-gap.abs().log10().floor()).clamp(0.0, 4.0) as usize),
         }
     }

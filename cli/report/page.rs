@@ -10,6 +10,9 @@ use std::fmt::{Arguments, Write};
 /// How the page looks.
 const STYLE: &str = concat!(include_str!("block.css"), include_str!("page.css"));
 
+/// Bytes of a MiB.
+const MIB: f64 = 1048576.0;
+
 /// A text as HTML shows it.
 pub fn escaped(text: &str) -> String {
     let one = |c: char| match c {
@@ -87,6 +90,10 @@ fn tiles(h: &History) -> String {
         all.push(("steps", thousands(last.step), tokens));
         all.push(("time in steps", duration(h.seconds()), h.median(|r| r.ms).map_or(String::new(), |ms| format!("{ms:.1} ms a step"))));
     }
+    let last = h.rows.last().map_or(0, |r| r.step);
+    for (_, what, value) in h.measured.iter().filter(|m| m.0 == last) {
+        all.push((what, format!("{value:.4}"), "measured at the end".into()));
+    }
     if let Some(speed) = h.median(|r| r.tokens_per_second) {
         all.push(("tokens a second", thousands(speed.round() as u64), "median".into()));
     }
@@ -97,7 +104,8 @@ fn tiles(h: &History) -> String {
         let mib = |b: u64| format!("{} MiB", thousands(b >> 20));
         all.push(("memory, peak", mib(most), format!("{} planned for the model", mib(ready.bytes))));
     }
-    let tile = |(what, figure, more): &(&str, String, String)| format!("<div><dt>{what}</dt><dd>{figure}<small>{more}</small></dd></div>\n");
+    let tile =
+        |(what, figure, more): &(&str, String, String)| format!("<div><dt>{}</dt><dd>{figure}<small>{more}</small></dd></div>\n", escaped(what));
     format!("<dl class=\"tiles\">\n{}</dl>\n", all.iter().map(tile).collect::<String>())
 }
 
@@ -138,15 +146,15 @@ fn course(h: &History) -> String {
         points: points(h, step, y),
         dots: false,
     };
-    let planned = h.ready.as_ref().map(|r| (r.bytes as f64, format!("planned: {} MiB", r.bytes >> 20)));
-    let memory = |r: &Row| r.memory.filter(|m| *m > 0).map(|m| m as f64);
+    let planned = h.ready.as_ref().map(|r| (r.bytes as f64 / MIB, format!("planned: {} MiB", r.bytes >> 20)));
+    let memory = |r: &Row| r.memory.filter(|m| *m > 0).map(|m| m as f64 / MIB);
     let all = [
         one("learning rate", Unit::Plain, true, vec![line("rate", "c3", |r| r.lr)], None),
         one("norm of the gradient", Unit::Plain, true, vec![line("norm", "c4", |r| r.grad_norm)], None),
         one("tokens a second", Unit::Large, true, vec![line("speed", "c1", |r| r.tokens_per_second)], None),
         one("model FLOPs utilisation", Unit::Share, true, vec![line("MFU", "c3", |r| r.mfu)], None),
         one("milliseconds a step", Unit::Plain, true, vec![line("work", "c1", |r| r.ms), line("waiting for data", "c2", |r| r.waited_ms)], None),
-        one("memory of the process against the plan", Unit::Bytes, true, vec![line("peak", "c4", memory)], planned),
+        one("memory of the process against the plan", Unit::Mebibytes, true, vec![line("peak", "c4", memory)], planned),
     ];
     section("Course", &format!("<div class=\"charts\">\n{}</div>\n", all.concat()))
 }

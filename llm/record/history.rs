@@ -18,6 +18,8 @@ pub struct History {
     pub samples: Vec<(u64, String)>,
     /// The step and the loss over all held-out text, at the end of a run.
     pub whole: Option<(u64, f64)>,
+    /// What else was measured: the step, what it is, and its value.
+    pub measured: Vec<(u64, String, f64)>,
     /// Notices, each once.
     pub notices: Vec<String>,
     /// Lines that are no events.
@@ -114,6 +116,7 @@ impl History {
                 // what a training that died had done beyond its checkpoint comes again
                 self.rows.retain(|r| r.step <= from);
                 self.samples.retain(|s| s.0 <= from);
+                self.measured.retain(|m| m.0 <= from);
                 self.ready = Some(ready);
             }
             "step" => {
@@ -132,6 +135,7 @@ impl History {
                 row.into_iter().for_each(|r| r.held_out = Some(loss));
             }
             "sampled" => self.samples.push((step()?, event["text"].as_str()?.into())),
+            "measured" => self.measured.push((step()?, event["what"].as_str()?.into(), event["value"].as_f64()?)),
             "notice" => {
                 let text = event["text"].as_str()?;
                 if !self.notices.iter().any(|n| n == text) {

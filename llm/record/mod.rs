@@ -117,7 +117,10 @@ impl Recorder {
                 self.board.text(now, *step, "sample", text).map_err(|e| cannot(&self.board.path, &e))
             }
             Event::Saved { .. } => self.metrics.file.sync_data().map_err(|e| cannot(&self.metrics.path, &e)),
-            Event::Ready { .. } | Event::Measured { .. } | Event::Notice(_) => Ok(()),
+            Event::Measured { step, what, value } => {
+                self.board.scalars(now, *step, &[(what, Some(*value))]).map_err(|e| cannot(&self.board.path, &e))
+            }
+            Event::Ready { .. } | Event::Notice(_) => Ok(()),
         }
     }
 

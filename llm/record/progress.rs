@@ -16,8 +16,10 @@ pub struct Progress {
     held_out: Option<f64>,
     memory: usize,
     seconds: Smooth,
-    tokens_per_second: Smooth,
-    mfu: Smooth,
+    /// Seconds a token.
+    pace: Smooth,
+    /// How many times longer than at the ceiling.
+    slowness: Smooth,
 }
 
 impl Progress {
@@ -35,8 +37,8 @@ impl Progress {
             held_out: None,
             memory: 0,
             seconds: nothing,
-            tokens_per_second: nothing,
-            mfu: nothing,
+            pace: nothing,
+            slowness: nothing,
         }
     }
 
@@ -56,7 +58,7 @@ impl Progress {
             Event::Ready { from_step, to_step, .. } => *self = Progress::new(*from_step, *to_step),
             Event::Step { step, loss, grad_norm, lr, tokens_per_second, cost } => {
                 (self.step, self.loss, self.lr, self.norm) = (*step, *loss, *lr, *grad_norm);
-                self.tokens_per_second.push(*tokens_per_second);
+                self.pace.push(1.0 / tokens_per_second);
                 self.cost(cost);
             }
             Event::Evaluated { loss, .. } => self.held_out = Some(*loss),
@@ -67,7 +69,7 @@ impl Progress {
     fn cost(&mut self, cost: &Cost) {
         self.memory = cost.memory;
         self.seconds.push(cost.seconds);
-        cost.mfu.into_iter().for_each(|mfu| self.mfu.push(mfu));
+        cost.mfu.into_iter().for_each(|mfu| self.slowness.push(1.0 / mfu));
     }
 
     /// `step 00500/02000 | loss 2.1034 | val 2.1511 | lr 9.4e-4 | norm 0.83 | 41.2 ms | 18,640 tok/s | mfu 31.2 % | peak 212 MiB | eta 1m02s`,
@@ -84,8 +86,8 @@ impl Progress {
         parts.push(format!("lr {:.1e}", self.lr));
         parts.push(format!("norm {:.2}", self.norm));
         parts.extend(self.seconds.0.map(milliseconds));
-        parts.extend(self.tokens_per_second.0.map(|t| format!("{} tok/s", thousands(t.round() as u64))));
-        parts.extend(self.mfu.0.map(|mfu| format!("mfu {:.1} %", 100.0 * mfu)));
+        parts.extend(self.pace.0.map(|s| format!("{} tok/s", thousands(s.recip().round() as u64))));
+        parts.extend(self.slowness.0.map(|s| format!("mfu {:.1} %", 100.0 / s)));
         parts.extend((self.memory > 0).then(|| format!("peak {} MiB", thousands((self.memory >> 20) as u64))));
         parts.extend(self.eta(elapsed).map(|s| format!("eta {}", duration(s))));
         parts.join(" | ")
