@@ -105,7 +105,7 @@ impl Objective {
     }
 
     /// The program that a configuration asks for, for `batch` rows of `context` tokens: results are those of the loss and, of a program that
-    /// looks at answers, [`EXACT`]. What is added to the loss is added in training alone,
+    /// looks at answers, `exact.sum` and `exact.count`. What is added to the loss is added in training alone,
     /// so that held-out losses are nats a token whatever was added.
     pub fn configured(config: &Config, mode: Mode, batch: usize, context: usize) -> Result<Graph> {
         let (objective, aim) = (config.objective(), config.aim());

@@ -3,7 +3,7 @@
 use crate::cli::Directory;
 use crate::common::bound;
 use ir::{Env, Op, Value, eval, eval_func};
-use llm::{Config, Data, DataConfig, OptimizerConfig, TrainConfig, Trainer};
+use llm::{Config, Data, OptimizerConfig, TrainConfig, Trainer};
 use models::{Gpt, Model};
 use runtime::Pool;
 use std::collections::{BTreeSet, HashMap};

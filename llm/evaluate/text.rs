@@ -150,7 +150,7 @@ impl Counted {
         Ok(Counted { counting, first, symbols: if bytes { 256 } else { tokenizer.size() }, what, asked })
     }
 
-    /// What n-grams of a length of 1 to [`ORDERS`] say of the text.
+    /// What n-grams of a length of 1 to [`ORDERS`](super::ORDERS) say of the text.
     pub fn loss(&self, order: usize) -> TextLoss {
         TextLoss { nats: self.counting.nats(order, self.first, self.symbols), ..self.asked }
     }
