@@ -361,7 +361,8 @@ fn tasks_make_their_pairs() {
     let batch = d.batch(1, 3, 5, 9).unwrap();
     for (i, source) in rows(&batch, "input_ids").into_iter().enumerate() {
         let answer: Vec<i32> = source[..8].iter().rev().copied().chain([end]).collect();
-        assert_eq!((source[8], rows(&batch, "labels")[i]), (end, &answer[..]));
+        assert_eq!((source[8], rows(&batch, "attention_mask")[i][8]), (pad, 0));
+        assert_eq!(rows(&batch, "labels")[i], answer);
         assert_eq!(rows(&batch, "decoder_input_ids")[i], [&[pad], &answer[..8]].concat());
     }
     // another seed has other sequences, whose answers are right

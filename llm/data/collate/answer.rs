@@ -2,16 +2,14 @@
 
 use super::{Collator, Filled};
 
-/// A pair: a text and what it is answered with, each with what ends it.
+/// A pair: a text as it is, for so is one that is given to be answered, and what it is answered with, which something ends.
 pub(super) fn row(of: &Collator, pieces: &[Vec<i32>], context: usize) -> Filled {
     let target = super::target(&of.config, of.aim, context);
-    let [source, answer] = [0, 1].map(|i| pieces.get(i).cloned().unwrap_or_default());
-    let ended = |mut ids: Vec<i32>, room: usize| {
-        ids.truncate(room - usize::from(of.marks.end.is_some()));
-        ids.extend(of.marks.end);
-        ids
-    };
-    columns(of, ended(source, context), ended(answer, target))
+    let [mut source, mut answer] = [0, 1].map(|i| pieces.get(i).cloned().unwrap_or_default());
+    source.truncate(context);
+    answer.truncate(target - usize::from(of.marks.end.is_some()));
+    answer.extend(of.marks.end);
+    columns(of, source, answer)
 }
 
 /// The answer is read from what begins it, which is what fills rows up (as T5 does), and asked.
