@@ -73,6 +73,9 @@ const OPS_MAX: usize = 256;
 /// Most values that a kernel reads and writes in memory: drivers of graphics processors bind no more.
 const VALUES_MAX: usize = 28;
 
+/// Most reductions of leading axes in one kernel: each brings what it reads, which is computed on the way.
+const COLUMNS_MAX: usize = 7;
+
 struct Grouping<'a> {
     func: &'a Func,
     users: Vec<Vec<NodeId>>,
@@ -345,7 +348,8 @@ impl Grouping<'_> {
         let dims = self.func.ty(x).sizes();
         if !trailing {
             let alike = self.columns.get(&(dims.clone(), axes.clone()));
-            let found = alike.and_then(|gs| gs.iter().copied().find(|g| self.may_join(id, *g)));
+            let few = |g: &usize| self.get(*g).nodes.len() < COLUMNS_MAX;
+            let found = alike.and_then(|gs| gs.iter().copied().find(|g| few(g) && self.may_join(id, *g)));
             return match found {
                 Some(g) => self.join(id, g),
                 None => self.open(Kind::Cols { dims, axes }, id),
