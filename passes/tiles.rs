@@ -1,10 +1,10 @@
 //! Rows in tiles: a large value that is made, read and summed row by row, as the logits of a language model, is never whole.
 //!
 //! Logits of all tokens over all words are the largest value of a step: 4 × 1024 tokens over 50,257 words are 823 MB, and as much again for
-//! their gradient, where the compiler cannot make it in place. Each row is needed for its own loss and gradient and for sums over rows, so that what lies between
-//! the states and these becomes a `repeat` over tiles of rows. (Hsu et al. 2024, "Liger kernel", do so by hand for one head and one loss;
-//! here any arithmetic over rows between products will do, forward and backward.) Sums over rows are added up tile by tile: their order is
-//! another, and fixed.
+//! their gradient, where the compiler cannot make it in place. Each row is needed for its own loss and gradient and for sums over rows, so
+//! that what lies between the states and these becomes a `repeat` over tiles of rows. (Hsu et al. 2024, "Liger kernel", do so by hand for
+//! one head and one loss; here any arithmetic over rows between products will do, forward and backward.) Sums over rows are added up tile
+//! by tile: their order is another, and fixed.
 
 use ir::{Class, Dim, Dims, Ein, Func, Graph, Loop, Node, NodeId, Op, Red, Type, num};
 use std::collections::HashMap;

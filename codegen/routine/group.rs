@@ -40,11 +40,16 @@ pub(crate) struct Groups {
 }
 
 /// The node that must have run for a value to be in memory: views are looked through.
-pub(crate) fn producers(func: &Func, mut id: NodeId) -> Option<NodeId> {
+pub(crate) fn producers(func: &Func, id: NodeId) -> Option<NodeId> {
+    Some(whole(func, id)).filter(|id| in_memory(&func.node(*id).op))
+}
+
+/// What a view looks at; of anything else that itself.
+fn whole(func: &Func, mut id: NodeId) -> NodeId {
     while is_view(&func.node(id).op) {
         id = func.node(id).args[0];
     }
-    in_memory(&func.node(id).op).then_some(id)
+    id
 }
 
 /// [`producers`] of every node, at once.
@@ -209,17 +214,9 @@ impl Grouping<'_> {
     fn in_memory_of(&self, groups: &[usize], more: Option<NodeId>) -> usize {
         let nodes = || groups.iter().flat_map(|g| self.get(*g).nodes.iter().copied()).chain(more);
         let inside = |id: NodeId| Some(id) == more || self.of[id.index()].is_some_and(|g| groups.contains(&g));
-        let read: BTreeSet<NodeId> = nodes().flat_map(|n| &self.func.node(n).args).map(|a| self.whole(*a)).filter(|p| !inside(*p)).collect();
+        let read: BTreeSet<NodeId> = nodes().flat_map(|n| &self.func.node(n).args).map(|a| whole(self.func, *a)).filter(|p| !inside(*p)).collect();
         let left = nodes().filter(|n| self.users[n.index()].iter().any(|u| !inside(*u)) || self.func.results.contains(n)).count();
         read.iter().filter(|id| immediate(&self.func.node(**id).op).is_none()).count() + left
-    }
-
-    /// What a view looks at.
-    fn whole(&self, mut id: NodeId) -> NodeId {
-        while is_view(&self.func.node(id).op) {
-            id = self.func.node(id).args[0];
-        }
-        id
     }
 
     fn may_merge(&self, a: usize, b: usize) -> bool {
