@@ -41,7 +41,7 @@ pub enum Event {
     /// The held-out text was evaluated, in part or, at the end, whole.
     Evaluated { step: u64, loss: f64, whole: bool },
     /// Something else that was found of the held-out text.
-    Measured { step: u64, what: &'static str, value: f64 },
+    Measured { step: u64, what: String, value: f64 },
     /// A checkpoint is on disk.
     Saved { step: u64 },
     /// A text was written on the way.
@@ -183,7 +183,7 @@ impl Trainer {
         let loss = judged.loss;
         show(Event::Evaluated { step, loss, whole: true })?;
         for (what, value) in [(UNIGRAM, self.unigram()?), (EXACT_MATCH, judged.exact)] {
-            value.map_or(Ok(()), |value| show(Event::Measured { step, what, value }))?;
+            value.map_or(Ok(()), |value| show(Event::Measured { step, what: what.into(), value }))?;
         }
         show_parts(step, &judged, show)?;
         if let Some(saving) = saving.filter(|_| t.keep_best) {
@@ -340,5 +340,5 @@ impl Meter {
 fn show_parts(step: u64, judged: &Judged, show: &mut dyn FnMut(Event) -> Result<()>) -> Result<()> {
     let Some(sentence) = judged.sentence else { return Ok(()) };
     let parts = PARTS.into_iter().zip([judged.loss - sentence, sentence]);
-    parts.into_iter().try_for_each(|(what, value)| show(Event::Measured { step, what, value }))
+    parts.into_iter().try_for_each(|(what, value)| show(Event::Measured { step, what: what.into(), value }))
 }
