@@ -7,6 +7,7 @@ use super::plot::plot;
 use super::report;
 use super::view::View;
 use super::{nanogpt, note};
+use eggcorn::llm::evaluate::{Scorer, Seam, TaskFiles, Tracked};
 use eggcorn::llm::hub::{Directory, Generation};
 use eggcorn::llm::record::{From, METRICS, Recorder, SAMPLES, TABLE};
 use eggcorn::llm::text::Learning;
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 /// Train a model on text, save it, and show how it goes.
 #[derive(clap::Args)]
 #[command(
-    after_help = "nanoGPT's flags are understood as well, before every --set: --batch_size=32 --block_size=64 --n_layer=4 --max_iters=2000 and so on;\none that means nothing here says so.\n\nA run directory has config.toml, checkpoints (train.save_every, train.save_minutes, train.keep_last, train.milestone_every), the best one\nin best/ (train.keep_best), metrics.jsonl, metrics.csv, tb/ for TensorBoard, texts on the way (train.sample_every) and report.html. Every\ncheckpoint is a directory that takes the place of a run: RUN, RUN/best, RUN/step-500.\n\nExamples:\n  eggcorn train                                   # a small GPT on this project's own source\n  eggcorn train shakespeare-char --data input.txt --out runs/shakespeare\n  eggcorn train shakespeare-bpe --data input.txt\n  eggcorn train sort                              # a task that makes its own data\n  eggcorn train names --data names.txt            # each line a document\n  eggcorn train bert-tiny --data input.txt        # words that are hidden\n  eggcorn train t5-tiny --data input.txt          # spans that are missing\n  eggcorn train transformer --data pairs.tsv --set data.documents=pairs\n  eggcorn train gpt2 --data input.txt --set objective.kind=fim --set data.tokenizer=bpe\n  eggcorn train --config my.toml --data input.txt --set train.lr=3e-4\n  eggcorn train gpt2 --data input.txt --tokenizer gpt2/encoder.json --set train.batch=2\n  eggcorn train gpt2 --depth 4 --data input.txt         # one dial for the whole run\n  eggcorn train --resume --out runs/shakespeare --data input.txt\n  eggcorn train --init-from SmolLM2-135M/ --data input.txt --set train.lr=1e-4\n  eggcorn train shakespeare-char --data input.txt --max_iters=5000 --learning_rate=5e-4 --eval_interval=500"
+    after_help = "nanoGPT's flags are understood as well, before every --set: --batch_size=32 --block_size=64 --n_layer=4 --max_iters=2000 and so on;\none that means nothing here says so.\n\nA run directory has config.toml, checkpoints (train.save_every, train.save_minutes, train.keep_last, train.milestone_every), the best one\nin best/ (train.keep_best), metrics.jsonl, metrics.csv, tb/ for TensorBoard, texts on the way (train.sample_every) and report.html. Every\ncheckpoint is a directory that takes the place of a run: RUN, RUN/best, RUN/step-500.\n\nExamples:\n  eggcorn train                                   # a small GPT on this project's own source\n  eggcorn train shakespeare-char --data input.txt --out runs/shakespeare\n  eggcorn train shakespeare-bpe --data input.txt\n  eggcorn train sort                              # a task that makes its own data\n  eggcorn train names --data names.txt            # each line a document\n  eggcorn train bert-tiny --data input.txt        # words that are hidden\n  eggcorn train t5-tiny --data input.txt          # spans that are missing\n  eggcorn train transformer --data pairs.tsv --set data.documents=pairs\n  eggcorn train gpt2 --data input.txt --set objective.kind=fim --set data.tokenizer=bpe\n  eggcorn train --config my.toml --data input.txt --set train.lr=3e-4\n  eggcorn train gpt2 --data input.txt --tokenizer gpt2/encoder.json --set train.batch=2\n  eggcorn train gpt2 --depth 4 --data input.txt         # one dial for the whole run\n  eggcorn train llama-15m --data stories/ --task arc=arc_easy.jsonl --set train.eval_questions=200\n  eggcorn train --resume --out runs/shakespeare --data input.txt\n  eggcorn train --init-from SmolLM2-135M/ --data input.txt --set train.lr=1e-4\n  eggcorn train shakespeare-char --data input.txt --max_iters=5000 --learning_rate=5e-4 --eval_interval=500"
 )]
 pub struct Args {
     /// The recipe, or a model with the usual training.
@@ -63,6 +64,10 @@ pub struct Args {
     pub device: DeviceArgs,
     #[command(flatten)]
     pub compile: CompileArgs,
+    /// Ask questions whenever held-out text is evaluated, by the name of a task or its file, and the file or folder they are in; those of
+    /// eggcorn eval. On the way train.eval_questions of them, at the end all.
+    #[arg(long, value_name = "TASK=PATH")]
+    task: Vec<TaskFiles>,
     /// Look at every kernel's result and name the first that is not finite.
     #[arg(long)]
     check_finite: bool,
@@ -75,6 +80,8 @@ pub struct Args {
 const FILES: [&str; 10] =
     [Config::FILE, Generation::FILE, Tokenizer::OWN, Tokenizer::FILE, METRICS, TABLE, SAMPLES, SAMPLE, super::plot::FILE, report::FILE];
 const SAMPLE: &str = "sample.txt";
+/// Tokens of questions that are read at once.
+const QUESTION_TOKENS: usize = 1024;
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
     let dir = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name(args)));
@@ -98,6 +105,7 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
         Generation::of_answers(&Marks::of(&tokenizer)).write(&dir)?;
     }
     let mut writer = Writer::new(&config, &tokenizer, &trainer, device.clone(), &options)?;
+    let mut tracked = tracked(args, &config, &tokenizer, start.as_ref(), &trainer, &device, &options)?;
     let mut record = Recorder::open(&dir, From { step, to: config.train.steps })?;
     let stop = stop_on_interrupt("stopping after this step; once more to stop at once, unsaved")?;
     let mut view = View::new(args.json);
@@ -108,7 +116,8 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
     let outcome = trainer.run(Some(&dir), &stop, &mut |e| {
         tell(&e);
         let sampled = if let Event::Step { step, .. } = e { writer.after(step)? } else { None };
-        sampled.iter().for_each(&mut tell);
+        let asked = tracked.as_mut().map_or(Ok(vec![]), |t| t.after(&e))?;
+        sampled.iter().chain(&asked).for_each(&mut tell);
         Ok(())
     });
     view.clear();
@@ -128,20 +137,41 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
                 // one reads and writes nothing, the other answers what somebody asks
                 models::Kind::Encoder | models::Kind::EncoderDecoder => String::new(),
             };
-            last_words(&mut view, &dir, config.model.kind(), loss, &sample);
+            last_words(&mut view, &dir, &config, loss, &sample);
             let done = recorded.and(shown).and(view.finish());
             done.map_err(|e| Error(format!("{e}; all else of the run is saved in {}", dir.display())))
         }
     }
 }
 
+/// What asks the tasks that are named.
+fn tracked(
+    args: &Args,
+    config: &Config,
+    tokenizer: &Tokenizer,
+    start: Option<&Directory>,
+    trainer: &Trainer,
+    device: &Device,
+    options: &Options,
+) -> Result<Option<Tracked<'static>>> {
+    if args.task.is_empty() {
+        return Ok(None);
+    }
+    let generation = start.map(Directory::generation).transpose()?.unwrap_or_default();
+    let seam = Seam::of(tokenizer, &generation, config.model.context())?;
+    let scorer = Scorer::sharing(&config.model, device.clone(), options, QUESTION_TOKENS, trainer.step.session())?;
+    Ok(Some(Tracked::new(scorer, &args.task, config.train.eval_questions, &seam)?))
+}
+
 /// What is said at the end.
-fn last_words(view: &mut View, dir: &Path, kind: models::Kind, loss: f64, sample: &str) {
+fn last_words(view: &mut View, dir: &Path, config: &Config, loss: f64, sample: &str) {
     let dir = dir.display();
-    let next = match kind {
-        models::Kind::Decoder => format!("write more with: eggcorn generate {dir}"),
+    // what was evaluated, and what writes, are the averages where there are any
+    let ema = if config.train.ema > 0.0 { " --ema" } else { "" };
+    let next = match config.model.kind() {
+        models::Kind::Decoder => format!("write more with: eggcorn generate {dir}{ema}"),
         models::Kind::Encoder => format!("make vectors of texts with: eggcorn embed {dir}"),
-        models::Kind::EncoderDecoder => format!("let it answer with: eggcorn generate {dir} --source TEXT"),
+        models::Kind::EncoderDecoder => format!("let it answer with: eggcorn generate {dir}{ema} --source TEXT"),
     };
     view.last_words(&format!("loss over all held-out text: {loss:.4}\n"));
     if !sample.is_empty() {

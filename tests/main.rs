@@ -197,6 +197,9 @@ mod tokenizers;
 /// Kernels' texts as their toolchains read them.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod toolchains;
+/// Tasks that are asked while a model is trained.
+#[cfg(feature = "llvm")]
+mod tracked;
 /// Training, resuming, generating; what must not depend on depth or length.
 #[cfg(feature = "llvm")]
 mod training;

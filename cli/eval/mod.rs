@@ -9,12 +9,11 @@ mod translation;
 use super::corpus::DataArg;
 use super::options::{CompileArgs, DeviceArgs};
 use super::{note, say};
-use eggcorn::llm::evaluate::{Fill, Scorer, Task};
+use eggcorn::llm::evaluate::{Fill, Scorer, Task, TaskFiles};
 use eggcorn::llm::hub::Directory;
 use eggcorn::llm::{Error, Models, Precision, Result, initialise, load_weights};
 use eggcorn::passes::State;
 use std::path::PathBuf;
-use tasks::TaskArg;
 
 /// Say how good a model is, beside what chance and counting would do.
 #[derive(clap::Args)]
@@ -40,7 +39,7 @@ pub struct Args {
     stride: Option<usize>,
     /// Questions with answers, by the name of a task or its file, and the file or folder they are in.
     #[arg(long, value_name = "TASK=PATH", requires = "directory", long_help = tasks_help())]
-    task: Vec<TaskArg>,
+    task: Vec<TaskFiles>,
     /// Ask the first so many questions of each file.
     #[arg(long, value_name = "N", requires = "task")]
     limit: Option<usize>,
@@ -77,6 +76,9 @@ pub struct Args {
     /// A tokenizer where the directory has none: tokenizer.json, or another that train takes.
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
+    /// Take the averages of the weights, of a run with train.ema.
+    #[arg(long, requires = "directory")]
+    ema: bool,
     /// Print the figures as JSON, a line a result.
     #[arg(long)]
     json: bool,
@@ -87,7 +89,7 @@ pub struct Args {
 }
 
 /// The help of --task.
-fn tasks_help() -> String {
+pub fn tasks_help() -> String {
     let tasks: String = Task::all().iter().map(|(name, about)| format!("\n  {name:12}{about}")).collect();
     format!("Questions with answers, by the name of a task or its file, and the file or folder they are in{tasks}")
 }
@@ -102,7 +104,7 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
     let Some(path) = args.directory.as_ref().filter(|_| !(args.data.is_empty() && args.task.is_empty())) else {
         return Err(Error("there is nothing to evaluate: name a text with --data, or questions with --task, as in --task arc=arc_easy.jsonl".into()));
     };
-    let directory = Directory::open(path, models)?;
+    let directory = Directory::open(path, models)?.averaged(args.ema);
     if !args.data.is_empty() {
         text::run(args, &directory, models)?;
     }

@@ -5,46 +5,19 @@ use super::text::bar;
 use super::{Args, chart, scorer};
 use crate::cli::options::tokenizer;
 use crate::cli::{note, say};
-use eggcorn::llm::evaluate::{Examples, Mean, Question, Request, Sample, Score, Scorer, Seam, Summary, Task, groups, questions};
+use eggcorn::llm::evaluate::{self, Asked, Examples, Mean, Sample, Score, Scorer, Seam, Summary, Task, groups};
 use eggcorn::llm::hub::Directory;
-use eggcorn::llm::{Error, Result, Tokenizer, write_file};
+use eggcorn::llm::{Error, Result, write_file};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 use std::time::{Duration, Instant};
-
-/// A task and the files it is asked on.
-#[derive(Clone, Debug)]
-pub struct TaskArg {
-    name: String,
-    path: PathBuf,
-}
-
-impl FromStr for TaskArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<TaskArg, String> {
-        match text.split_once('=') {
-            Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok(TaskArg { name: name.into(), path: path.into() }),
-            _ => Err("expected a task and its file or folder, as in hellaswag=hellaswag_val.jsonl".into()),
-        }
-    }
-}
-
-/// The questions of a task, with their requests.
-struct Asked {
-    task: Task,
-    questions: Vec<Question>,
-    /// A request an answer, question after question.
-    requests: Vec<Request>,
-    /// Questions whose beginning is not read.
-    cut: usize,
-}
 
 pub fn run(args: &Args, directory: &Directory) -> Result<()> {
     let tokenizer = tokenizer(directory, args.tokenizer.as_deref())?;
-    let seam = Seam::new(&tokenizer, prefix(directory, &tokenizer)?, directory.model().context());
-    let all: Vec<Asked> = args.task.iter().map(|t| asked(args, t, &seam)).collect::<Result<_>>()?;
+    let seam = Seam::of(&tokenizer, &directory.generation()?, directory.model().context())?;
+    let examples = Examples { count: args.num_fewshot, file: args.examples.clone(), seed: args.examples_seed };
+    let all: Vec<Asked> = args.task.iter().map(|t| Asked::read(t, &examples, args.limit, &seam)).collect::<Result<_>>()?;
+    all.iter().filter_map(Asked::notice).for_each(|notice| note!("notice: {notice}"));
     if let Some(out) = &args.out {
         std::fs::create_dir_all(out).map_err(|e| Error(format!("--out {}: the folder cannot be made: {e}", out.display())))?;
     }
@@ -57,10 +30,10 @@ pub fn run(args: &Args, directory: &Directory) -> Result<()> {
         let samples = asked.samples(&scores[i]);
         let random = random.as_ref().map(|random| asked.samples(&random[i]));
         if let Some(out) = &args.out {
-            write(&out.join(format!("{}.jsonl", asked.task.name)), asked, &samples)?;
+            asked.write(&out.join(format!("{}.jsonl", asked.task.name)), &samples)?;
         }
         if !args.json {
-            say!("{}", asked.how(args));
+            say!("{}", how(asked, args));
         }
         report(args, &samples, random.as_deref(), Some(took))?;
     }
@@ -85,106 +58,33 @@ pub fn stored(args: &Args, path: &Path) -> Result<()> {
     })
 }
 
-/// The token that stands before a text with nothing before it.
-fn prefix(directory: &Directory, tokenizer: &Tokenizer) -> Result<i32> {
-    let generation = directory.generation()?;
-    let known = generation.begin.or(generation.end.first().copied()).or(tokenizer.end_of_text());
-    let first = || tokenizer.encode(&tokenizer.start()).ok()?.first().copied();
-    known.or_else(first).ok_or_else(|| Error("the tokenizer has no token that a text could begin with".into()))
-}
-
-fn asked(args: &Args, arg: &TaskArg, seam: &Seam) -> Result<Asked> {
-    let task = Task::open(&arg.name)?;
-    let examples = Examples { count: args.num_fewshot, file: args.examples.clone(), seed: args.examples_seed };
-    let mut all = vec![];
-    for path in files(&arg.path, &task)? {
-        all.extend(questions(&task, &path, &examples, args.limit)?);
-    }
-    let (mut requests, mut cut) = (vec![], 0);
-    for question in &all {
-        let mut short = false;
-        for (context, continuation) in &question.arguments {
-            let (request, tokens) = seam.request(context, continuation).map_err(|why| question.document.error("the answers", why))?;
-            short |= tokens > 0;
-            requests.push(request);
-        }
-        cut += usize::from(short);
-    }
-    if cut > 0 {
-        note!("notice: {}: {cut} of {} questions are longer than the model reads: their beginning is not read", task.name, all.len());
-    }
-    Ok(Asked { task, questions: all, requests, cut })
-}
-
-/// A file, or those of a folder that have the task's format, in order of name.
-fn files(path: &Path, task: &Task) -> Result<Vec<PathBuf>> {
-    if !path.is_dir() {
-        return Ok(vec![path.into()]);
-    }
-    let extension = task.format.to_string();
-    let entries = std::fs::read_dir(path).map_err(|e| Error(format!("{}: the folder cannot be read: {e}", path.display())))?;
-    let mut all: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| *e == *extension)).collect();
-    all.sort();
-    if all.is_empty() { Err(Error(format!("{}: there is no .{extension} file in this folder", path.display()))) } else { Ok(all) }
-}
-
-/// What a model says of every task's requests, which are read together.
+/// What a model says of every task's requests.
 fn scores(all: &[Asked], scorer: &mut Scorer) -> Result<Vec<Vec<Score>>> {
-    let requests: Vec<Request> = all.iter().flat_map(|a| a.requests.iter().cloned()).collect();
     let bar = bar(0);
-    let mut scores = scorer.score(&requests, &mut |done, of| {
+    let scores = evaluate::scores(all, scorer, &mut |done, of| {
         bar.set_length(of as u64);
         bar.set_position(done as u64);
-    })?;
+    });
     bar.finish_and_clear();
-    let mut out: Vec<Vec<Score>> = vec![];
-    for asked in all {
-        let rest = scores.split_off(asked.requests.len());
-        out.push(std::mem::replace(&mut scores, rest));
-    }
-    Ok(out)
+    scores
 }
 
-impl Asked {
-    fn samples(&self, scores: &[Score]) -> Vec<Sample> {
-        let mut rest = scores;
-        let one = |question: &Question| {
-            let (own, later) = rest.split_at(question.arguments.len());
-            rest = later;
-            Sample::of(&self.task.name, question, own)
-        };
-        self.questions.iter().map(one).collect()
-    }
-
-    /// How it is asked.
-    fn how(&self, args: &Args) -> String {
-        let Task { name, text, contexts, delimiter, .. } = &self.task;
-        let prompt = text.as_ref().or(contexts.as_ref()).map_or(String::new(), |t| format!("{t:?}"));
-        let examples = match (args.num_fewshot, args.examples_seed) {
-            (0, _) => "no examples".into(),
-            (n, None) => format!("the first {n} examples"),
-            (n, Some(seed)) => format!("{n} examples by seed {seed}"),
-        };
-        let (tokens, read): (usize, usize) = self.requests.iter().fold((0, 0), |n, r| (n.0 + r.asked, n.1 + r.tokens.len()));
-        let cut = if self.cut > 0 { format!("; {} questions are cut", self.cut) } else { String::new() };
-        format!(
-            "{name}: {} questions, {examples}; prompt {prompt}, then {delimiter:?} and an answer; {tokens} of {read} tokens asked{cut}\n\
+/// How a task is asked.
+fn how(asked: &Asked, args: &Args) -> String {
+    let Task { name, text, contexts, delimiter, .. } = &asked.task;
+    let prompt = text.as_ref().or(contexts.as_ref()).map_or(String::new(), |t| format!("{t:?}"));
+    let examples = match (args.num_fewshot, args.examples_seed) {
+        (0, _) => "no examples".into(),
+        (n, None) => format!("the first {n} examples"),
+        (n, Some(seed)) => format!("{n} examples by seed {seed}"),
+    };
+    let (tokens, read): (usize, usize) = asked.requests.iter().fold((0, 0), |n, r| (n.0 + r.asked, n.1 + r.tokens.len()));
+    let cut = if asked.cut > 0 { format!("; {} questions are cut", asked.cut) } else { String::new() };
+    format!(
+        "{name}: {} questions, {examples}; prompt {prompt}, then {delimiter:?} and an answer; {tokens} of {read} tokens asked{cut}\n\
              acc by log-probability, acc_norm by that over characters, acc_bytes over bytes; ± the sample's standard error",
-            self.questions.len()
-        )
-    }
-}
-
-fn write(path: &Path, asked: &Asked, samples: &[Sample]) -> Result<()> {
-    let mut rest = &asked.requests[..];
-    let mut text = String::new();
-    for (i, (question, sample)) in asked.questions.iter().zip(samples).enumerate() {
-        let (own, later) = rest.split_at(question.arguments.len());
-        rest = later;
-        text += &sample.line(i, question, &own.iter().map(|r| r.asked).collect::<Vec<_>>());
-        text.push('\n');
-    }
-    write_file(path, text.as_bytes())
+        asked.questions.len()
+    )
 }
 
 /// Prints what a task comes to, and of its groups, and draws it.

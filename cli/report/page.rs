@@ -5,6 +5,7 @@ use super::chart::{Chart, Line, Unit};
 use eggcorn::ir::Graph;
 use eggcorn::llm::Config;
 use eggcorn::llm::record::{History, Row, duration, thousands};
+use std::collections::BTreeSet;
 use std::fmt::{Arguments, Write};
 
 /// How the page looks.
@@ -40,6 +41,7 @@ pub fn page(name: &str, history: &History, config: &Config, fused: Option<&Graph
         heading(&name, history, config),
         tiles(history),
         losses(history, config),
+        measured(history),
         course(history),
         samples(history),
         picture(fused),
@@ -157,6 +159,19 @@ fn course(h: &History) -> String {
         one("memory of the process against the plan", Unit::Mebibytes, true, vec![line("peak", "c4", memory)], planned),
     ];
     section("Course", &format!("<div class=\"charts\">\n{}</div>\n", all.concat()))
+}
+
+/// What else was measured more than once, a chart each.
+fn measured(h: &History) -> String {
+    let names: BTreeSet<&str> = h.measured.iter().map(|m| m.1.as_str()).collect();
+    let points = |name: &str| h.measured.iter().filter(|m| m.1 == name && m.2.is_finite()).map(|m| (m.0 as f64, m.2)).collect::<Vec<_>>();
+    let chart = |name: &str, points| {
+        let lines = vec![Line { name: name.into(), class: "c2".into(), points, dots: true }];
+        Chart { title: name.into(), x: "step", lines, mark: None, from_zero: false, unit: Unit::Plain }.draw()
+    };
+    let all = names.iter().map(|name| (name, points(name))).filter(|(_, points)| points.len() > 1);
+    let charts: String = all.map(|(name, points)| chart(name, points)).collect();
+    if charts.is_empty() { charts } else { section("Measured on the way", &format!("<div class=\"charts\">\n{charts}</div>\n")) }
 }
 
 /// Texts that the model wrote on the way: of many the first, the last, and some between.

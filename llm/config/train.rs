@@ -55,6 +55,8 @@ pub struct TrainConfig {
     pub eval_every: u64,
     /// Held-out batches an evaluation on the way uses; the last uses all.
     pub eval_batches: usize,
+    /// The first so many questions of each file of a task that an evaluation on the way asks; the last asks all.
+    pub eval_questions: usize,
     /// Steps between checkpoints.
     pub save_every: u64,
     /// Minutes after which a checkpoint is saved, too; 0 for steps alone.
@@ -98,6 +100,7 @@ impl Default for TrainConfig {
             seed: 1337,
             eval_every: 250,
             eval_batches: 20,
+            eval_questions: 100,
             save_every: 500,
             save_minutes: 0.0,
             keep_last: 1,
@@ -112,10 +115,11 @@ impl Default for TrainConfig {
 
 /// Settings that may be others when a run goes on: how long, and how often it is looked at and saved. All others make it another run.
 /// With other steps the rates are those of a run that had so many from its beginning, from the step on where it goes on.
-pub const RESUMABLE: [&str; 13] = [
+pub const RESUMABLE: [&str; 14] = [
     "steps",
     "eval_every",
     "eval_batches",
+    "eval_questions",
     "save_every",
     "save_minutes",
     "keep_last",
@@ -182,6 +186,7 @@ impl TrainConfig {
         whole("accumulate", self.accumulate.into(), ACCUMULATE_MAX.into(), usual.accumulate.into())?;
         whole("eval_every", self.eval_every, STEPS, usual.eval_every)?;
         whole("eval_batches", self.eval_batches as u64, STEPS, usual.eval_batches as u64)?;
+        whole("eval_questions", self.eval_questions as u64, STEPS, usual.eval_questions as u64)?;
         whole("save_every", self.save_every, STEPS, usual.save_every)?;
         within("train.time_limit", self.time_limit, 0.0..=1e9, "15, in minutes")?;
         within("train.patience", self.patience, 0..=STEPS, 5)?;

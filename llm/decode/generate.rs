@@ -3,6 +3,7 @@
 use super::reader::Reader;
 use super::sample::{Sampling, sample};
 use crate::error::{Error, Result};
+use crate::weights::averaged;
 use models::Model;
 use passes::Options;
 use runtime::{Device, Session};
@@ -44,10 +45,10 @@ impl Generator {
     }
 
     /// As [`compiled`](Self::compiled) with the weights of a session that has them under the same paths, such as one in training: there is
-    /// no second copy.
+    /// no second copy. Where it keeps averages of them, with those.
     pub fn sharing(model: &Model, device: impl Into<Device>, options: &Options, weights: &Session) -> Result<Generator> {
         let open = |graph: &ir::Graph, device: &Device, options: &Options, from: &[&Session]| {
-            Session::sharing_all(graph, device.clone(), options.budget, &[from, &[weights]].concat())
+            Session::sharing_all(&averaged(graph, weights), device.clone(), options.budget, &[from, &[weights]].concat())
         };
         Ok(Generator { reader: Reader::new(model, device.into(), options, 1, &open)? })
     }

@@ -1,5 +1,6 @@
 //! How good a model is: the loss of texts and questions with answers, beside what chance and counting would do; and translations.
 
+mod asked;
 mod documents;
 mod metrics;
 mod ngram;
@@ -11,8 +12,10 @@ mod seam;
 mod task;
 mod template;
 mod text;
+mod tracked;
 mod translation;
 
+pub use asked::{Asked, TaskFiles, scores};
 pub use documents::Document;
 pub use metrics::{Mean, Norm, Summary, groups};
 
@@ -24,4 +27,5 @@ pub use score::{Fill, Score, Scorer, score_graph};
 pub use seam::Seam;
 pub use task::{Form, Task};
 pub use text::{Counted, TextLoss, Windows, text_loss};
+pub use tracked::Tracked;
 pub use translation::{Bleu, Chrf, Corpus};

@@ -2,6 +2,7 @@
 
 use super::rows::{Request, Row, rows};
 use crate::error::{Error, Result};
+use crate::weights::averaged;
 use ir::{Builder, DType, Dim, Graph};
 use models::{Branches, Kind, Model, Reading};
 use passes::{Goal, Options, compile};
@@ -95,6 +96,16 @@ impl<'a> Scorer<'a> {
         score_graph(model, trees)?;
         let options = Options { machine: device.target()?.machine(), ..options.clone() };
         Ok(Scorer { model: model.clone(), device, options, batch: batch.max(1), trees, fill, programs: vec![], compiling: Duration::ZERO })
+    }
+
+    /// The same with the weights of a session, such as one in training, which holds the only copy of them; where it keeps averages of them,
+    /// with those.
+    pub fn sharing(model: &Model, device: Device, options: &Options, batch: usize, weights: &Session) -> Result<Scorer<'a>> {
+        let mut scorer = Scorer::new(model, device, options, batch, Box::new(|_| Ok(())))?;
+        let size = Size { rows: 1, tokens: SHORTEST, asked: SHORTEST };
+        let session = scorer.open(size, Some(weights))?;
+        scorer.programs.push((size, session));
+        Ok(scorer)
     }
 
     /// What it took to compile programs and to fill weights.
@@ -191,21 +202,29 @@ impl<'a> Scorer<'a> {
 
     fn compile(&mut self, size: Size) -> Result<usize> {
         let start = Instant::now();
-        let bound = |s: char| match s {
-            'B' => Some(size.rows as u64),
-            'T' => Some(size.tokens as u64),
-            'L' => Some(size.asked as u64),
-            _ => None,
-        };
-        let program = compile(&score_graph(&self.model, self.trees)?.bind(&bound)?, Goal::Results, &self.options)?;
-        let from: Vec<&Session> = self.programs.first().map(|p| &p.1).into_iter().collect();
-        let mut session = Session::sharing_all(program.last(), self.device.clone(), self.options.budget, &from)?;
+        let mut session = self.open(size, self.programs.first().map(|p| &p.1))?;
         if self.programs.is_empty() {
             (self.fill)(&mut session)?;
         }
         self.programs.push((size, session));
         self.compiling += start.elapsed();
         Ok(self.programs.len() - 1)
+    }
+
+    /// The program of a size, with the weights of a session where there is one.
+    fn open(&self, size: Size, weights: Option<&Session>) -> Result<Session> {
+        let bound = |s: char| match s {
+            'B' => Some(size.rows as u64),
+            'T' => Some(size.tokens as u64),
+            'L' => Some(size.asked as u64),
+            _ => None,
+        };
+        let stages = compile(&score_graph(&self.model, self.trees)?.bind(&bound)?, Goal::Results, &self.options)?;
+        let (device, budget) = (self.device.clone(), self.options.budget);
+        Ok(match weights {
+            Some(weights) => Session::sharing(&averaged(stages.last(), weights), device, budget, weights)?,
+            None => Session::within(stages.last(), device, budget)?,
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::rows::Request;
 use crate::error::{Error, Result};
+use crate::hub::Generation;
 use crate::text::{Specials, Tokenizer};
 
 /// How pairs of texts become tokens.
@@ -16,6 +17,14 @@ pub struct Seam<'t> {
 }
 
 impl<'t> Seam<'t> {
+    /// Of a tokenizer and what is known of texts that a model writes, which says what they begin with; else that is what ends one. Fails where there is no such token.
+    pub fn of(tokenizer: &'t Tokenizer, generation: &Generation, context: usize) -> Result<Seam<'t>> {
+        let known = generation.begin.or(generation.end.first().copied()).or(tokenizer.end_of_text());
+        let first = || tokenizer.encode(&tokenizer.start()).ok()?.first().copied();
+        let none = || Error("the tokenizer has no token that a text could begin with".into());
+        Ok(Seam::new(tokenizer, known.or_else(first).ok_or_else(none)?, context))
+    }
+
     /// Of a tokenizer. `prefix` stands before what has no context.
     pub fn new(tokenizer: &'t Tokenizer, prefix: i32, context: usize) -> Seam<'t> {
         Seam { tokenizer, prefix, before: tokenizer.template().before, context }

@@ -4,8 +4,9 @@ use crate::config::Config;
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::objective::{EXACT, Mode, Objective, SENTENCE};
+use crate::weights::averaged;
 use ir::names::LOSS;
-use passes::{Goal, Options, State, compile};
+use passes::{Goal, Options, compile};
 use runtime::{Device, Session};
 
 /// The program of the loss without a gradient.
@@ -20,11 +21,7 @@ impl Evaluation {
         let t = &config.train;
         let forward = Objective::configured(config, Mode::Evaluate, t.batch, t.context)?;
         let stages = compile(&forward, Goal::Results, options)?;
-        let kept = |path: &str| {
-            let average = State::Average(path).to_string();
-            of.params().any(|p| p.0 == average).then_some(average)
-        };
-        let program = stages.last().on_other_params(kept);
+        let program = averaged(stages.last(), of);
         Ok(Evaluation { session: Session::sharing(&program, device, options.budget, of)? })
     }
 

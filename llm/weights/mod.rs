@@ -15,4 +15,4 @@ pub use load::load as load_weights;
 pub(crate) use load::pieces;
 pub use lock::{RunLock, utc};
 pub use start::initialise;
-pub(crate) use start::initialise_scaled;
+pub(crate) use start::{averaged, initialise_scaled};

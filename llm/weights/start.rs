@@ -2,9 +2,18 @@
 
 use super::load::pieces;
 use crate::error::Result;
+use ir::Graph;
 use models::Model;
 use passes::State;
 use runtime::Session;
+
+/// A program on the averages of the parameters that it reads, where a session in training keeps such.
+pub(crate) fn averaged(program: &Graph, of: &Session) -> Graph {
+    program.on_other_params(|path| {
+        let average = State::Average(path).to_string();
+        of.params().any(|p| p.0 == average).then_some(average)
+    })
+}
 
 /// Fills parameters as the model says, piece by piece, so that a layer's start does not depend on how many there are.
 pub fn initialise(session: &mut Session, model: &Model, seed: u64) -> Result<()> {
