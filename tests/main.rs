@@ -119,6 +119,8 @@ mod limits;
 /// Shards, mixtures and packed documents.
 #[cfg(feature = "llvm")]
 mod loader;
+/// Losses of preferences, policies and imitation, and the programs that others are compared with.
+mod losses;
 /// Errors of the vector functions.
 #[cfg(feature = "llvm")]
 mod maths;

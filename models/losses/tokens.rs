@@ -1,44 +1,7 @@
-//! What a model is trained to make small, in primitive operations. A loss is a sum and a count, so that parts of a batch that ask
-//! different numbers of tokens add up to the whole; whoever trains divides once.
+//! Losses of tokens: what a label costs.
 
-use ir::names::{LOSS_COUNT, LOSS_SUM};
-use ir::{Builder, DType, Dim, Scope, Tensor};
-
-/// A loss before it is averaged; both are scalars.
-#[derive(Clone, Copy)]
-pub struct Loss<'g> {
-    /// The sum over all that is asked.
-    pub sum: Tensor<'g>,
-    /// How much is asked.
-    pub count: Tensor<'g>,
-}
-
-impl<'g> Loss<'g> {
-    /// The same with further losses, numbers that add to its mean.
-    #[track_caller]
-    pub fn with(self, further: &[(&'static str, Tensor<'g>)]) -> Loss<'g> {
-        further.iter().fold(self, |loss, (_, mean)| Loss { sum: loss.sum + *mean * loss.count, ..loss })
-    }
-
-    /// The same with another loss's sum, of which each term counts as many of these as a weight says, of each row the same. weight: [B, 1]
-    #[track_caller]
-    pub fn plus(self, other: Loss<'g>, weight: Tensor<'g>) -> Loss<'g> {
-        let weight = weight.reshape((1usize, weight.dim(-2))).max().reshape([] as [Dim; 0]);
-        Loss { sum: self.sum + other.sum * weight, ..self }
-    }
-
-    /// Makes it what a program is trained on: its results `loss.sum` and `loss.count`.
-    pub fn output(self, b: &'g Builder) {
-        b.output(LOSS_SUM, self.sum);
-        b.output(LOSS_COUNT, self.count);
-    }
-
-    /// The same under names of its own, as one of several things that are looked at.
-    pub fn output_as(self, b: &'g Builder, [sum, count]: [&str; 2]) {
-        b.output(sum, self.sum);
-        b.output(count, self.count);
-    }
-}
+use super::{Loss, total};
+use ir::{DType, Scope, Tensor};
 
 /// What is added to the loss of a label.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -59,6 +22,12 @@ pub fn cross_entropy<'g>(s: &Scope<'g>, logits: Tensor<'g>, labels: Tensor<'g>) 
 /// The same with further terms of each label that is counted.
 #[track_caller]
 pub fn cross_entropy_with<'g>(s: &Scope<'g>, logits: Tensor<'g>, labels: Tensor<'g>, terms: Terms) -> Loss<'g> {
+    Loss { sum: total(of_labels(s, logits, labels, terms)), count: total(s.int(0).le(labels).cast(DType::F32)) }
+}
+
+/// The loss of each label, 0 where it is negative: [B, T, 1].
+#[track_caller]
+fn of_labels<'g>(s: &Scope<'g>, logits: Tensor<'g>, labels: Tensor<'g>, terms: Terms) -> Tensor<'g> {
     let labels = labels.reshape((labels.dim(-2), labels.dim(-1), 1usize));
     let (counted, zero) = (s.int(0).le(labels), s.num(0.0));
     // a row that is ignored may hold anything: replaced here, not at the end, so that no gradient meets it
@@ -75,8 +44,13 @@ pub fn cross_entropy_with<'g>(s: &Scope<'g>, logits: Tensor<'g>, labels: Tensor<
         let z = log_sum + m;
         loss = loss + counted.select(z * z, zero) * terms.z_loss;
     }
-    let total = |x: Tensor<'g>| x.sum_axes(&[-1, -2, -3]).reshape([] as [Dim; 0]);
-    Loss { sum: total(loss), count: total(counted.cast(DType::F32)) }
+    loss
+}
+
+/// log softmax(logits) at the label of each token, 0 where the label is negative: [B, T]. logits: [B, T, V], labels: [B, T]
+#[track_caller]
+pub fn log_probabilities<'g>(s: &Scope<'g>, logits: Tensor<'g>, labels: Tensor<'g>) -> Tensor<'g> {
+    -of_labels(s, logits, labels, Terms::default()).reshape((labels.dim(-2), labels.dim(-1)))
 }
 
 /// How many rows that are asked anything have every label as the likeliest token, and how many there are: what greedy writing would get
@@ -91,6 +65,5 @@ pub fn exact<'g>(s: &Scope<'g>, logits: Tensor<'g>, labels: Tensor<'g>) -> Loss<
     let of_row = |x: Tensor<'g>| x.sum_axes(&[-2]);
     let missed = of_row(counted.select(hit.select(zero, one), zero));
     let asked = zero.lt(of_row(counted.cast(DType::F32)));
-    let total = |x: Tensor<'g>| x.sum_axes(&[-1, -2, -3]).reshape([] as [Dim; 0]);
     Loss { sum: total(asked.select(missed.le(zero).select(one, zero), zero)), count: total(asked.cast(DType::F32)) }
 }
