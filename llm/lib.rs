@@ -40,7 +40,7 @@ pub use config::{
 pub use counts::{Counts, step_flops};
 pub use data::{
     Batch, Collator, Column, Data, Header, HeldOut, INDEX, Index, IndexFile, IndexParts, IndexTokenizer, Made, Marks, OWN_TEXT, Packing, Permutation,
-    Shards, Source, Stage, Task, TokenFile, TokenFiles, Tokens, Unit, Values, Width, pairs, random, read_text, symbols,
+    Piece, Shards, Source, Stage, Task, TokenFile, TokenFiles, Tokens, Unit, Values, Width, pairs, random, read_text, symbols,
 };
 pub use decode::{Beam, Choice, Generator, Sampling, Search, Stop, Stopping, likeliest, log_probabilities, sample};
 pub use error::{Error, Result, hint, nearest};

@@ -4,7 +4,7 @@
 use crate::common::{Random, difference, environment};
 use ir::names::{LOSS_COUNT, LOSS_SUM};
 use ir::{Builder, DType, Value, eval};
-use llm::{Aim, Batch, Collator, Config, Data, DataConfig, Marks, Mode, Objective, ObjectiveConfig, Packing, Source, recipe};
+use llm::{Aim, Batch, Collator, Config, Data, DataConfig, Marks, Mode, Objective, ObjectiveConfig, Packing, Piece, Source, recipe};
 use models::losses::{Terms, cross_entropy_with};
 use passes::{Goal, Options, State, Update, compile};
 use std::collections::HashMap;
@@ -633,4 +633,67 @@ fn segments_follow_or_not() {
     let headless = of("bert", &sets[..3]);
     let error = Objective::configured(&headless, Mode::Train, 2, 24).unwrap_err().to_string();
     assert!(error.contains("sentence_head = true"), "{error}");
+}
+
+/// Documents of which some tokens are asked, of lengths from 1 on.
+fn marked(r: &mut Random) -> Vec<Piece> {
+    let one = |i: usize| {
+        let length = if i == 0 { 1 } else { 1 + r.below(23) };
+        let ids = (0..length).map(|_| 20 + r.below(80) as i32).collect();
+        Piece::marked(ids, (0..length).map(|_| r.below(3) == 0).collect()).unwrap()
+    };
+    (0..40).map(one).collect()
+}
+
+/// However rows are made of documents, a token that is asked is a label once an epoch, behind the token before it, and no other is; the loss
+/// counts as many.
+#[test]
+fn what_is_asked_of_documents_are_the_tokens_with_a_mark() {
+    let mut r = Random(91);
+    let (documents, context) = (marked(&mut r), 9);
+    let source = || Source::marked("documents", &documents, &documents);
+    for packing in [Packing::Windows, Packing::Padded, Packing::BestFit] {
+        let config = DataConfig { packing, ..DataConfig::default() };
+        let collator = Collator::new(Aim::NextToken, &ObjectiveConfig::default(), &config, &marks()).unwrap();
+        let data = Data::asking(vec![source()], &config, collator, context, 100).unwrap();
+        let held_out = data.held_out(3, context).unwrap();
+        let mut found = vec![];
+        for batch in (0..held_out.count()).map(|i| held_out.batch(i).unwrap()) {
+            let pairs = batch.i32s("input_ids").iter().zip(batch.i32s("labels"));
+            found.extend(pairs.filter(|(_, label)| **label >= 0).map(|(id, label)| (*id, *label)));
+        }
+        // windows read over the ends of documents
+        let whole: Vec<Piece> = match packing {
+            Packing::Windows => {
+                let all = |d: &Piece| (0..d.ids.len()).map(|i| d.asks(i)).collect::<Vec<_>>();
+                let asked = documents.iter().flat_map(all).collect();
+                vec![Piece::marked(documents.iter().flat_map(|d| d.ids.clone()).collect(), asked).unwrap()]
+            }
+            Packing::Padded | Packing::BestFit => documents.clone(),
+        };
+        let one = |d: &Piece| (1..d.ids.len()).filter(|i| d.asks(*i)).map(|i| (d.ids[i - 1], d.ids[i])).collect::<Vec<_>>();
+        let mut want: Vec<(i32, i32)> = whole.iter().flat_map(one).collect();
+        assert_eq!(want.len(), whole.iter().map(Piece::count).sum::<usize>());
+        found.sort_unstable();
+        want.sort_unstable();
+        assert_eq!(found, want, "{packing}");
+        if packing != Packing::Windows {
+            let epoch = data.epochs(1, 1000, context).unwrap()[0];
+            let rows = (1000.0 / epoch).round() as usize;
+            let batch = data.rows(1, 0, rows, context).unwrap();
+            assert_eq!(batch.i32s("labels").iter().filter(|l| **l >= 0).count(), want.len(), "{packing}");
+        }
+    }
+}
+
+/// What is asked is part of what a source is known by.
+#[test]
+fn marks_and_parts_are_of_the_fingerprint() {
+    let one = |asked: [bool; 3]| Piece::marked(vec![20, 21, 22], asked.to_vec()).unwrap();
+    let (all, some) = (one([true; 3]), one([false, true, true]));
+    let print = |train: &[Piece], held_out: &[Piece]| Source::marked("a", train, held_out).fingerprint;
+    let (two, other) = ([all.clone(), all.clone()], [all.clone(), some.clone()]);
+    assert_eq!(print(&two, &[Piece::all(vec![20, 21, 22])]), print(&two, std::slice::from_ref(&all)));
+    assert_ne!(print(&two, &[some]), print(&other, &[all]));
+    assert!(Piece::marked(vec![1, 2], vec![true]).unwrap_err().to_string().contains("2 tokens and 1 marks"));
 }

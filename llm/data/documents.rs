@@ -110,7 +110,7 @@ fn joined<'d>(documents: impl IntoIterator<Item = &'d Vec<i32>>) -> Tokens {
         ids.extend(document);
         starts.push(ids.len() as u64);
     }
-    Tokens::Documents { ids, starts }
+    Tokens::Documents { ids, starts, asked: vec![] }
 }
 
 fn fingerprint(documents: &[Vec<i32>]) -> String {

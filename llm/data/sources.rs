@@ -6,6 +6,7 @@ use super::marks::Marks;
 use super::mixture::{Mixture, Stage};
 use super::packing::{Key, Packing, Plans, Row, Shape};
 use super::permutation::{Permutation, Purpose};
+use super::piece::Piece;
 use super::sentences::Segments;
 use super::shards::Shards;
 use super::tokens::Tokens;
@@ -40,6 +41,17 @@ impl Source {
     /// Shards, which are split already.
     pub fn shards(name: &str, shards: Shards) -> Source {
         Source { name: name.into(), train: shards.train, held_out: shards.held_out, fingerprint: shards.fingerprint, marks: Marks::default() }
+    }
+
+    /// Documents that are split already, with which of their tokens are asked.
+    pub fn marked(name: &str, train: &[Piece], held_out: &[Piece]) -> Source {
+        let one = |d: &Piece| {
+            let tokens = d.ids.iter().enumerate().flat_map(|(i, id)| [*id, i32::from(d.asks(i))]);
+            std::iter::once(-1).chain(tokens).collect::<Vec<i32>>()
+        };
+        let parts = [train, held_out].map(|part| part.iter().flat_map(one).chain([-2]).collect::<Vec<i32>>()).concat();
+        let fingerprint = checksum(&parts.iter().flat_map(|t| t.to_le_bytes()).collect::<Vec<u8>>());
+        Source { name: name.into(), train: Tokens::of(train), held_out: Tokens::of(held_out), fingerprint, marks: Marks::default() }
     }
 
     /// The same with what its vocabulary has besides words.
@@ -128,7 +140,7 @@ impl Data {
             Ok((self.pieces(&self.sources[source].train, ranges)?, Purpose::Row.key(seed, [source as u64, number, 0])))
         };
         let rows: Vec<_> = self.mixture.deal(seed, first, rows as u64).into_iter().map(row).collect::<Result<_>>()?;
-        Ok(self.collator.batch(&rows, context))
+        Ok(self.collator.batch(rows, context))
     }
 
     /// Windows of so many tokens, in rows of `context`.
@@ -186,13 +198,13 @@ impl Data {
         Ok(HeldOut { data: self, rows, context, before })
     }
 
-    /// The ids of a row's ranges; of two segments a third says whether the second follows the first (0), or is another text's (1).
-    fn pieces(&self, tokens: &Tokens, ranges: Row) -> Result<Vec<Vec<i32>>> {
+    /// The tokens of a row's ranges; of two segments a third says whether the second follows the first (0), or is another text's (1).
+    fn pieces(&self, tokens: &Tokens, ranges: Row) -> Result<Vec<Piece>> {
         let label = match &ranges[..] {
-            [first, second] if self.collator.sentences() => Some(vec![i32::from(first.end != second.start)]),
+            [first, second] if self.collator.sentences() => Some(Piece::all(vec![i32::from(first.end != second.start)])),
             _ => None,
         };
-        ranges.into_iter().map(|range| tokens.read(range)).chain(label.map(Ok)).collect()
+        ranges.into_iter().map(|range| tokens.piece(range)).chain(label.map(Ok)).collect()
     }
 
     fn held_out_rows(&self, source: usize, context: usize) -> Result<u64> {
@@ -261,6 +273,6 @@ impl HeldOut<'_> {
             Ok((self.data.pieces(&self.data.sources[source].held_out, ranges)?, Purpose::Row.key(HELD_OUT, [source as u64, row, 0])))
         };
         let rows: Vec<_> = (first..first + self.rows as u64).map(row).collect::<Result<_>>()?;
-        Ok(self.data.collator.batch(&rows, self.context))
+        Ok(self.data.collator.batch(rows, self.context))
     }
 }

@@ -1,6 +1,7 @@
 //! Tokens in order, in memory or in files.
 
 use super::made::Made;
+use super::piece::Piece;
 use super::token_file::TokenFile;
 use crate::error::Result;
 use std::ops::Range;
@@ -10,9 +11,9 @@ use std::ops::Range;
 pub enum Tokens {
     /// In memory, all of one document.
     Memory(Vec<i32>),
-    /// In memory, with the start of each document and the end of the last.
+    /// In memory, with the start of each document and the end of the last, and for each token whether it is asked, unless all are.
     #[allow(missing_docs)]
-    Documents { ids: Vec<i32>, starts: Vec<u64> },
+    Documents { ids: Vec<i32>, starts: Vec<u64>, asked: Vec<bool> },
     /// In files, one after another.
     Files(TokenFiles),
     /// Made when they are read: sequences and their answers in turns.
@@ -66,6 +67,20 @@ impl TokenFiles {
 }
 
 impl Tokens {
+    /// Documents in memory.
+    pub fn of<'d>(documents: impl IntoIterator<Item = &'d Piece>) -> Tokens {
+        let (mut ids, mut starts, mut asked) = (vec![], vec![0], vec![]);
+        for document in documents {
+            asked.extend((0..document.ids.len()).map(|i| document.asks(i)));
+            ids.extend(&document.ids);
+            starts.push(ids.len() as u64);
+        }
+        if asked.iter().all(|a| *a) {
+            asked = vec![];
+        }
+        Tokens::Documents { ids, starts, asked }
+    }
+
     /// Number of tokens.
     pub fn count(&self) -> u64 {
         match self {
@@ -95,6 +110,15 @@ impl Tokens {
                 files.read(range, &mut ids).map(|_| ids)
             }
         }
+    }
+
+    /// The same with which of them are asked.
+    pub fn piece(&self, range: Range<u64>) -> Result<Piece> {
+        let asked = match self {
+            Tokens::Documents { asked, .. } if !asked.is_empty() => asked[range.start as usize..range.end as usize].to_vec(),
+            Tokens::Documents { .. } | Tokens::Memory(_) | Tokens::Files(_) | Tokens::Made(_) => vec![],
+        };
+        Ok(Piece { ids: self.read(range)?, asked })
     }
 
     /// The tokens of consecutive documents, a range each.

@@ -10,6 +10,7 @@ use super::batch::{Batch, Values};
 use super::marks::Marks;
 use super::packing::Packing;
 use super::permutation::random;
+use super::piece::Piece;
 use crate::config::{Aim, DataConfig, ObjectiveConfig};
 use crate::error::{Error, Result};
 
@@ -111,11 +112,18 @@ impl Collator {
     }
 
     /// A row of some pieces of text, drawn by a key.
-    fn row(&self, pieces: &[Vec<i32>], key: u64, context: usize) -> Filled {
+    fn row(&self, pieces: Vec<Piece>, key: u64, context: usize) -> Filled {
+        if self.aim == Aim::NextToken && !self.pairs {
+            return next::row(self.packing, &pieces);
+        }
+        let pieces: Vec<Vec<i32>> = pieces.into_iter().map(|p| p.ids).collect();
+        let pieces = pieces.as_slice();
         match self.aim {
             Aim::NextToken | Aim::Prefix if self.pairs => next::pair(self.aim, pieces, self.marks.end, context),
-            Aim::NextToken => next::row(self.packing, pieces),
-            Aim::Fim => next::row(self.packing, &middle::rows(self, pieces, key)),
+            Aim::NextToken | Aim::Fim => {
+                let pieces: Vec<Piece> = middle::rows(self, pieces, key).into_iter().map(Piece::all).collect();
+                next::row(self.packing, &pieces)
+            }
             Aim::Prefix => next::prefix_row(pieces, key),
             Aim::Masked if self.sentences() => masked::sentences(self, pieces, key, context),
             Aim::Masked => masked::row(self, pieces, key),
@@ -125,18 +133,19 @@ impl Collator {
     }
 
     /// Rows of one length, of pieces and a key each.
-    pub(super) fn batch(&self, rows: &[(Vec<Vec<i32>>, u64)], context: usize) -> Batch {
+    pub(super) fn batch(&self, rows: Vec<(Vec<Piece>, u64)>, context: usize) -> Batch {
         let forms = self.forms(context);
         let mut columns: Vec<Vec<i32>> = forms.iter().map(|f| Vec::with_capacity(rows.len() * f.width)).collect();
-        for (i, (pieces, key)) in rows.iter().enumerate() {
-            let row = if pieces.is_empty() { vec![vec![]; forms.len()] } else { self.row(pieces, *key, context) };
+        let count = rows.len();
+        for (i, (pieces, key)) in rows.into_iter().enumerate() {
+            let row = if pieces.is_empty() { vec![vec![]; forms.len()] } else { self.row(pieces, key, context) };
             for ((column, form), part) in columns.iter_mut().zip(&forms).zip(row) {
                 assert!(part.len() <= form.width, "{} elements of column {} in a row of {}", part.len(), form.name, form.width);
                 column.extend(part);
                 column.resize((i + 1) * form.width, form.fill);
             }
         }
-        let shape = |form: &Form| [rows.len(), form.width];
+        let shape = |form: &Form| [count, form.width];
         let asked = |name: &str| {
             let column = forms.iter().position(|f| f.name == name).map(|i| &columns[i]);
             column.map_or(0, |c| c.iter().filter(|label| **label >= 0).count())
@@ -145,7 +154,7 @@ impl Collator {
         let weight = asked("labels") as f32 / asked("next_sentence_label").max(1) as f32;
         let batch =
             forms.iter().zip(columns).fold(Batch::default(), |batch, (form, column)| batch.with(form.name, &shape(form), Values::I32(column)));
-        if self.sentences() { batch.with("next_sentence_weight", &[rows.len(), 1], Values::F32(vec![weight; rows.len()])) } else { batch }
+        if self.sentences() { batch.with("next_sentence_weight", &[count, 1], Values::F32(vec![weight; count])) } else { batch }
     }
 }
 

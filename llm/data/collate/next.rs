@@ -3,14 +3,15 @@
 use super::{Draws, Filled, IGNORED};
 use crate::config::Aim;
 use crate::data::packing::Packing;
+use crate::data::piece::Piece;
 
-/// Pieces one after the other, the last token of each only asked.
-pub(super) fn row(packing: Packing, pieces: &[Vec<i32>]) -> Filled {
+/// Pieces one after the other, the last token of each only asked; a token that is not asked is read alone.
+pub(super) fn row(packing: Packing, pieces: &[Piece]) -> Filled {
     let mut columns: Filled = vec![vec![]; if packing == Packing::BestFit { 4 } else { 2 }];
     for (document, piece) in (1..).zip(pieces) {
-        let places = piece.len() - 1;
-        columns[0].extend(&piece[..places]);
-        columns[1].extend(&piece[1..]);
+        let places = piece.ids.len() - 1;
+        columns[0].extend(&piece.ids[..places]);
+        columns[1].extend((1..=places).map(|i| if piece.asks(i) { piece.ids[i] } else { IGNORED }));
         if packing == Packing::BestFit {
             columns[2].extend(std::iter::repeat_n(document, places));
             columns[3].extend(0..places as i32);
