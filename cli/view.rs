@@ -47,7 +47,10 @@ impl View {
                 let planned = mebibytes(*bytes);
                 self.line(&format!("{parameters} parameters, {kernels} kernels compiled in {compile_seconds:.2} s, {planned} planned{from}"));
                 for Reads { source, tokens, epochs } in sources {
-                    self.line(&format!("{source}: {tokens} tokens, {epochs:.2} times over"));
+                    self.line(&match tokens {
+                        Some(tokens) => format!("{source}: {tokens} tokens, {epochs:.2} times over"),
+                        None => format!("{source}: made as it is read"),
+                    });
                 }
                 self.last = Instant::now();
             }

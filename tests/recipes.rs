@@ -61,4 +61,6 @@ fn a_task_is_learned() {
     let exact =
         events.iter().find_map(|e| if let Event::Measured { what, value, .. } = e { (what == "exact match").then_some(*value) } else { None });
     assert!(exact.unwrap() > 0.9, "{exact:?}");
+    let made = events.iter().find_map(|e| if let Event::Ready { sources, .. } = e { Some(sources[0].tokens) } else { None });
+    assert_eq!(made, Some(None), "nobody counts what is made as it is read");
 }

@@ -15,7 +15,7 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 fn ready(from_step: u64, to_step: u64) -> Event {
-    let sources = vec![Reads { source: "text".into(), tokens: 1000, epochs: 2.5 }];
+    let sources = vec![Reads { source: "text".into(), tokens: Some(1000), epochs: 2.5 }];
     Event::Ready { parameters: 10, bytes: 1 << 20, compile_seconds: 0.5, kernels: 3, from_step, to_step, sources, flops: 1e6, ceiling: Some(1e9) }
 }
 
@@ -148,7 +148,7 @@ fn metrics_cut_anywhere() {
     let h = History::read(&d.0).unwrap();
     assert_eq!((h.best(), h.notices.len(), h.is_finished()), (Some((1, 3.5)), 1, false));
     let ready = h.ready.as_ref().unwrap();
-    assert_eq!((ready.parameters, ready.to_step, ready.sources.clone()), (10, Some(9), vec![("text".to_string(), 1000)]));
+    assert_eq!((ready.parameters, ready.to_step, ready.sources.clone()), (10, Some(9), vec![("text".to_string(), Some(1000))]));
     assert_eq!((h.last_loss(), h.seconds(), h.median(|r| r.ms)), (Some((3.875 + 3.75) / 2.0), 0.75, Some(250.0)));
     assert_eq!((h.rows[0].held_out, h.rows[1].held_out, h.rows[1].tokens), (Some(3.5), None, Some(48)));
 }

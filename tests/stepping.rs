@@ -455,3 +455,29 @@ fn recipes_take_steps() {
     }
     assert!(ran >= 7, "{ran} recipes");
 }
+
+/// With products in 16 bits, weights are kept in 32: steps far smaller than what bf16 tells apart beside 1 add up, as they do in f32.
+#[test]
+fn weights_of_32_bits_learn_what_16_could_not_hold() {
+    let gain = |precision: &str| {
+        let c = config(20, 100, 100).set(&format!("train.precision={precision}")).unwrap();
+        let c = ["optimizer.name=sgd", "optimizer.weight_decay=0", "train.lr=1e-3", "train.schedule=constant", "train.grad_clip=0"]
+            .iter()
+            .fold(c, |c, set| c.set(set).unwrap());
+        let mut trainer = trainer(&c);
+        assert!(trainer.session().params().all(|(_, ty)| ty.dtype == DType::F32), "{precision}");
+        (0..20).for_each(|_| {
+            trainer.one_step().unwrap();
+        });
+        let bytes = trainer.session().param("transformer.ln_f.weight").unwrap();
+        bytes.chunks(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())) - 1.0).collect::<Vec<f64>>()
+    };
+    let (whole, half) = (gain("f32"), gain("bf16"));
+    let norm = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>().sqrt();
+    // the next number of bf16 above 1 is 2⁻⁷ away, the one below 2⁻⁸
+    assert!(half.iter().all(|x| x.abs() < 0.5 / 256.0) && half.iter().any(|x| *x != 0.0), "{half:?}");
+    let apart: Vec<f64> = whole.iter().zip(&half).map(|(a, b)| a - b).collect();
+    // products of a layer each round twice to 8 bits
+    assert!(norm(&apart) < norm(&whole) / 16.0, "{whole:?}, {half:?}");
+    assert_ne!(whole, half, "products are rounded");
+}

@@ -56,7 +56,8 @@ pub fn page(name: &str, history: &History, config: &Config, fused: Option<&Graph
 
 fn heading(name: &str, h: &History, config: &Config) -> String {
     let parameters = h.ready.as_ref().map_or(String::new(), |r| format!(" · {} parameters", thousands(r.parameters)));
-    let sources = h.ready.iter().flat_map(|r| &r.sources).map(|(s, n)| format!(" · {}: {} tokens", escaped(s), thousands(*n))).collect::<String>();
+    let source = |(s, n): &(String, Option<u64>)| format!(" · {}: {}", escaped(s), n.map_or("made".into(), |n| thousands(n) + " tokens"));
+    let sources = h.ready.iter().flat_map(|r| &r.sources).map(source).collect::<String>();
     let notices = h.notices.iter().map(|n| format!("<p class=\"notice\">{}</p>\n", escaped(n))).collect::<String>();
     let damaged = match h.damaged {
         0 => String::new(),

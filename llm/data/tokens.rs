@@ -90,6 +90,11 @@ impl Tokens {
         }
     }
 
+    /// Whether they are made when they are read, more than any run takes.
+    pub fn is_made(&self) -> bool {
+        matches!(self, Tokens::Made(_))
+    }
+
     /// Number of documents.
     pub fn documents(&self) -> u64 {
         match self {

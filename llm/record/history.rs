@@ -41,8 +41,8 @@ pub struct Ready {
     pub flops: Option<f64>,
     /// Operations a second that the device does at best.
     pub ceiling: Option<f64>,
-    /// Sources of text and their tokens.
-    pub sources: Vec<(String, u64)>,
+    /// Sources of text and their tokens; none of what is made as it is read.
+    pub sources: Vec<(String, Option<u64>)>,
 }
 
 /// A step.
@@ -180,7 +180,7 @@ impl History {
 
 impl Ready {
     fn of(e: &Value) -> Option<Ready> {
-        let source = |s: &Value| Some((s["source"].as_str()?.to_string(), s["tokens"].as_u64()?));
+        let source = |s: &Value| Some((s["source"].as_str()?.to_string(), s["tokens"].as_u64()));
         Some(Ready {
             parameters: e["parameters"].as_u64()?,
             bytes: e["bytes"].as_u64()?,

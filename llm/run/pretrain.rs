@@ -77,8 +77,8 @@ const COUNTED: u64 = 256;
 pub struct Reads {
     /// What a person calls the source.
     pub source: String,
-    /// Tokens for training.
-    pub tokens: u64,
+    /// Tokens for training; none where they are made as they are read.
+    pub tokens: Option<u64>,
     /// How often they are read over, from the first step to the last.
     pub epochs: f64,
 }
@@ -298,7 +298,8 @@ impl Trainer {
     fn sources(&self) -> Result<Vec<Reads>> {
         let t = &self.config.train;
         let epochs = self.data.epochs(t.seed, t.rows(), t.context)?;
-        let one = |(s, epochs): (&Source, f64)| Reads { source: s.name.clone(), tokens: s.train.count(), epochs };
+        let tokens = |s: &Source| (!s.train.is_made()).then(|| s.train.count());
+        let one = |(s, epochs): (&Source, f64)| Reads { source: s.name.clone(), tokens: tokens(s), epochs };
         Ok(self.data.sources().iter().zip(epochs).map(one).collect())
     }
 
