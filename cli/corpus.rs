@@ -1,7 +1,8 @@
 //! What `--data` names: texts, prepared folders and files of tokens, alone or mixed.
 
 use eggcorn::llm::{
-    Config, DataConfig, Error, INDEX, Index, Marks, OWN_TEXT, Result, Shards, Source, Specials, Task, Tokenizer, Unit, pairs, read_text, symbols,
+    Aim, Config, DataConfig, Error, INDEX, Index, Labelled, Marks, OWN_TEXT, Parts, Result, Shards, Source, Specials, Task, Tokenizer, Unit, pairs,
+    read_text, symbols,
 };
 use eggcorn::runtime::cores;
 use std::fmt;
@@ -173,3 +174,46 @@ fn texts(args: &[DataArg], recipe: &str, config: &Config) -> Result<Vec<Option<S
 
 /// The name of this project's own source.
 const ALONE: &str = "the project's own text";
+
+/// Texts with their classes, and which of them is of which part.
+pub struct Classes {
+    name: String,
+    labelled: Labelled,
+    parts: Parts,
+    /// What is looked at once, at the end.
+    test: Option<Source>,
+}
+
+/// The texts with classes that a configuration reads, of one file; none where it asks for no classes.
+pub fn labelled(args: &[DataArg], recipe: &str, config: &Config) -> Result<Option<Classes>> {
+    if config.aim() != Aim::Classes {
+        return Ok(None);
+    }
+    config.check_text()?;
+    let [DataArg { path, weight: None }] = args else {
+        return Err(Error(format!("the recipe {recipe} needs one file of texts with their classes: add --data FILE.tsv, .csv or .jsonl")));
+    };
+    let labelled = Labelled::read(path, &read_text(path)?, &config.classify)?;
+    let parts = labelled.parts(&config.classify, config.data.held_out)?;
+    Ok(Some(Classes { name: path.display().to_string(), labelled, parts, test: None }))
+}
+
+impl Classes {
+    /// The classes by name.
+    pub fn classes(&self) -> &[String] {
+        &self.labelled.classes
+    }
+
+    /// What is learned from, by the tokenizer that is named, or one that is learned of the texts to learn from.
+    pub fn open(&mut self, config: &Config, named: Option<Tokenizer>, learn: &dyn Fn(&str) -> Result<Tokenizer>) -> Result<(Vec<Source>, Tokenizer)> {
+        let tokenizer = named.map_or_else(|| learn(&self.labelled.text(&self.parts.train)), Ok)?;
+        let (source, test) = self.labelled.sources(&self.name, &self.parts, config, &tokenizer)?;
+        self.test = test;
+        Ok((vec![source], tokenizer))
+    }
+
+    /// What is looked at once, at the end.
+    pub fn test(&mut self) -> Option<Source> {
+        self.test.take()
+    }
+}

@@ -24,7 +24,7 @@ pub struct Args {
     /// Where vectors go: a file whose name ends in .safetensors, .npy or .jsonl; standard output, a line a vector, unless said.
     #[arg(long)]
     out: Option<PathBuf>,
-    /// What becomes of a text's tokens: mean or cls.
+    /// What becomes of a text's tokens: mean, cls or last.
     #[arg(long)]
     pooling: Option<Pooling>,
     /// Give each vector length 1.

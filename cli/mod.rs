@@ -8,6 +8,7 @@ mod bench_generate;
 mod bench_logging;
 mod bench_ops;
 mod bench_run;
+mod classes;
 mod coord_check;
 mod corpus;
 mod data;
@@ -17,6 +18,7 @@ mod embed;
 mod eval;
 mod explain;
 mod export;
+mod finetune;
 mod generate;
 mod import;
 mod interrupt;
@@ -53,6 +55,8 @@ struct Cli {
 enum Command {
     /// Train a model on text, save it, and show how it goes.
     Train(train::Args),
+    /// Let a model learn a task: which class a text is of.
+    Finetune(finetune::Args),
     /// Try growing learning rates, and suggest one to train with.
     LrFind(lr_find::Args),
     /// Show whether one learning rate is right for every width, with and without muP.
@@ -116,6 +120,7 @@ impl Cli {
     fn run(&self, models: &Models) -> Result<()> {
         match &self.command {
             Command::Train(a) => train::run(a, models),
+            Command::Finetune(a) => finetune::run(a, models),
             Command::LrFind(a) => lr_find::run(a, models),
             Command::CoordCheck(a) => coord_check::run(a, models),
             Command::Sweep(a) => sweep::run(a),
@@ -151,5 +156,5 @@ fn command(models: &Models) -> clap::Command {
         "recipe" => a.help(recipe.clone()),
         _ => a,
     };
-    Cli::command().mut_subcommands(|c| c.mut_args(with_names))
+    Cli::command().mut_subcommands(|c| c.mut_args(with_names).mut_subcommands(|c| c.mut_args(with_names)))
 }

@@ -4,15 +4,14 @@ use super::corpus::{self, DataArg};
 use super::interrupt::stop_on_interrupt;
 use super::options::{CompileArgs, DeviceArgs, apply};
 use super::plot::plot;
-use super::report;
 use super::view::View;
-use super::{nanogpt, note};
+use super::{classes, nanogpt, note, report};
 use eggcorn::llm::evaluate::{Scorer, Seam, TaskFiles, Tracked};
 use eggcorn::llm::hub::{Directory, Generation};
 use eggcorn::llm::record::{From, METRICS, Recorder, SAMPLES, TABLE};
 use eggcorn::llm::text::Learning;
 use eggcorn::llm::{
-    Config, Error, Event, Generator, Kind, Manifest, Marks, Models, Outcome, RESUMABLE, Result, RunLock, Sampling, Source, Tokenizer, Trainer,
+    Aim, Config, Error, Event, Generator, Kind, Manifest, Marks, Models, Outcome, RESUMABLE, Result, RunLock, Sampling, Source, Tokenizer, Trainer,
     read_manifest, read_short, recipe, write_file,
 };
 use eggcorn::models::{self, Model};
@@ -84,11 +83,16 @@ const SAMPLE: &str = "sample.txt";
 const QUESTION_TOKENS: usize = 1024;
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
+    run_with(args, models, &[])
+}
+
+/// The same of a command with settings of its own, which come after the recipe's and before what `--set` says.
+pub fn run_with(args: &Args, models: &Models, preset: &[&str]) -> Result<()> {
     let dir = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name(args)));
     // one writer, from before the first look to after the last word
     let _lock = RunLock::take(&dir)?;
     let saved = Saved::read(&dir, models)?;
-    let Opened { config, sources, tokenizer, start } = open(args, models, saved.as_ref())?;
+    let Opened { config, sources, tokenizer, start, labelled } = open_with(args, models, saved.as_ref(), preset)?;
     check_directory(&dir, &config, &tokenizer, saved.as_ref(), args.resume)?;
     let device = args.device.open()?;
     let options = args.compile.options_on(&device, config.train.precision)?;
@@ -133,10 +137,14 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
         Outcome::Finished(loss) => {
             plot(&dir)?;
             let sample = match config.model.kind() {
+                _ if config.aim() == Aim::Classes => String::new(),
                 models::Kind::Decoder => sample(&dir, &tokenizer, Generator::sharing(&config.model, device, &options, trainer.step.session())?)?,
                 // one reads and writes nothing, the other answers what somebody asks
                 models::Kind::Encoder | models::Kind::EncoderDecoder => String::new(),
             };
+            if let Some(labelled) = labelled {
+                classes::finish(&mut trainer, labelled, &mut view)?;
+            }
             last_words(&mut view, &dir, &config, loss, &sample);
             let done = recorded.and(shown).and(view.finish());
             done.map_err(|e| Error(format!("{e}; all else of the run is saved in {}", dir.display())))
@@ -190,18 +198,32 @@ pub struct Opened {
     pub tokenizer: Tokenizer,
     /// Whose weights it begins with.
     pub start: Option<Directory>,
+    /// Texts with their classes, where those are asked.
+    pub labelled: Option<corpus::Classes>,
 }
 
 /// Reads settings and texts. `saved` is the run that goes on.
 pub fn open(args: &Args, models: &Models, saved: Option<&Saved>) -> Result<Opened> {
+    open_with(args, models, saved, &[])
+}
+
+fn open_with(args: &Args, models: &Models, saved: Option<&Saved>, preset: &[&str]) -> Result<Opened> {
     let start = args.init_from.as_ref().map(|path| Directory::open(path, models)).transpose()?;
     let name = name(args);
-    let config = config(args, &name, saved, start.as_ref(), models)?;
+    let mut config = config(args, &name, saved, start.as_ref(), models, preset)?;
     let named = match (&args.tokenizer, &start) {
         (Some(path), _) => Some(Tokenizer::open(path, Some(config.data.split))?),
         (None, start) => start.as_ref().map(Directory::tokenizer).transpose()?.flatten(),
     };
-    let (sources, tokenizer) = corpus::open(&args.data, &name, &config, named, &|text| tokenizer(args, &config, text, saved))?;
+    let mut labelled = corpus::labelled(&args.data, &name, &config)?;
+    if let Some(labelled) = &labelled {
+        config.classify.classes = labelled.classes().to_vec();
+    }
+    let learn = |text: &str| tokenizer(args, &config, text, saved);
+    let (sources, tokenizer) = match &mut labelled {
+        Some(labelled) => labelled.open(&config, named, &learn)?,
+        None => corpus::open(&args.data, &name, &config, named, &learn)?,
+    };
     start.as_ref().map_or(Ok(()), |s| s.fits(&tokenizer))?;
     // vocabularies that others made may have room for more tokens than there are
     let made = start.as_ref().map(Directory::model).or_else(|| saved.map(|s| &s.config.model).filter(|_| args.resume));
@@ -212,7 +234,7 @@ pub fn open(args: &Args, models: &Models, saved: Option<&Saved>) -> Result<Opene
         note!("{chosen}");
         config = apply(nanogpt::apply(dialled, &args.nanogpt)?, &args.set)?;
     }
-    Ok(Opened { config, sources, tokenizer, start })
+    Ok(Opened { config, sources, tokenizer, start, labelled })
 }
 
 /// What the run is called by, unless it has a place of its own.
@@ -236,7 +258,7 @@ impl Saved {
     }
 }
 
-fn config(args: &Args, name: &str, saved: Option<&Saved>, start: Option<&Directory>, models: &Models) -> Result<Config> {
+fn config(args: &Args, name: &str, saved: Option<&Saved>, start: Option<&Directory>, models: &Models, preset: &[&str]) -> Result<Config> {
     let config = match (&args.config, saved, start) {
         (Some(path), ..) => Config::read(path, models)?,
         (None, Some(saved), _) if args.resume && args.recipe.is_none() => saved.config.clone(),
@@ -244,6 +266,7 @@ fn config(args: &Args, name: &str, saved: Option<&Saved>, start: Option<&Directo
         (None, ..) => recipe(name, models)?,
     };
     let config = Config { model: start.map_or(config.model, |s| s.model().clone()), ..config };
+    let config = preset.iter().try_fold(config, |config, setting| config.set(setting))?;
     let config = nanogpt::apply(corpus::weigh(&args.data, config)?, &args.nanogpt)?;
     let mut config = apply(config, &args.set)?;
     config.train.one_batch |= args.overfit_one_batch;

@@ -6,22 +6,13 @@ use crate::hub::Directory;
 use crate::objective::parameters;
 use crate::text::{Specials, Tokenizer};
 use ir::{Builder, DType, Dim, Graph};
+pub use models::Pooling;
+use models::heads::pooled;
 use models::{Kind, Model, Reading};
 use passes::{Goal, Options, compile};
 use runtime::{Device, Session};
 use serde_json::Value;
 use std::path::Path;
-
-/// What becomes of the vectors of a text's tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pooling {
-    /// Their mean.
-    Mean,
-    /// The first alone.
-    Cls,
-}
-
-ir::spell!(Pooling, "pooling", [Mean "mean", Cls "cls"]);
 
 /// How texts become vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +69,7 @@ fn pooling(directory: &Path, module: &str) -> Result<Pooling> {
     let on: Vec<&str> = config.as_object().into_iter().flatten().filter(|(_, v)| **v == Value::Bool(true)).map(|(k, _)| k.as_str()).collect();
     match on.into_iter().filter(|key| key.starts_with("pooling_mode")).collect::<Vec<_>>()[..] {
         ["pooling_mode_mean_tokens"] => Ok(Pooling::Mean),
-        ["pooling_mode_cls_token"] => Ok(Pooling::Cls),
+        ["pooling_mode_cls_token"] => Ok(Pooling::First),
         ref other => {
             let why = format!("{other:?}; expected pooling_mode_mean_tokens or pooling_mode_cls_token alone, or say --pooling");
             Err(file_error(&path, "its pooling is none of this program's", why))
@@ -113,12 +104,9 @@ pub fn embedding_graph(model: &Model, embedding: &Embedding) -> Result<Graph> {
     let ids = s.input("input_ids", DType::I32, (rows, tokens));
     let mask = s.input("attention_mask", DType::I32, (rows, tokens));
     let x = model.hidden(&s, &Reading { mask: Some(mask), ..Reading::of(ids) }).x;
-    let one = match embedding.pooling {
-        Pooling::Mean => mask.cast(DType::F32),
-        Pooling::Cls => s.iota(-1, tokens).equals(s.int(0)).select(mask.cast(DType::F32), s.num(0.0)),
-    };
     // a row of no token gives 0
-    let mut y = one.contract("bt,btc->bc", x) / one.sum().maximum(s.num(1e-9));
+    let y = pooled(&s, x, Some(mask), embedding.pooling);
+    let mut y = y.reshape((rows, x.dim(-1))) * mask.cast(DType::F32).max();
     if embedding.normalize {
         y = y / (y * y).sum().sqrt().maximum(s.num(1e-12));
     }

@@ -34,19 +34,20 @@ pub mod text;
 mod weights;
 
 pub use config::{
-    Aim, Config, Curve, DataConfig, Decay, GroupConfig, Models, ObjectiveConfig, OptimizerConfig, OptimizerName, Precision, RECIPES, RESUMABLE,
-    Recipe, Schedule, Size, TrainConfig, of_width, recipe,
+    Aim, ClassifyConfig, Config, Curve, DataConfig, Decay, GroupConfig, Models, ObjectiveConfig, OptimizerConfig, OptimizerName, Precision, RECIPES,
+    RESUMABLE, Recipe, Schedule, Size, TrainConfig, of_width, recipe,
 };
 pub use counts::{Counts, step_flops};
 pub use data::{
-    Batch, Collator, Column, Data, Header, HeldOut, INDEX, Index, IndexFile, IndexParts, IndexTokenizer, Made, Marks, OWN_TEXT, Packing, Permutation,
-    Piece, Shards, Source, Stage, Task, TokenFile, TokenFiles, Tokens, Unit, Values, Width, pairs, random, read_text, symbols,
+    Batch, Collator, Column, Data, Header, HeldOut, INDEX, Index, IndexFile, IndexParts, IndexTokenizer, Labelled, Made, Marks, OWN_TEXT, Packing,
+    Parts, Permutation, Piece, Shards, Source, Stage, Task, TextReader, TokenFile, TokenFiles, Tokens, Unit, Values, Width, pairs, random, read_text,
+    symbols,
 };
 pub use decode::{Beam, Choice, Generator, Sampling, Search, Stop, Stopping, likeliest, log_probabilities, sample};
 pub use error::{Error, Result, hint, nearest};
 pub use files::{Irregular, NewFile, irregular, read_short, write_file};
 pub use objective::{Mode, Objective, bound, parameters};
-pub use run::{Cost, Evaluation, Event, Judged, Outcome, Rates, Reads, Trainer};
+pub use run::{Confusion, Cost, Evaluation, Event, Judged, OfClass, Outcome, Rates, Reads, Trainer};
 pub use step::{Report, Step, step_program};
 pub use text::{Decoder, Kind, Specials, Tokenizer};
 pub use weights::named;

@@ -5,8 +5,9 @@ use crate::data::target;
 use crate::error::{Error, Result};
 use ir::names::LOSS;
 use ir::{Builder, DType, Dim, Graph, NodeId, Op, Tensor, Type};
+use models::heads::confusion;
 use models::{
-    Documents, Encoded, Kind, Model, Reading, Source,
+    Documents, Encoded, Head, Kind, Model, Reading, Source,
     losses::{self, Loss, Terms},
 };
 
@@ -22,12 +23,16 @@ pub enum Objective {
     Masked,
     /// To guess each token's successor in a text that answers another.
     Answer,
+    /// To say which of some classes a text is of.
+    Classes(Head),
 }
 
 /// Results of a program that looks: rows whose labels are all the likeliest, and rows that are asked anything.
 pub const EXACT: [&str; 2] = ["exact.sum", "exact.count"];
 /// Results of one that looks at pairs of segments: the loss of whether the second follows, and how often that is asked.
 pub const SENTENCE: [&str; 2] = ["next_sentence.sum", "next_sentence.count"];
+/// A result of one that looks at classes: how often a text of each was taken for each, as [`models::heads::confusion`] counts it.
+pub const CONFUSION: &str = "confusion";
 /// What is read where that is asked; the weight in training alone.
 const SENTENCES: [&str; 4] = ["attention_mask", "token_type_ids", "next_sentence_label", "next_sentence_weight"];
 
@@ -38,6 +43,8 @@ struct With {
     terms: Terms,
     /// Which rows are wholly right.
     exact: bool,
+    /// Which classes are taken for which.
+    confusion: bool,
     /// Whatever else the model says.
     all: bool,
 }
@@ -67,6 +74,7 @@ impl Objective {
             Objective::NextToken | Objective::Masked => &["input_ids", "labels"],
             Objective::NextInDocument => &["input_ids", "labels", "document_ids", "position_ids"],
             Objective::Answer => &["decoder_input_ids", "labels", "input_ids"],
+            Objective::Classes(_) => &["input_ids", "labels", "attention_mask"],
         }
     }
 
@@ -76,6 +84,7 @@ impl Objective {
             Objective::NextToken => &["attention_mask", "prefix_mask"],
             Objective::Answer => &["attention_mask"],
             Objective::NextInDocument => &[],
+            Objective::Classes(_) => &["token_type_ids", "label_weights"],
             Objective::Masked => &["attention_mask", "token_type_ids", "next_sentence_label", "next_sentence_weight"],
         }
     }
@@ -115,15 +124,28 @@ impl Objective {
             Aim::Masked if config.objective.next_sentence && mode == Mode::Train => &SENTENCES,
             Aim::Masked if config.objective.next_sentence => &SENTENCES[..3],
             Aim::Masked | Aim::Answer | Aim::Spans => &["attention_mask"],
+            // what is held out counts alike, whatever weighs more in training
+            Aim::Classes if mode == Mode::Train && !config.classify.weights.is_empty() => &["label_weights"],
+            Aim::Classes => &[],
         };
         let columns: Vec<&str> = objective.columns().iter().chain(further).copied().collect();
         let with = match mode {
             Mode::Train => With { terms: config.objective.terms(), ..With::default() },
-            Mode::Evaluate => With { exact: config.data.pairs(), ..With::default() },
+            Mode::Evaluate => With { exact: config.data.pairs() && aim != Aim::Classes, confusion: aim == Aim::Classes, ..With::default() },
         };
         let graph = objective.build(&config.model, mode, &columns, with)?;
-        let graph = graph.keep_outputs(&[LOSS, EXACT, SENTENCE].concat());
+        let graph = graph.keep_outputs(&[&LOSS[..], &EXACT, &SENTENCE, &[CONFUSION]].concat());
         bind(&graph, batch, context, target(&config.objective, aim, context))
+    }
+
+    /// The parameters of what a model says of texts, by name; of classes their head alone.
+    pub fn parameters(self, model: &Model) -> Result<Vec<(String, Type)>> {
+        let columns: Vec<&str> = self.columns().iter().filter(|c| **c != "labels").copied().collect();
+        let graph = match self {
+            Objective::Classes(_) => self.build(model, Mode::Evaluate, &columns, With::default())?,
+            Objective::NextToken | Objective::NextInDocument | Objective::Masked | Objective::Answer => self.results(model, &columns)?,
+        };
+        Ok(graph.params().into_iter().map(|(name, ty)| (name.to_string(), ty)).collect())
     }
 
     fn build(self, model: &Model, mode: Mode, asked_for: &[&str], with: With) -> Result<Graph> {
@@ -135,7 +157,8 @@ impl Objective {
         let input = |name: &str| match name {
             // one a row
             "next_sentence_label" => s.input(name, DType::I32, (Dim::sym('B'), Dim::ONE)),
-            "next_sentence_weight" => s.input(name, DType::F32, (Dim::sym('B'), Dim::ONE)),
+            "next_sentence_weight" | "label_weights" => s.input(name, DType::F32, (Dim::sym('B'), Dim::ONE)),
+            "labels" if matches!(self, Objective::Classes(_)) => s.input(name, DType::I32, (Dim::sym('B'), Dim::ONE)),
             _ => s.input(name, DType::I32, shape(name)),
         };
         let columns: Vec<(&str, Tensor)> = names().map(|name| (*name, input(name))).collect();
@@ -149,7 +172,7 @@ impl Objective {
             Objective::NextInDocument => {
                 Reading { documents: Some(Documents { ids: asked("document_ids"), positions: asked("position_ids") }), ..read }
             }
-            Objective::Masked => Reading { mask, types: column("token_type_ids"), ..read },
+            Objective::Masked | Objective::Classes(_) => Reading { mask, types: column("token_type_ids"), ..read },
             Objective::Answer => {
                 // behind all keys of the decoder's layers, so that no two drop alike
                 let key = key.map(|key| key + s.uint(1 << 16));
@@ -160,7 +183,18 @@ impl Objective {
             }
         };
         let hidden = model.hidden(&s, &read);
-        if model.guesses() {
+        if let Objective::Classes(head) = self {
+            // behind all keys of the blocks
+            let key = key.map(|key| key + s.uint(1 << 17));
+            let logits = model.classes(&s, hidden.x, head, mask, key);
+            b.output("logits", logits.reshape((Dim::sym('B'), head.classes)));
+            if let Some(labels) = column("labels") {
+                losses::cross_entropy_weighted(&s, logits, labels, column("label_weights"), with.terms).with(&hidden.losses).output(&b);
+                if with.confusion {
+                    b.output(CONFUSION, confusion(&s, logits, labels));
+                }
+            }
+        } else if model.guesses() {
             let logits = model.head(&s, hidden.x);
             b.output("logits", logits);
             if let Some(labels) = column("labels") {
@@ -201,6 +235,9 @@ impl Objective {
             Objective::NextToken | Objective::NextInDocument => (Kind::Decoder, "reads texts to their end and guesses no successors"),
             Objective::Masked => (Kind::Encoder, "does not see what follows a token"),
             Objective::Answer => (Kind::EncoderDecoder, "reads one text and no second"),
+            // what reads one text, whatever its tokens see of it
+            Objective::Classes(_) if model.kind() != Kind::EncoderDecoder => return Ok(()),
+            Objective::Classes(_) => (Kind::Encoder, "answers a text"),
         };
         if model.kind() == needs {
             return Ok(());
@@ -237,10 +274,7 @@ fn bind(graph: &Graph, batch: usize, context: usize, target: usize) -> Result<Gr
 
 /// A model's parameters by name, those of every head.
 pub fn parameters(model: &Model) -> Result<Vec<(String, Type)>> {
-    let objective = Objective::of(model);
-    let columns: Vec<&str> = objective.columns().iter().filter(|c| **c != "labels").copied().collect();
-    let graph = objective.results(model, &columns)?;
-    Ok(graph.params().into_iter().map(|(name, ty)| (name.to_string(), ty)).collect())
+    Objective::of(model).parameters(model)
 }
 
 /// Whether a program makes use of an input.

@@ -1,5 +1,6 @@
 //! What a model implements.
 
+use crate::heads::{Head, score};
 use crate::hub;
 use crate::init::Init;
 use crate::layers::{Past, beside, of_keys, of_queries, of_tokens, or_all, within_documents};
@@ -50,6 +51,17 @@ pub trait Architecture: fmt::Debug + Send + Sync {
 
     /// Logits [B, T, V] of what the blocks made, [B, T, C], of a model that guesses.
     fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g>;
+
+    /// What heads read of what the blocks made, [B, T, C]: of a model with a norm behind its blocks what that makes of it.
+    fn normed<'g>(&self, _: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
+        x
+    }
+
+    /// A score for each of some classes, [B, 1, classes], of what speaks for a text as `head` says, [B, 1, C], [normed](Self::normed). The
+    /// key seeds dropout.
+    fn classes<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, head: Head, _: Option<Tensor<'g>>) -> Tensor<'g> {
+        score(s, x, head.classes)
+    }
 
     /// What else it says of texts, each by a name of its own, from what the blocks made of them, [B, T, C].
     fn further<'g>(&self, _: &Scope<'g>, _: Tensor<'g>) -> Vec<(&'static str, Tensor<'g>)> {

@@ -6,6 +6,7 @@ use crate::activation::Activation;
 use crate::architecture::{Architecture, Hidden, Kept, Kind, Made, Place, Reading, Shape};
 use crate::attention::{attend_to, heads};
 use crate::check;
+use crate::heads::{Head, Pooling};
 use crate::hub;
 use crate::init::Init;
 use crate::layers::{dropout, layer_norm, nth, projection};
@@ -112,11 +113,27 @@ impl Architecture for Bert {
         layer_norm(&at.at(norm), x, self.layer_norm_eps).contract("btc,vc->btv", words) + at.param("bias", [self.vocab_size])
     }
 
+    /// Of the first token what the pooler makes of it, where there is one, projected; RoBERTa's head has a layer of its own for that. The
+    /// mean of all is projected as it is.
+    fn classes<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, head: Head, key: Option<Tensor<'g>>) -> Tensor<'g> {
+        let dropped = |x| dropout(s, x, self.dropout, key);
+        let first = head.pooling == Pooling::First;
+        let at = s.at("classifier");
+        match self.family {
+            Family::Bert if first && self.pooler => projection(&at, dropped(self.pooled(s, x)), head.classes, true),
+            Family::Bert => projection(&at, dropped(x), head.classes, true),
+            Family::Roberta => {
+                let x = projection(&at.at("dense"), dropped(x), self.hidden_size, true).tanh();
+                projection(&at.at("out_proj"), dropout(s, x, self.dropout, key.map(|k| k + s.uint(1))), head.classes, true)
+            }
+        }
+    }
+
     fn further<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Vec<(&'static str, Tensor<'g>)> {
         let mut all = vec![("last_hidden_state", x)];
         let rows = |x: Tensor<'g>| x.reshape((x.dim(-3), x.dim(-1)));
         if self.pooler {
-            let pooled = projection(&self.trunk(s).at("pooler.dense"), nth(s, x, s.int(0)), self.hidden_size, true).tanh(); // [B, 1, C]
+            let pooled = self.pooled(s, nth(s, x, s.int(0))); // [B, 1, C]
             all.push(("pooler_output", rows(pooled)));
             if self.sentence_head {
                 all.push(("seq_relationship_logits", rows(projection(&s.at("cls.seq_relationship"), pooled, 2, true))));
@@ -244,6 +261,11 @@ impl Bert {
             Family::Bert => self.max_position_embeddings,
             Family::Roberta => self.max_position_embeddings.saturating_sub(self.pad_token_id + 1),
         }
+    }
+
+    /// tanh(x Wᵀ + b), what the pooler says of a text by its first token. [B, 1, C]
+    fn pooled<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
+        projection(&self.trunk(s).at("pooler.dense"), x, self.hidden_size, true).tanh()
     }
 
     fn trunk<'g>(&self, s: &Scope<'g>) -> Scope<'g> {

@@ -72,9 +72,13 @@ impl Architecture for Gpt {
         read.blocks(&root, "h", self.n_layer, dropout(s, x, self.dropout, read.key), |s, x, place| self.block(s, x, place))
     }
 
+    fn normed<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
+        self.norm(&s.at("transformer").at("ln_f"), x)
+    }
+
     fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
         let words = if self.tie_word_embeddings { self.words(s) } else { s.at("lm_head").param("weight", [self.vocab_size, self.n_embd]) };
-        self.norm(&s.at("transformer").at("ln_f"), x).contract("btc,vc->btv", words)
+        self.normed(s, x).contract("btc,vc->btv", words)
     }
 
     fn cache(&self) -> Vec<Kept> {

@@ -128,8 +128,12 @@ impl Architecture for Llama {
         all
     }
 
+    fn normed<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
+        self.norm(&s.at("model").at("norm"), x)
+    }
+
     fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
-        let x = self.norm(&s.at("model").at("norm"), x);
+        let x = self.normed(s, x);
         let words = if self.tie_word_embeddings { self.embedding(s) } else { s.at("lm_head").param("weight", [self.vocab_size, self.hidden_size]) };
         x.contract("btc,vc->btv", words)
     }

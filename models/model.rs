@@ -1,6 +1,7 @@
 //! A model by name: the mathematics behind one handle, with its settings.
 
 use crate::architecture::{Architecture, Encoded, Hidden, Kept, Kepts, Kind, Reading, Shape, Source};
+use crate::heads::{Head, pooled};
 use crate::hub::{self, Fields, Written};
 use crate::init::Init;
 use crate::layers::nth;
@@ -176,6 +177,17 @@ impl Model {
     /// Logits [B, T, V] of what the blocks made, of a model that guesses.
     pub fn head<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
         self.mathematics.head(s, x)
+    }
+
+    /// What heads read of what the blocks made.
+    pub fn normed<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
+        self.mathematics.normed(s, x)
+    }
+
+    /// A score for each class, [B, 1, classes], of what the blocks made of texts, [B, T, C], where the mask `i32[B,T]` says there is a token.
+    pub fn classes<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, head: Head, mask: Option<Tensor<'g>>, key: Option<Tensor<'g>>) -> Tensor<'g> {
+        let speaks = pooled(s, self.normed(s, x), mask, head.pooling);
+        self.mathematics.classes(s, speaks, head, key)
     }
 
     /// What else it says of texts, by name, from what the blocks made of them.

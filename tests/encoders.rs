@@ -332,7 +332,7 @@ fn what_a_model_cannot_do() {
 #[test]
 fn vectors_of_texts() {
     let model = Model::from(bert());
-    for (pooling, normalize) in [(Pooling::Mean, false), (Pooling::Mean, true), (Pooling::Cls, false), (Pooling::Cls, true)] {
+    for (pooling, normalize) in [(Pooling::Mean, false), (Pooling::Mean, true), (Pooling::First, false), (Pooling::First, true)] {
         let graph = sized(embedding_graph(&model, &Embedding { pooling, normalize, longest: 5 }).unwrap(), 3, 5, 0);
         let mut env = environment(&graph, 7, 17);
         let (tokens, mask) = ([3, 4, 5, 6, 7, 8, 9, 10, 0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0]);

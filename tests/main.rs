@@ -25,6 +25,8 @@ mod calls;
 /// Prompts in chunks, rows at once: as one token after the other, and as the whole.
 #[cfg(feature = "llvm")]
 mod chunks;
+/// Classes of texts: heads, losses, files, parts, figures.
+mod classes;
 /// The command line as a person uses it.
 #[cfg(feature = "llvm")]
 mod cli;

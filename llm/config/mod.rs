@@ -1,5 +1,6 @@
 //! The configuration of a run: one TOML file, recipes, and `--set a.b=c`.
 
+mod classify;
 mod dial;
 mod models;
 mod mup;
@@ -13,6 +14,7 @@ pub(crate) mod settings;
 mod train;
 
 pub use self::models::Models;
+pub use classify::ClassifyConfig;
 pub use dial::of_width;
 use dial::width;
 pub use objective::{Aim, ObjectiveConfig};
@@ -28,8 +30,9 @@ use crate::error::{Error, Result, file_error, hint};
 use crate::files::{read_short, write_file};
 use crate::objective::{Objective, parameters};
 use crate::text::{Kind, Learning, Split};
-use ::models::Model;
 use ::models::check::within;
+use ::models::{Head, Model};
+use ir::Type;
 use passes::Update;
 use serde::{Deserialize, Serialize};
 use std::ops::Bound::Excluded;
@@ -45,6 +48,8 @@ pub struct Config {
     pub data: DataConfig,
     /// What is asked.
     pub objective: ObjectiveConfig,
+    /// Which classes there are, where that is asked.
+    pub classify: ClassifyConfig,
     /// The training.
     pub train: TrainConfig,
     /// How parameters are updated.
@@ -63,7 +68,8 @@ pub struct DataConfig {
     pub split: Split,
     /// The share of the text, at its end, that is held out.
     pub held_out: f64,
-    /// What a text is made of: text, lines, of which each is a document, or pairs, each a text and its answer with a tab between.
+    /// What a text is made of: text, lines, of which each is a document, pairs, each a text and its answer with a tab between, or classes, each
+    /// a class and its text.
     pub documents: Unit,
     /// What is learned where the program makes its own pairs, and there is no text: none, sort or reverse.
     pub task: Task,
@@ -98,9 +104,9 @@ impl Default for DataConfig {
 }
 
 impl DataConfig {
-    /// Whether what is read are pairs, a text and its answer.
+    /// Whether what is read are pairs, a text and its answer or its class.
     pub fn pairs(&self) -> bool {
-        self.documents == Unit::Pairs || self.task != Task::None
+        matches!(self.documents, Unit::Pairs | Unit::Classes) || self.task != Task::None
     }
 
     /// Why a task is none, if it is none.
@@ -127,7 +133,7 @@ impl DataConfig {
 }
 
 /// The sections of a configuration, and the key of the model's name.
-const SECTIONS: [&str; 5] = ["model", "data", "objective", "train", "optimizer"];
+const SECTIONS: [&str; 6] = ["model", "data", "objective", "classify", "train", "optimizer"];
 /// Settings that had another section once, and are understood there: key, before, now.
 const MOVED: [(&str, &str, &str); 3] = [("beta1", "train", "optimizer"), ("beta2", "train", "optimizer"), ("weight_decay", "train", "optimizer")];
 const ARCH: &str = "arch";
@@ -137,7 +143,14 @@ impl Config {
     pub fn of(model: Model) -> Config {
         let usual = TrainConfig::default();
         let train = TrainConfig { context: usual.context.min(model.context()), ..usual };
-        Config { model, data: DataConfig::default(), objective: ObjectiveConfig::default(), train, optimizer: OptimizerConfig::default() }
+        Config {
+            model,
+            data: DataConfig::default(),
+            objective: ObjectiveConfig::default(),
+            classify: ClassifyConfig::default(),
+            train,
+            optimizer: OptimizerConfig::default(),
+        }
     }
 
     /// Reads TOML. What it does not say is as it is by default.
@@ -226,6 +239,7 @@ impl Config {
             "model" => self.model.with(keys).map(|m| config.model = m),
             "data" => keys.try_into().map(|d| config.data = d).map_err(said),
             "objective" => keys.try_into().map(|o| config.objective = o).map_err(said),
+            "classify" => keys.try_into().map(|c| config.classify = c).map_err(said),
             "optimizer" => keys.try_into().map(|o| config.optimizer = o).map_err(said),
             _ => keys.try_into().map(|t| config.train = t).map_err(said),
         };
@@ -241,6 +255,7 @@ impl Config {
             "model" => self.model.settings().clone(),
             "data" => table(&self.data),
             "objective" => table(&self.objective),
+            "classify" => table(&self.classify),
             "train" => table(&self.train),
             "optimizer" => table(&self.optimizer),
             _ => Table::new(),
@@ -255,6 +270,9 @@ impl Config {
         }
         if name == "objective" {
             keys.entry("kind").or_insert(Value::String(self.objective.aim(&self.model).name().into()));
+        }
+        if name == "classify" {
+            keys.entry("pooling").or_insert(Value::String(self.head().pooling.name().into()));
         }
         if name == "optimizer" {
             for (key, value) in self.optimizer.usual() {
@@ -301,7 +319,12 @@ impl Config {
 
     /// What the model is trained to do on such rows.
     pub fn objective(&self) -> Objective {
-        self.objective.objective(&self.model, self.data.packing == Packing::BestFit)
+        self.objective.objective(&self.model, self.data.packing == Packing::BestFit, self.head())
+    }
+
+    /// The head that says which class a text is of.
+    pub fn head(&self) -> Head {
+        self.classify.head(&self.model)
     }
 
     /// What is asked.
@@ -320,6 +343,10 @@ impl Config {
                 "needs texts with answers, and data.documents is not pairs; try data.documents = \"pairs\" with a file of a text, a tab and its \
                  answer a line, data.task = \"reverse\", or objective.kind = \"spans\", which learns of plain text",
             ),
+            (Aim::Classes, _) => self.classify.check(&self.data),
+            (Aim::NextToken | Aim::Prefix | Aim::Masked | Aim::Spans | Aim::Fim | Aim::Answer, _) if self.data.documents == Unit::Classes => {
+                of_pairs("reads no classes; try objective.kind = \"classify\", as eggcorn finetune classify has it")
+            }
             (Aim::Masked | Aim::Spans | Aim::Fim, true) => of_pairs("reads texts without answers; try data.documents = \"lines\", and no data.task"),
             _ => Ok(()),
         }?;
@@ -353,9 +380,17 @@ impl Config {
 
     /// What a step does to the parameters. An error names a group of them that decides nothing.
     pub fn update(&self) -> Result<Update> {
-        let groups = self.optimizer.groups(&parameters(&self.model)?, self.wider()?)?;
+        let groups = self.optimizer.groups(&self.parameters()?, self.wider()?)?;
         let t = &self.train;
         Ok(Update { groups, grad_clip: t.grad_clip, accumulate: t.accumulate, average: t.ema, outliers: t.outliers() })
+    }
+
+    /// The parameters of what is trained, by name: those of every head of the model that are for the objective.
+    pub fn parameters(&self) -> Result<Vec<(String, Type)>> {
+        match self.aim() {
+            Aim::Classes => self.objective().parameters(&self.model),
+            Aim::NextToken | Aim::Prefix | Aim::Fim | Aim::Masked | Aim::Answer | Aim::Spans => parameters(&self.model),
+        }
     }
 
     /// Why the model's settings are no model, if they are none.

@@ -3,7 +3,7 @@
 use crate::objective::Objective;
 use models::check::within;
 use models::losses::Terms;
-use models::{Kind, Model};
+use models::{Head, Kind, Model};
 use serde::{Deserialize, Serialize};
 use std::ops::Bound::{Excluded, Included};
 
@@ -23,12 +23,14 @@ pub enum Aim {
     Fim,
     /// Spans that are hidden, in their order, as an answer (Raffel et al. 2020).
     Spans,
+    /// Which of some classes a text is of.
+    Classes,
 }
 
 ir::spell!(
     Aim,
     "objective",
-    [NextToken "next-token", Masked "masked" | "mlm", Answer "answer" | "seq2seq", Prefix "prefix" | "prefix-lm", Fim "fim", Spans "spans" | "span-corruption"]
+    [NextToken "next-token", Masked "masked" | "mlm", Answer "answer" | "seq2seq", Prefix "prefix" | "prefix-lm", Fim "fim", Spans "spans" | "span-corruption", Classes "classify" | "classes"]
 );
 
 impl Aim {
@@ -41,12 +43,13 @@ impl Aim {
         }
     }
 
-    /// The kind of model that it is for.
-    fn kind(self) -> Kind {
+    /// The kinds of model that it is for.
+    fn kinds(self) -> &'static [Kind] {
         match self {
-            Aim::NextToken | Aim::Prefix | Aim::Fim => Kind::Decoder,
-            Aim::Masked => Kind::Encoder,
-            Aim::Answer | Aim::Spans => Kind::EncoderDecoder,
+            Aim::NextToken | Aim::Prefix | Aim::Fim => &[Kind::Decoder],
+            Aim::Masked => &[Kind::Encoder],
+            Aim::Answer | Aim::Spans => &[Kind::EncoderDecoder],
+            Aim::Classes => &[Kind::Decoder, Kind::Encoder],
         }
     }
 }
@@ -56,7 +59,7 @@ impl Aim {
 #[serde(deny_unknown_fields, default)]
 pub struct ObjectiveConfig {
     /// What is asked: next-token, prefix or fim of a decoder, masked of an encoder, answer or spans of an encoder-decoder; the first of
-    /// them where it is not set.
+    /// them where it is not set. Or classify, of a decoder or an encoder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<Aim>,
     /// The share of tokens that a masked model is asked for.
@@ -150,13 +153,14 @@ impl ObjectiveConfig {
     /// Each objective is for a kind of model.
     fn check_kind(&self, model: &Model) -> Result<(), String> {
         let aim = self.aim(model);
-        if aim.kind() == model.kind() {
+        if aim.kinds().contains(&model.kind()) {
             return Ok(());
         }
-        let needs = match aim.kind() {
-            Kind::Decoder => "a decoder",
-            Kind::Encoder => "an encoder",
-            Kind::EncoderDecoder => "an encoder and a decoder",
+        let needs = match aim.kinds() {
+            [Kind::Decoder] => "a decoder",
+            [Kind::Encoder] => "an encoder",
+            [Kind::EncoderDecoder] => "an encoder and a decoder",
+            _ => "a decoder or an encoder alone",
         };
         let is = match model.kind() {
             Kind::Decoder => "a decoder",
@@ -171,8 +175,9 @@ impl ObjectiveConfig {
     }
 
     /// The program that this is.
-    pub(super) fn objective(&self, model: &Model, packed: bool) -> Objective {
+    pub(super) fn objective(&self, model: &Model, packed: bool, head: Head) -> Objective {
         match self.aim(model) {
+            Aim::Classes => Objective::Classes(head),
             Aim::NextToken | Aim::Fim if packed => Objective::NextInDocument,
             Aim::NextToken | Aim::Fim | Aim::Prefix => Objective::NextToken,
             Aim::Masked => Objective::Masked,

@@ -1,5 +1,6 @@
 //! A text as documents: its lines, or pairs of a text and its answer.
 
+use super::labelled::Labelled;
 use super::made::{Made, SYMBOLS, Task};
 use super::marks::Marks;
 use super::permutation::Permutation;
@@ -24,9 +25,11 @@ pub enum Unit {
     Lines,
     /// Each line is a text and its answer, with a tab between; of a file .jsonl an object with two texts.
     Pairs,
+    /// Each line is a class and its text, with a tab between; also tables and objects (`docs/guide`).
+    Classes,
 }
 
-ir::spell!(Unit, "unit", [Text "text", Lines "lines", Pairs "pairs"]);
+ir::spell!(Unit, "unit", [Text "text", Lines "lines", Pairs "pairs", Classes "classes"]);
 
 /// Names of an object's two texts that are looked for; of others the two there are count, in the order of their names.
 const FIELDS: [[&str; 2]; 5] =
@@ -81,6 +84,10 @@ impl Source {
             Unit::Lines if config.objective.next_sentence => Source::sentences(name, &sentences(text, tokenizer)?, data.held_out),
             Unit::Lines => Source::documents(name, &lines(text, config, tokenizer, &marks)?, 1, data.held_out),
             Unit::Pairs => Source::documents(name, &of_pairs(text, config, tokenizer, &marks)?, 2, data.held_out),
+            Unit::Classes => {
+                let labelled = Labelled::read(Path::new(name), text, &config.classify)?;
+                labelled.sources(name, &labelled.parts(&config.classify, data.held_out)?, config, tokenizer)?.0
+            }
         };
         Ok(source.with_marks(marks))
     }
@@ -104,7 +111,7 @@ impl Source {
     }
 }
 
-fn joined<'d>(documents: impl IntoIterator<Item = &'d Vec<i32>>) -> Tokens {
+pub(super) fn joined<'d>(documents: impl IntoIterator<Item = &'d Vec<i32>>) -> Tokens {
     let (mut ids, mut starts) = (vec![], vec![0]);
     for document in documents {
         ids.extend(document);
@@ -113,7 +120,7 @@ fn joined<'d>(documents: impl IntoIterator<Item = &'d Vec<i32>>) -> Tokens {
     Tokens::Documents { ids, starts, asked: vec![] }
 }
 
-fn fingerprint(documents: &[Vec<i32>]) -> String {
+pub(super) fn fingerprint(documents: &[Vec<i32>]) -> String {
     let bytes = documents.iter().flat_map(|d| std::iter::once(-1).chain(d.iter().copied())).flat_map(i32::to_le_bytes);
     checksum(&bytes.collect::<Vec<u8>>())
 }
@@ -144,7 +151,7 @@ fn made(name: &str, config: &Config, tokenizer: &Tokenizer) -> Result<Source> {
 fn lines(text: &str, config: &Config, tokenizer: &Tokenizer, marks: &Marks) -> Result<Vec<Vec<i32>>> {
     let around = match config.aim() {
         Aim::NextToken | Aim::Fim | Aim::Prefix => Some(end(tokenizer, marks)?),
-        Aim::Masked | Aim::Answer | Aim::Spans => None,
+        Aim::Masked | Aim::Answer | Aim::Spans | Aim::Classes => None,
     };
     let mut encoder = tokenizer.encoder();
     let mut one = |line: &str| -> Result<Vec<i32>> {

@@ -55,6 +55,8 @@ impl Config {
         match self.aim() {
             Aim::NextToken | Aim::Prefix => vec![],
             Aim::Fim => FIM.map(of).into_iter().chain([end]).collect(),
+            Aim::Classes if self.model.kind() == models::Kind::Encoder => [PAD, BEGIN, SEPARATOR].map(of).to_vec(),
+            Aim::Classes => vec![of(PAD)],
             Aim::Masked => [PAD, BEGIN, SEPARATOR, MASK].map(of).to_vec(),
             Aim::Answer => vec![of(PAD), end],
             Aim::Spans => {

@@ -3,6 +3,7 @@
 mod batch;
 mod collate;
 mod documents;
+mod labelled;
 mod made;
 mod marks;
 pub(crate) mod mixture;
@@ -21,6 +22,7 @@ mod windows;
 pub use batch::{Batch, Column, Values};
 pub use collate::{Collator, target};
 pub use documents::{Unit, pairs, symbols};
+pub use labelled::{Labelled, Parts, TextReader};
 pub use made::{Made, SYMBOLS, Task};
 pub use marks::Marks;
 pub use mixture::Stage;

@@ -1,9 +1,10 @@
 //! The loss on text that is held out, with the weights as they are now and nothing dropped.
 
+use super::confusion::Confusion;
 use crate::config::Config;
 use crate::data::Batch;
 use crate::error::{Error, Result};
-use crate::objective::{EXACT, Mode, Objective, SENTENCE};
+use crate::objective::{CONFUSION, EXACT, Mode, Objective, SENTENCE};
 use crate::weights::averaged;
 use ir::names::LOSS;
 use passes::{Goal, Options, compile};
@@ -43,6 +44,7 @@ impl Evaluation {
     /// The same, and what else the program looks at.
     pub fn judge(&mut self, batches: impl IntoIterator<Item = Result<Batch>>) -> Result<Judged> {
         let (mut loss, mut exact, mut sentence) = ([0.0; 2], [0.0; 2], [0.0; 2]);
+        let mut classes = Confusion::default();
         for batch in batches {
             batch?.fill(&mut self.session, &[])?;
             self.session.run().map_err(|e| Error(e.to_string()))?;
@@ -50,16 +52,19 @@ impl Evaluation {
             for (total, names) in [(&mut loss, LOSS), (&mut exact, EXACT), (&mut sentence, SENTENCE)] {
                 names.iter().zip(total).for_each(|(name, total)| *total += read(name).unwrap_or(0.0));
             }
+            if let Some(block) = self.session.output(CONFUSION) {
+                classes.add(block.f32s());
+            }
         }
         let mean = |[sum, count]: [f64; 2]| sum / f64::max(count, 1.0);
         let of = |both: [f64; 2]| (both[1] > 0.0).then(|| mean(both));
         let sentence = of(sentence);
-        Ok(Judged { loss: mean(loss) + sentence.unwrap_or(0.0), exact: of(exact), sentence })
+        Ok(Judged { loss: mean(loss) + sentence.unwrap_or(0.0), exact: of(exact), sentence, classes: (classes.count() > 0).then_some(classes) })
     }
 }
 
 /// What was found of batches.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
     /// The mean loss of a label; with [`sentence`](Self::sentence), where there is that.
     pub loss: f64,
@@ -67,4 +72,6 @@ pub struct Judged {
     pub sentence: Option<f64>,
     /// The share of rows that greedy writing gets wholly right, where rows are texts and their answers.
     pub exact: Option<f64>,
+    /// How often texts of each class were taken for each, where that is asked.
+    pub classes: Option<Confusion>,
 }

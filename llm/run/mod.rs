@@ -1,6 +1,7 @@
 //! The training loops, one plain file each, and the evaluation on the way.
 
 mod ahead;
+mod confusion;
 mod coordinates;
 mod ending;
 mod evaluation;
@@ -9,6 +10,7 @@ mod rates;
 mod saving;
 mod unigram;
 
+pub use confusion::{Confusion, OfClass};
 pub use evaluation::{Evaluation, Judged};
 pub use pretrain::{Cost, Event, Outcome, Reads, Trainer};
 pub use rates::Rates;

@@ -5,7 +5,7 @@ use super::ending::Ending;
 use super::evaluation::{Evaluation, Judged};
 use super::saving::Saving;
 use super::unigram::Unigram;
-use crate::config::{Aim, Config, TrainConfig};
+use crate::config::{Aim, Config, DataConfig, TrainConfig};
 use crate::data::{Collator, Data, Source};
 use crate::error::{Error, Result};
 use crate::step::{Report, Step};
@@ -65,6 +65,8 @@ pub struct Cost {
 
 /// The parts of a loss that has two.
 const PARTS: [&str; 2] = ["masked loss", "next-sentence loss"];
+/// What is found of classes.
+const OF_CLASSES: [&str; 2] = ["accuracy", "macro-F1"];
 /// What a loss is compared with.
 const UNIGRAM: &str = "unigram baseline";
 /// What else is measured of answers.
@@ -118,7 +120,7 @@ impl Trainer {
         config.check()?;
         let (start, device) = (Instant::now(), device.into());
         let marks = sources.first().map(|s| s.marks.clone()).unwrap_or_default();
-        let collator = Collator::new(config.aim(), &config.objective, &config.data, &marks)?;
+        let collator = Collator::new(config.aim(), &config.objective, &config.data, &marks)?.weighing(&config.classify.weights);
         let data = Arc::new(Data::asking(sources, &config.data, collator, config.train.context, config.train.rows())?);
         let options = Options { machine: device.target()?.machine(), precision: config.train.precision.dtype(), ..options.clone() };
         let step = Step::new(&config, device.clone(), &options)?;
@@ -253,12 +255,22 @@ impl Trainer {
         self.evaluation.judge((0..n).map(|i| held_out.batch(i * all / n)))
     }
 
+    /// The same of all that another source holds out.
+    pub fn judge_other(&mut self, source: Source) -> Result<Judged> {
+        let (data, t) = (&self.config.data, &self.config.train);
+        let data = DataConfig { weights: vec![], curriculum: vec![], ..data.clone() };
+        let collator = Collator::new(self.config.aim(), &self.config.objective, &data, &source.marks)?;
+        let data = Data::asking(vec![source], &data, collator, t.context, t.rows())?;
+        let held_out = data.held_out(t.batch, t.context)?;
+        self.evaluation.judge((0..held_out.count()).map(|i| held_out.batch(i)))
+    }
+
     /// The held-out loss of knowing how often each token is asked in the first batches, and nothing else; of what asks a text's tokens one after
     /// the other there are better baselines, and none of this kind.
     fn unigram(&self) -> Result<Option<f64>> {
         let t = &self.config.train;
         match self.config.aim() {
-            Aim::NextToken | Aim::Prefix | Aim::Fim => return Ok(None),
+            Aim::NextToken | Aim::Prefix | Aim::Fim | Aim::Classes => return Ok(None),
             Aim::Masked | Aim::Answer | Aim::Spans => {}
         }
         let steps = t.steps.min(COUNTED);
@@ -337,9 +349,9 @@ impl Meter {
     }
 }
 
-/// Says both parts of a loss that has two.
+/// Says both parts of a loss that has two, and how many texts are taken for what they are.
 fn show_parts(step: u64, judged: &Judged, show: &mut dyn FnMut(Event) -> Result<()>) -> Result<()> {
-    let Some(sentence) = judged.sentence else { return Ok(()) };
-    let parts = PARTS.into_iter().zip([judged.loss - sentence, sentence]);
-    parts.into_iter().try_for_each(|(what, value)| show(Event::Measured { step, what: what.into(), value }))
+    let parts = judged.sentence.into_iter().flat_map(|sentence| PARTS.into_iter().zip([judged.loss - sentence, sentence]));
+    let classes = judged.classes.iter().flat_map(|c| OF_CLASSES.into_iter().zip([c.accuracy(), c.macro_f1()]));
+    parts.chain(classes).try_for_each(|(what, value)| show(Event::Measured { step, what: what.into(), value }))
 }

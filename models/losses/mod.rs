@@ -7,7 +7,7 @@ mod tokens;
 
 pub use policies::{Average, Clip, Imitation, Kl, imitation, k1, k3, policy, values};
 pub use preferences::{Answers, Kto, Pairwise, bradley_terry, dpo, ipo, kto, orpo, seen, simpo};
-pub use tokens::{Terms, cross_entropy, cross_entropy_with, exact, log_probabilities};
+pub use tokens::{Terms, cross_entropy, cross_entropy_weighted, cross_entropy_with, exact, log_probabilities};
 
 use ir::names::{LOSS_COUNT, LOSS_SUM};
 use ir::{Builder, DType, Dim, Scope, Tensor};

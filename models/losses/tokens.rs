@@ -22,7 +22,19 @@ pub fn cross_entropy<'g>(s: &Scope<'g>, logits: Tensor<'g>, labels: Tensor<'g>) 
 /// The same with further terms of each label that is counted.
 #[track_caller]
 pub fn cross_entropy_with<'g>(s: &Scope<'g>, logits: Tensor<'g>, labels: Tensor<'g>, terms: Terms) -> Loss<'g> {
-    Loss { sum: total(of_labels(s, logits, labels, terms)), count: total(s.int(0).le(labels).cast(DType::F32)) }
+    cross_entropy_weighted(s, logits, labels, None, terms)
+}
+
+/// The same, where each label counts as much as its weight says, in the sum and in the count, as PyTorch's `cross_entropy(weight=)` has it of
+/// the weight of the label's class; label smoothing is weighed as the label is. weights: [B, T]
+#[track_caller]
+pub fn cross_entropy_weighted<'g>(s: &Scope<'g>, logits: Tensor<'g>, labels: Tensor<'g>, weights: Option<Tensor<'g>>, terms: Terms) -> Loss<'g> {
+    let (loss, counted) = (of_labels(s, logits, labels, terms), s.int(0).le(labels).cast(DType::F32));
+    let (loss, counted) = match weights {
+        Some(weights) => (loss * weights.reshape(loss.ty().dims), counted * weights),
+        None => (loss, counted),
+    };
+    Loss { sum: total(loss), count: total(counted) }
 }
 
 /// The loss of each label, 0 where it is negative: [B, T, 1].

@@ -1,6 +1,7 @@
 //! Rows of tokens to the columns that an objective reads: a function of the tokens and a key, one file an objective.
 
 mod answer;
+mod classes;
 mod masked;
 mod middle;
 mod next;
@@ -26,6 +27,8 @@ pub struct Collator {
     packing: Packing,
     /// Whether pieces are a text and its answer.
     pairs: bool,
+    /// How much a text of each class counts; none where all count alike.
+    weights: Vec<f64>,
 }
 
 /// A column: its name, how many elements a row has, and what fills them up.
@@ -42,19 +45,24 @@ type Filled = Vec<Vec<i32>>;
 impl Collator {
     /// Each token's successor.
     pub fn next_token(packing: Packing) -> Collator {
-        Collator { aim: Aim::NextToken, config: ObjectiveConfig::default(), marks: Marks::default(), packing, pairs: false }
+        Collator { aim: Aim::NextToken, config: ObjectiveConfig::default(), marks: Marks::default(), packing, pairs: false, weights: vec![] }
     }
 
     /// What a configuration asks of tokens with such marks. Fails where the objective needs a mark that there is not.
     pub fn new(aim: Aim, config: &ObjectiveConfig, data: &DataConfig, marks: &Marks) -> Result<Collator> {
-        let collator = Collator { aim, config: config.clone(), marks: marks.clone(), packing: data.packing, pairs: data.pairs() };
+        let collator = Collator { aim, config: config.clone(), marks: marks.clone(), packing: data.packing, pairs: data.pairs(), weights: vec![] };
         match aim {
             Aim::NextToken => Ok(collator),
             Aim::Masked => collator.has("a mask", "[MASK]", marks.mask.is_some()).map(|()| collator),
             Aim::Fim => collator.has("marks of beginning, end and middle", "<|fim_prefix|>", marks.fim.is_some()).map(|()| collator),
             Aim::Spans => collator.has("sentinels", "<extra_id_0>", !marks.sentinels.is_empty()).map(|()| collator),
-            Aim::Answer | Aim::Prefix => Ok(collator),
+            Aim::Answer | Aim::Prefix | Aim::Classes => Ok(collator),
         }
+    }
+
+    /// The same, where a text of each class counts so much.
+    pub fn weighing(self, classes: &[f64]) -> Collator {
+        Collator { weights: classes.to_vec(), ..self }
     }
 
     fn has(&self, what: &str, name: &str, there: bool) -> Result<()> {
@@ -81,7 +89,7 @@ impl Collator {
     /// Places for tokens of the text in rows of `context`.
     pub(super) fn places(&self, context: usize) -> usize {
         match self.aim {
-            Aim::NextToken | Aim::Fim | Aim::Prefix | Aim::Answer => context,
+            Aim::NextToken | Aim::Fim | Aim::Prefix | Aim::Answer | Aim::Classes => context,
             Aim::Masked => masked::places(self, context),
             Aim::Spans => spans::places(self, context),
         }
@@ -102,6 +110,7 @@ impl Collator {
                 let sentences = [form("token_type_ids", context, 0), form("next_sentence_label", 1, IGNORED)];
                 [&hidden[..], if self.sentences() { &sentences } else { &[] }].concat()
             }
+            Aim::Classes => vec![form("input_ids", context, pad), form("labels", 1, IGNORED), form("attention_mask", context, 0)],
             Aim::Spans | Aim::Answer => vec![
                 form("decoder_input_ids", target, pad),
                 form("labels", target, IGNORED),
@@ -129,6 +138,7 @@ impl Collator {
             Aim::Masked => masked::row(self, pieces, key),
             Aim::Spans => spans::row(self, pieces, key),
             Aim::Answer => answer::row(self, pieces, context),
+            Aim::Classes => classes::row(pieces, context),
         }
     }
 
@@ -154,6 +164,10 @@ impl Collator {
         let weight = asked("labels") as f32 / asked("next_sentence_label").max(1) as f32;
         let batch =
             forms.iter().zip(columns).fold(Batch::default(), |batch, (form, column)| batch.with(form.name, &shape(form), Values::I32(column)));
+        if !self.weights.is_empty() {
+            let weights = classes::weights(batch.i32s("labels"), &self.weights);
+            return batch.with("label_weights", &[count, 1], Values::F32(weights));
+        }
         if self.sentences() { batch.with("next_sentence_weight", &[count, 1], Values::F32(vec![weight; count])) } else { batch }
     }
 }
@@ -162,7 +176,7 @@ impl Collator {
 pub fn target(config: &ObjectiveConfig, aim: Aim, context: usize) -> usize {
     match (config.target, aim) {
         (0, Aim::Spans) => spans::target(config, context),
-        (0, Aim::NextToken | Aim::Fim | Aim::Prefix | Aim::Masked | Aim::Answer) => context,
+        (0, Aim::NextToken | Aim::Fim | Aim::Prefix | Aim::Masked | Aim::Answer | Aim::Classes) => context,
         (n, _) => n,
     }
 }
