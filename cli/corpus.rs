@@ -2,7 +2,7 @@
 
 use eggcorn::llm::{
     Aim, Config, DataConfig, Error, INDEX, Index, Labelled, Marks, OWN_TEXT, Parts, Result, Shards, Source, Specials, Task, Tokenizer, Unit, pairs,
-    read_text, symbols,
+    preferences, read_text, symbols, words,
 };
 use eggcorn::runtime::cores;
 use std::fmt;
@@ -127,7 +127,10 @@ pub fn open(
     let texts = texts(args, recipe, config)?;
     let tokenizer = match named.map(Ok).or_else(|| prepared(args).transpose()).transpose()? {
         Some(tokenizer) => tokenizer,
-        None => learn(&texts.iter().flatten().map(String::as_str).collect::<String>())?,
+        None => {
+            let all = texts.iter().flatten().map(String::as_str).collect::<String>();
+            learn(&if config.data.documents == Unit::Preferences { words(&all) } else { all })?
+        }
     };
     let alone = if config.data.task == Task::None { ALONE.to_string() } else { format!("the task {}", config.data.task) };
     let alone = DataArg { path: alone.into(), weight: None };
@@ -159,7 +162,11 @@ fn prepared(args: &[DataArg]) -> Result<Option<Tokenizer>> {
 fn texts(args: &[DataArg], recipe: &str, config: &Config) -> Result<Vec<Option<String>>> {
     let text = |path: &Path| {
         let text = read_text(path)?;
-        if config.data.documents == Unit::Pairs { pairs(path, &text) } else { Ok(text) }
+        match config.data.documents {
+            Unit::Pairs => pairs(path, &text),
+            Unit::Preferences => preferences(path, &text),
+            Unit::Text | Unit::Lines | Unit::Classes => Ok(text),
+        }
     };
     match args {
         [] if config.data.task != Task::None => Ok(vec![Some(symbols(config).into())]),

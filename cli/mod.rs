@@ -13,6 +13,7 @@ mod coord_check;
 mod corpus;
 mod data;
 mod doctor;
+mod dpo;
 mod dump;
 mod embed;
 mod eval;
@@ -20,6 +21,7 @@ mod explain;
 mod export;
 mod finetune;
 mod generate;
+mod grpo;
 mod import;
 mod interrupt;
 mod lr_find;
@@ -28,7 +30,11 @@ mod nanogpt;
 mod options;
 mod output;
 mod plot;
+mod policy;
+mod ppo;
 mod report;
+mod reward;
+mod rollouts;
 mod run;
 mod runs;
 mod sampling;
@@ -57,6 +63,14 @@ enum Command {
     Train(train::Args),
     /// Let a model learn a task: which class a text is of.
     Finetune(finetune::Args),
+    /// Learn from answers that people preferred to others: DPO and its kin.
+    Dpo(dpo::Args),
+    /// Learn what an answer is worth, from pairs of which people preferred one.
+    Reward(reward::Args),
+    /// Learn from rewards of what the model writes, each answer beside others to its prompt.
+    Grpo(grpo::Args),
+    /// Learn from rewards of what the model writes, each token beside what was expected there.
+    Ppo(ppo::Args),
     /// Try growing learning rates, and suggest one to train with.
     LrFind(lr_find::Args),
     /// Show whether one learning rate is right for every width, with and without muP.
@@ -121,6 +135,10 @@ impl Cli {
         match &self.command {
             Command::Train(a) => train::run(a, models),
             Command::Finetune(a) => finetune::run(a, models),
+            Command::Dpo(a) => dpo::run(a, models),
+            Command::Reward(a) => reward::run(a, models),
+            Command::Grpo(a) => grpo::run(a, models),
+            Command::Ppo(a) => ppo::run(a, models),
             Command::LrFind(a) => lr_find::run(a, models),
             Command::CoordCheck(a) => coord_check::run(a, models),
             Command::Sweep(a) => sweep::run(a),

@@ -1,7 +1,7 @@
 //! `eggcorn runs`: runs beside each other.
 
 use super::report::{Chart, Line, Unit, title};
-use super::say;
+use super::{rollouts, say};
 use eggcorn::llm::record::{History, METRICS, duration, thousands};
 use eggcorn::llm::{Config, Error, Models, Result, write_file};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Compare runs: losses, speed and time in a table, and in one picture.
 #[derive(clap::Args)]
 #[command(
-    after_help = "A directory that holds runs stands for all of them.\n\nExamples:\n  eggcorn runs\n  eggcorn runs runs/adamw runs/muon --plot losses.svg\n  eggcorn runs sweeps/lr --json"
+    after_help = "A directory that holds runs stands for all of them.\n\nExamples:\n  eggcorn runs\n  eggcorn runs runs/adamw runs/muon --plot losses.svg\n  eggcorn runs sweeps/lr --json\n  eggcorn runs --rollouts runs/grpo-sort --step 40"
 )]
 pub struct Args {
     /// Run directories, or directories of them; runs unless said.
@@ -18,6 +18,12 @@ pub struct Args {
     /// Draw the losses of all into a file, as SVG.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
+    /// Show what a policy wrote in one run instead, each with its reward: the last ones, or of --step.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["directories", "plot"])]
+    rollouts: Option<PathBuf>,
+    /// Of the rollouts those of a step.
+    #[arg(long, requires = "rollouts")]
+    step: Option<u64>,
     /// Print JSON, a line a run.
     #[arg(long)]
     json: bool,
@@ -32,6 +38,9 @@ struct Entry {
 }
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
+    if let Some(dir) = &args.rollouts {
+        return rollouts::show(dir, args.step, args.json);
+    }
     let asked = if args.directories.is_empty() { vec![PathBuf::from("runs")] } else { args.directories.clone() };
     let found: Vec<PathBuf> = asked.iter().map(|d| runs_in(d)).collect::<Result<Vec<_>>>()?.concat();
     let entries: Vec<Entry> = found.iter().map(|d| Entry::read(d, models)).collect::<Result<_>>()?;

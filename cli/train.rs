@@ -5,14 +5,14 @@ use super::interrupt::stop_on_interrupt;
 use super::options::{CompileArgs, DeviceArgs, apply};
 use super::plot::plot;
 use super::view::View;
-use super::{classes, nanogpt, note, report};
+use super::{classes, nanogpt, note, policy, report};
 use eggcorn::llm::evaluate::{Scorer, Seam, TaskFiles, Tracked};
 use eggcorn::llm::hub::{Directory, Generation};
 use eggcorn::llm::record::{From, METRICS, Recorder, SAMPLES, TABLE};
 use eggcorn::llm::text::Learning;
 use eggcorn::llm::{
-    Aim, Config, Error, Event, Generator, Kind, Manifest, Marks, Models, Outcome, RESUMABLE, Result, RunLock, Sampling, Source, Tokenizer, Trainer,
-    read_manifest, read_short, recipe, write_file,
+    Aim, Config, Error, Event, Generator, Kind, Manifest, Marks, Models, Outcome, REFERENCE, RESUMABLE, ROLLOUTS, Result, RunLock, Sampling, Source,
+    Tokenizer, Trainer, read_manifest, read_short, recipe, write_file,
 };
 use eggcorn::models::{self, Model};
 use eggcorn::passes::Options;
@@ -46,7 +46,7 @@ pub struct Args {
     out: Option<PathBuf>,
     /// Go on from the run directory's checkpoint; with --set train.steps=N, to another number of steps than was planned.
     #[arg(long)]
-    resume: bool,
+    pub resume: bool,
     /// How many layers: width, heads, learning rate, steps and what they read follow; what --set says counts.
     #[arg(long, value_name = "LAYERS", conflicts_with = "init_from")]
     depth: Option<usize>,
@@ -72,12 +72,31 @@ pub struct Args {
     check_finite: bool,
     /// Print events as JSON, a line each.
     #[arg(long)]
-    json: bool,
+    pub json: bool,
+}
+
+impl Args {
+    /// What was said of the data, to say it again.
+    pub fn data(&self) -> String {
+        self.data.iter().map(|d| format!(" --data {d}")).collect()
+    }
 }
 
 /// What a run directory holds besides checkpoints.
-const FILES: [&str; 10] =
-    [Config::FILE, Generation::FILE, Tokenizer::OWN, Tokenizer::FILE, METRICS, TABLE, SAMPLES, SAMPLE, super::plot::FILE, report::FILE];
+const FILES: [&str; 12] = [
+    Config::FILE,
+    Generation::FILE,
+    Tokenizer::OWN,
+    Tokenizer::FILE,
+    METRICS,
+    TABLE,
+    SAMPLES,
+    SAMPLE,
+    super::plot::FILE,
+    report::FILE,
+    REFERENCE,
+    ROLLOUTS,
+];
 const SAMPLE: &str = "sample.txt";
 /// Tokens of questions that are read at once.
 const QUESTION_TOKENS: usize = 1024;
@@ -92,8 +111,12 @@ pub fn run_with(args: &Args, models: &Models, preset: &[&str]) -> Result<()> {
     // one writer, from before the first look to after the last word
     let _lock = RunLock::take(&dir)?;
     let saved = Saved::read(&dir, models)?;
-    let Opened { config, sources, tokenizer, start, labelled } = open_with(args, models, saved.as_ref(), preset)?;
-    check_directory(&dir, &config, &tokenizer, saved.as_ref(), args.resume)?;
+    let opened = open_with(args, models, saved.as_ref(), preset)?;
+    check_directory(&dir, &opened.config, &opened.tokenizer, saved.as_ref(), args.resume)?;
+    if opened.config.aim() == Aim::Policy {
+        return policy::run(args, opened, &dir, models);
+    }
+    let Opened { config, sources, tokenizer, start, labelled } = opened;
     let device = args.device.open()?;
     let options = args.compile.options_on(&device, config.train.precision)?;
     let mut trainer = Trainer::compiled(config.clone(), sources, device.clone(), &options)?;
@@ -103,6 +126,7 @@ pub fn run_with(args: &Args, models: &Models, preset: &[&str]) -> Result<()> {
         let unread = trainer.step.start_from(&start.tensors()?)?;
         unread.iter().filter(|_| !start.is_run()).for_each(|notice| note!("notice: {notice}"));
     }
+    trainer.refer(Some(&dir))?;
     config.write(&dir)?;
     tokenizer.write(&dir)?;
     if config.model.kind() == models::Kind::EncoderDecoder {
@@ -130,14 +154,14 @@ pub fn run_with(args: &Args, models: &Models, preset: &[&str]) -> Result<()> {
     let shown = report::write(&dir, &config, trainer.step.fused());
     match outcome? {
         Outcome::Stopped(step) => {
-            let data: String = args.data.iter().map(|d| format!(" --data {d}")).collect();
+            let data = args.data();
             recorded.and(shown)?;
             Err(Error(format!("stopped after step {step}, which is saved; go on with: eggcorn train --resume --out {}{data}", dir.display())))
         }
         Outcome::Finished(loss) => {
             plot(&dir)?;
             let sample = match config.model.kind() {
-                _ if config.aim() == Aim::Classes => String::new(),
+                _ if matches!(config.aim(), Aim::Classes | Aim::Rewards) => String::new(),
                 models::Kind::Decoder => sample(&dir, &tokenizer, Generator::sharing(&config.model, device, &options, trainer.step.session())?)?,
                 // one reads and writes nothing, the other answers what somebody asks
                 models::Kind::Encoder | models::Kind::EncoderDecoder => String::new(),

@@ -27,6 +27,16 @@ pub const SKIPPED: &str = "skipped";
 /// What stands in a path for the iteration's number.
 pub const LOOP: &str = "{}";
 
+/// Whether a result is the sum or the count of something that is looked at beside a loss, as `accuracy.sum` and `accuracy.count` are.
+pub fn is_seen(name: &str) -> bool {
+    seen(name).is_some() && gradient_of(name).is_none() && !LOSS.contains(&name)
+}
+
+/// What a result is the sum or the count of.
+pub fn seen(name: &str) -> Option<&str> {
+    name.strip_suffix(".sum").or_else(|| name.strip_suffix(".count"))
+}
+
 /// What stands in a path for an iteration: a number that follows from the iteration's.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Place {

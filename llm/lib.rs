@@ -28,26 +28,31 @@ mod files;
 pub mod hub;
 mod objective;
 pub mod record;
+pub mod reward;
 mod run;
+mod seen;
 mod step;
 pub mod text;
 mod weights;
 
 pub use config::{
-    Aim, ClassifyConfig, Config, Curve, DataConfig, Decay, GroupConfig, Models, ObjectiveConfig, OptimizerConfig, OptimizerName, Precision, RECIPES,
-    RESUMABLE, Recipe, Schedule, Size, TrainConfig, of_width, recipe,
+    Aim, ClassifyConfig, Config, Curve, DataConfig, Decay, GroupConfig, Models, ObjectiveConfig, OptimizerConfig, OptimizerName, PolicyConfig,
+    PolicyKind, Precision, Preference, PreferenceConfig, RECIPES, RESUMABLE, Recipe, RewardKind, Schedule, Size, TrainConfig, of_width, recipe,
 };
 pub use counts::{Counts, step_flops};
 pub use data::{
     Batch, Collator, Column, Data, Header, HeldOut, INDEX, Index, IndexFile, IndexParts, IndexTokenizer, Labelled, Made, Marks, OWN_TEXT, Packing,
-    Parts, Permutation, Piece, Shards, Source, Stage, Task, TextReader, TokenFile, TokenFiles, Tokens, Unit, Values, Width, pairs, random, read_text,
-    symbols,
+    Parts, Permutation, Piece, Shards, Source, Stage, Task, TextReader, TokenFile, TokenFiles, Tokens, Unit, Values, Width, pairs, preferences,
+    random, read_text, symbols, words,
 };
 pub use decode::{Beam, Choice, Generator, Sampling, Search, Stop, Stopping, likeliest, log_probabilities, sample};
 pub use error::{Error, Result, hint, nearest};
 pub use files::{Irregular, NewFile, irregular, read_short, write_file};
 pub use objective::{Mode, Objective, bound, parameters};
-pub use run::{Confusion, Cost, Evaluation, Event, Judged, OfClass, Outcome, Rates, Reads, Trainer};
+pub use run::{
+    Confusion, Cost, Evaluation, Event, Judged, OfClass, Outcome, Policy, REFERENCE, ROLLOUTS, Rates, Reads, Rollout, Trainer,
+    generalised_advantages, group_advantages, rollouts,
+};
 pub use step::{Report, Step, step_program};
 pub use text::{Decoder, Kind, Specials, Tokenizer};
 pub use weights::named;

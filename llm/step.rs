@@ -4,6 +4,7 @@ use crate::config::{Config, Schedule, Size, TrainConfig};
 use crate::data::{Batch, random};
 use crate::error::{Error, Result};
 use crate::objective::{Mode, Objective};
+use crate::seen::Seen;
 use crate::weights::named::Tensors;
 use crate::weights::{checkpoint, initialise_scaled, load_weights};
 use ir::names::{GRAD_NORM, LOSS_MEAN, SKIPPED};
@@ -24,6 +25,8 @@ pub struct Step {
     fused: Graph,
     /// Parameters by path, and where in the model's source each is declared.
     lines: Vec<(String, String)>,
+    /// What was looked at since somebody asked.
+    seen: Seen,
     /// Look at every kernel's result and stop at the first that is not finite.
     pub check_finite: bool,
 }
@@ -89,6 +92,7 @@ impl Step {
             notices,
             fused: stages.fused,
             lines: lines(config)?,
+            seen: Seen::default(),
             check_finite: false,
         })
     }
@@ -113,6 +117,11 @@ impl Step {
         &self.fused
     }
 
+    /// The means of what was looked at beside the loss in the steps since this was asked last, by name.
+    pub fn take_seen(&mut self) -> Vec<(String, f64)> {
+        std::mem::take(&mut self.seen).means()
+    }
+
     /// Takes one step on a batch. A loss that is not finite is an error, and the step does not count.
     pub fn take(&mut self, batch: &Batch) -> Result<Report> {
         self.take_at(batch, self.schedule.at(self.done))
@@ -130,6 +139,7 @@ impl Step {
             session.set_u32("key", &keys)?;
         }
         run(session, checked, &self.lines).map_err(|e| Error(format!("step {number}: {e}")))?;
+        self.seen.add(session, &[]);
         let find = |name: &str| session.output(name).map(|block| f64::from(block.f32s()[0]));
         let read = |name: &str| find(name).expect("a training step has it");
         let report = Report { loss: read(LOSS_MEAN), grad_norm: read(GRAD_NORM), lr, skipped: find(SKIPPED) == Some(1.0) };
@@ -155,9 +165,11 @@ impl Step {
         checkpoint::save(dir, &self.session, self.done, text)
     }
 
-    /// Begins with the parameters of a file of tensors. What is to be known of tensors that are not read.
+    /// Begins with the parameters of a file of tensors; a head that is not there stays at its start. What is to be known of tensors that are not
+    /// read.
     pub fn start_from(&mut self, tensors: &Tensors) -> Result<Vec<String>> {
-        load_weights(&mut [&mut self.session], tensors, &|name| State::parse(name).is_parameter())
+        let there = |name: &str| !models::heads::is_head(name) || tensors.contains(name);
+        load_weights(&mut [&mut self.session], tensors, &|name| State::parse(name).is_parameter() && there(name))
     }
 
     /// Goes on from a run directory's checkpoint. Refused where it was trained on something of another name. One that was

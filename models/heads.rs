@@ -70,6 +70,12 @@ pub fn value<'g>(s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
     projection(&s.at("v_head.summary"), x, 1, true).reshape((rows, tokens))
 }
 
+/// Whether a tensor is a head's that says what a text or a token is worth, or an optimizer's state of one.
+pub fn is_head(name: &str) -> bool {
+    const HEADS: [&str; 3] = ["score.weight", "v_head.summary.weight", "v_head.summary.bias"];
+    HEADS.iter().any(|head| name.strip_suffix(head).is_some_and(|before| before.is_empty() || before.ends_with('.')))
+}
+
 /// How often a text of each class was taken for each: [classes, classes], of rows the class that is right, of columns the likeliest, the
 /// first of several that are. Rows whose label is negative do not count. logits: [B, 1, classes], labels: [B, 1]
 #[track_caller]

@@ -102,7 +102,7 @@ impl<'t> Trained<'t, '_> {
 
 /// A step from a program with outputs `loss.sum`, `loss.count` and `grad.<path>`, the gradient of the sum: further inputs `lr` and `step`
 /// (from 1), outputs `loss`, the mean, `grad_norm`, its gradient's, and the new value of every parameter that is trained and of what its
-/// optimizer keeps. Where outliers are looked for, `skipped` says whether this is one: then nothing is updated.
+/// optimizer keeps; what else is looked at goes through. Where outliers are looked for, `skipped` says whether this is one: then nothing is updated.
 pub fn train_step(graph: &Graph, update: &Update) -> Result<Graph, String> {
     update.check()?;
     let graph = if update.accumulate > 1 { accumulate(graph, update.accumulate)? } else { graph.clone() };
@@ -123,6 +123,10 @@ pub fn train_step(graph: &Graph, update: &Update) -> Result<Graph, String> {
     let mut outputs = vec![LOSS_MEAN.to_string(), GRAD_NORM.into()];
     let mut results = vec![(sum * share).id, norm.id];
     let found = update.outliers.find(&tape, [sum * share, norm], step);
+    for (name, id) in graph.outputs.iter().zip(&main.results).filter(|(name, _)| names::is_seen(name)) {
+        outputs.push(name.clone());
+        results.push(*id);
+    }
     for p in &trained {
         for (name, old, new) in p.updated(&tape, scale, [lr, step], update.average) {
             let new = found.as_ref().map_or(new, |f| f.skip.select(old, new));
@@ -193,7 +197,8 @@ fn is_summed(name: &str) -> bool {
 /// The same losses and gradients summed over micro-batches: every input gets a further first axis.
 fn accumulate(graph: &Graph, n: u32) -> Result<Graph, String> {
     let body = graph.main();
-    let summed: Vec<usize> = (0..graph.outputs.len()).filter(|i| is_summed(&graph.outputs[*i])).collect();
+    let adds = |i: &usize| is_summed(&graph.outputs[*i]) || names::is_seen(&graph.outputs[*i]);
+    let summed: Vec<usize> = (0..graph.outputs.len()).filter(adds).collect();
     let inputs = body.inputs();
     let params: Vec<NodeId> = body.ids().filter(|id| matches!(body.node(*id).op, Op::Param(..))).collect();
     // the body: sums go round, tokens are stacked, parameters are the same each time

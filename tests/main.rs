@@ -145,8 +145,14 @@ mod optimizers;
 mod own_model;
 /// The memory plan.
 mod plan;
+/// Models that write, are rewarded and learn from it.
+#[cfg(feature = "llvm")]
+mod policies;
 /// Threads and their barriers; a panic of any of them.
 mod pool;
+/// What people preferred, learned.
+#[cfg(feature = "llvm")]
+mod preferences;
 /// A dump is an input; `run` is held to its files.
 #[cfg(feature = "llvm")]
 mod programs;

@@ -6,7 +6,9 @@ mod models;
 mod mup;
 mod objective;
 mod optimizer;
+mod policy;
 mod precision;
+mod preference;
 mod ramp;
 mod recipe;
 mod schedule;
@@ -19,7 +21,9 @@ pub use dial::of_width;
 use dial::width;
 pub use objective::{Aim, ObjectiveConfig};
 pub use optimizer::{GroupConfig, OptimizerConfig, OptimizerName};
+pub use policy::{PolicyConfig, PolicyKind, RewardKind};
 pub use precision::Precision;
+pub use preference::{Preference, PreferenceConfig};
 pub use ramp::{Ramp, Size};
 pub use recipe::{RECIPES, Recipe, recipe};
 pub use schedule::{Curve, Decay, Schedule};
@@ -50,6 +54,10 @@ pub struct Config {
     pub objective: ObjectiveConfig,
     /// Which classes there are, where that is asked.
     pub classify: ClassifyConfig,
+    /// How preferences are learned, where that is asked.
+    pub preference: PreferenceConfig,
+    /// How a policy learns, where that is asked.
+    pub policy: PolicyConfig,
     /// The training.
     pub train: TrainConfig,
     /// How parameters are updated.
@@ -68,12 +76,12 @@ pub struct DataConfig {
     pub split: Split,
     /// The share of the text, at its end, that is held out.
     pub held_out: f64,
-    /// What a text is made of: text, lines, of which each is a document, pairs, each a text and its answer with a tab between, or classes, each
-    /// a class and its text.
+    /// What a text is made of: text, lines, of which each is a document, pairs, each a text and its answer with a tab between, classes, each
+    /// a class and its text, or preferences, each a prompt and answers that are better and worse.
     pub documents: Unit,
-    /// What is learned where the program makes its own pairs, and there is no text: none, sort or reverse.
+    /// What is learned where the program makes its own pairs, and there is no text: none, sort, reverse or add.
     pub task: Task,
-    /// Symbols a sequence of a task.
+    /// Symbols a sequence of a task; digits of each number, of add.
     pub task_length: usize,
     /// How many symbols there are: digits, then letters.
     pub task_symbols: usize,
@@ -106,7 +114,17 @@ impl Default for DataConfig {
 impl DataConfig {
     /// Whether what is read are pairs, a text and its answer or its class.
     pub fn pairs(&self) -> bool {
-        matches!(self.documents, Unit::Pairs | Unit::Classes) || self.task != Task::None
+        self.together() > 1
+    }
+
+    /// Documents that belong together: a text and its answer or its class, or answers that are better and worse.
+    pub fn together(&self) -> u64 {
+        match self.documents {
+            _ if self.task != Task::None => 2,
+            Unit::Text | Unit::Lines => 1,
+            Unit::Pairs | Unit::Classes => 2,
+            Unit::Preferences => crate::data::PREFERENCES,
+        }
     }
 
     /// Why a task is none, if it is none.
@@ -115,7 +133,7 @@ impl DataConfig {
         within("data.task_length", self.task_length, 1..=1 << 16, usual.task_length)?;
         within("data.task_symbols", self.task_symbols, 2..=SYMBOLS.len(), usual.task_symbols)?;
         // a share is held out, and both parts have some
-        let sequences = (self.task_symbols as f64).powi(self.task_length as i32);
+        let sequences = self.task.sequences(self.task_length, self.task_symbols);
         if self.task != Task::None && sequences < 64.0 {
             let (length, symbols) = (self.task_length, self.task_symbols);
             return Err(format!(
@@ -133,7 +151,7 @@ impl DataConfig {
 }
 
 /// The sections of a configuration, and the key of the model's name.
-const SECTIONS: [&str; 6] = ["model", "data", "objective", "classify", "train", "optimizer"];
+const SECTIONS: [&str; 8] = ["model", "data", "objective", "classify", "preference", "policy", "train", "optimizer"];
 /// Settings that had another section once, and are understood there: key, before, now.
 const MOVED: [(&str, &str, &str); 3] = [("beta1", "train", "optimizer"), ("beta2", "train", "optimizer"), ("weight_decay", "train", "optimizer")];
 const ARCH: &str = "arch";
@@ -148,6 +166,8 @@ impl Config {
             data: DataConfig::default(),
             objective: ObjectiveConfig::default(),
             classify: ClassifyConfig::default(),
+            preference: PreferenceConfig::default(),
+            policy: PolicyConfig::default(),
             train,
             optimizer: OptimizerConfig::default(),
         }
@@ -240,6 +260,8 @@ impl Config {
             "data" => keys.try_into().map(|d| config.data = d).map_err(said),
             "objective" => keys.try_into().map(|o| config.objective = o).map_err(said),
             "classify" => keys.try_into().map(|c| config.classify = c).map_err(said),
+            "preference" => keys.try_into().map(|p| config.preference = p).map_err(said),
+            "policy" => keys.try_into().map(|p| config.policy = p).map_err(said),
             "optimizer" => keys.try_into().map(|o| config.optimizer = o).map_err(said),
             _ => keys.try_into().map(|t| config.train = t).map_err(said),
         };
@@ -256,6 +278,8 @@ impl Config {
             "data" => table(&self.data),
             "objective" => table(&self.objective),
             "classify" => table(&self.classify),
+            "preference" => table(&self.preference),
+            "policy" => table(&self.policy),
             "train" => table(&self.train),
             "optimizer" => table(&self.optimizer),
             _ => Table::new(),
@@ -273,6 +297,10 @@ impl Config {
         }
         if name == "classify" {
             keys.entry("pooling").or_insert(Value::String(self.head().pooling.name().into()));
+        }
+        if name == "preference" {
+            keys.entry("beta").or_insert(Value::Float(self.preference.beta()));
+            keys.entry("margin").or_insert(Value::Float(self.preference.margin()));
         }
         if name == "optimizer" {
             for (key, value) in self.optimizer.usual() {
@@ -344,6 +372,9 @@ impl Config {
                  answer a line, data.task = \"reverse\", or objective.kind = \"spans\", which learns of plain text",
             ),
             (Aim::Classes, _) => self.classify.check(&self.data),
+            (Aim::Preferences | Aim::Rewards, _) => Ok(self.preference.check(&self.data)?),
+            (Aim::Policy, _) => Ok(self.policy.check(self)?),
+            (_, _) if self.data.documents == Unit::Preferences => of_pairs("reads no preferences; try eggcorn dpo or eggcorn reward"),
             (Aim::NextToken | Aim::Prefix | Aim::Masked | Aim::Spans | Aim::Fim | Aim::Answer, _) if self.data.documents == Unit::Classes => {
                 of_pairs("reads no classes; try objective.kind = \"classify\", as eggcorn finetune classify has it")
             }
@@ -374,8 +405,8 @@ impl Config {
 
     /// Places that a sequence of the task takes: of a decoder with its answer, of which the last is only asked.
     fn task_tokens(&self) -> usize {
-        let n = self.data.task_length;
-        if self.aim() == Aim::Answer { n + 1 } else { 2 * n - 1 }
+        let [asked, answer] = self.data.task.lengths(self.data.task_length);
+        if self.aim() == Aim::Answer { asked.max(answer) + 1 } else { asked + answer - 1 }
     }
 
     /// What a step does to the parameters. An error names a group of them that decides nothing.
@@ -389,7 +420,8 @@ impl Config {
     pub fn parameters(&self) -> Result<Vec<(String, Type)>> {
         match self.aim() {
             Aim::Classes => self.objective().parameters(&self.model),
-            Aim::NextToken | Aim::Prefix | Aim::Fim | Aim::Masked | Aim::Answer | Aim::Spans => parameters(&self.model),
+            Aim::Rewards | Aim::Policy => Objective::configured_parameters(self),
+            Aim::NextToken | Aim::Prefix | Aim::Fim | Aim::Masked | Aim::Answer | Aim::Spans | Aim::Preferences => parameters(&self.model),
         }
     }
 

@@ -25,12 +25,18 @@ pub enum Aim {
     Spans,
     /// Which of some classes a text is of.
     Classes,
+    /// Which of two answers people preferred.
+    Preferences,
+    /// What an answer is worth, by pairs of which people preferred one.
+    Rewards,
+    /// Answers that are worth more.
+    Policy,
 }
 
 ir::spell!(
     Aim,
     "objective",
-    [NextToken "next-token", Masked "masked" | "mlm", Answer "answer" | "seq2seq", Prefix "prefix" | "prefix-lm", Fim "fim", Spans "spans" | "span-corruption", Classes "classify" | "classes"]
+    [NextToken "next-token", Masked "masked" | "mlm", Answer "answer" | "seq2seq", Prefix "prefix" | "prefix-lm", Fim "fim", Spans "spans" | "span-corruption", Classes "classify" | "classes", Preferences "preference", Rewards "reward", Policy "policy"]
 );
 
 impl Aim {
@@ -46,7 +52,7 @@ impl Aim {
     /// The kinds of model that it is for.
     fn kinds(self) -> &'static [Kind] {
         match self {
-            Aim::NextToken | Aim::Prefix | Aim::Fim => &[Kind::Decoder],
+            Aim::NextToken | Aim::Prefix | Aim::Fim | Aim::Preferences | Aim::Rewards | Aim::Policy => &[Kind::Decoder],
             Aim::Masked => &[Kind::Encoder],
             Aim::Answer | Aim::Spans => &[Kind::EncoderDecoder],
             Aim::Classes => &[Kind::Decoder, Kind::Encoder],
@@ -59,7 +65,8 @@ impl Aim {
 #[serde(deny_unknown_fields, default)]
 pub struct ObjectiveConfig {
     /// What is asked: next-token, prefix or fim of a decoder, masked of an encoder, answer or spans of an encoder-decoder; the first of
-    /// them where it is not set. Or classify, of a decoder or an encoder.
+    /// them where it is not set. Or classify, of a decoder or an encoder,
+    /// and preference, reward or policy, of a decoder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<Aim>,
     /// The share of tokens that a masked model is asked for.
@@ -178,6 +185,9 @@ impl ObjectiveConfig {
     pub(super) fn objective(&self, model: &Model, packed: bool, head: Head) -> Objective {
         match self.aim(model) {
             Aim::Classes => Objective::Classes(head),
+            Aim::Preferences => Objective::Preferences,
+            Aim::Rewards => Objective::Rewards,
+            Aim::Policy => Objective::Policy,
             Aim::NextToken | Aim::Fim if packed => Objective::NextInDocument,
             Aim::NextToken | Aim::Fim | Aim::Prefix => Objective::NextToken,
             Aim::Masked => Objective::Masked,

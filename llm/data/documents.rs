@@ -1,7 +1,7 @@
 //! A text as documents: its lines, or pairs of a text and its answer.
 
 use super::labelled::Labelled;
-use super::made::{Made, SYMBOLS, Task};
+use super::made::{Made, Task};
 use super::marks::Marks;
 use super::permutation::Permutation;
 use super::sources::Source;
@@ -27,16 +27,18 @@ pub enum Unit {
     Pairs,
     /// Each line is a class and its text, with a tab between; also tables and objects (`docs/guide`).
     Classes,
+    /// A record a line, of a prompt and answers that are better and worse.
+    Preferences,
 }
 
-ir::spell!(Unit, "unit", [Text "text", Lines "lines", Pairs "pairs", Classes "classes"]);
+ir::spell!(Unit, "unit", [Text "text", Lines "lines", Pairs "pairs", Classes "classes", Preferences "preferences"]);
 
 /// Names of an object's two texts that are looked for; of others the two there are count, in the order of their names.
 const FIELDS: [[&str; 2]; 5] =
     [["source", "target"], ["input", "output"], ["prompt", "completion"], ["question", "answer"], ["instruction", "response"]];
 
 /// The order in which documents are held out, so that a sorted file is not cut at its end.
-const ORDER: u64 = 0x6C69_6E65;
+pub(super) const ORDER: u64 = 0x6C69_6E65;
 
 /// The text of a file as lines of pairs, whatever its format. The error names the line.
 pub fn pairs(path: &Path, text: &str) -> Result<String> {
@@ -84,6 +86,7 @@ impl Source {
             Unit::Lines if config.objective.next_sentence => Source::sentences(name, &sentences(text, tokenizer)?, data.held_out),
             Unit::Lines => Source::documents(name, &lines(text, config, tokenizer, &marks)?, 1, data.held_out),
             Unit::Pairs => Source::documents(name, &of_pairs(text, config, tokenizer, &marks)?, 2, data.held_out),
+            Unit::Preferences => Source::preferences(name, text, config, tokenizer, &marks)?,
             Unit::Classes => {
                 let labelled = Labelled::read(Path::new(name), text, &config.classify)?;
                 labelled.sources(name, &labelled.parts(&config.classify, data.held_out)?, config, tokenizer)?.0
@@ -133,7 +136,7 @@ fn sentences(text: &str, tokenizer: &Tokenizer) -> Result<Vec<Vec<i32>>> {
 
 /// The symbols of a configuration's task, which are the text its tokenizer is learned from.
 pub fn symbols(config: &Config) -> &'static str {
-    &SYMBOLS[..config.data.task_symbols]
+    config.data.task.symbols(config.data.task_symbols)
 }
 
 fn made(name: &str, config: &Config, tokenizer: &Tokenizer) -> Result<Source> {
@@ -151,7 +154,7 @@ fn made(name: &str, config: &Config, tokenizer: &Tokenizer) -> Result<Source> {
 fn lines(text: &str, config: &Config, tokenizer: &Tokenizer, marks: &Marks) -> Result<Vec<Vec<i32>>> {
     let around = match config.aim() {
         Aim::NextToken | Aim::Fim | Aim::Prefix => Some(end(tokenizer, marks)?),
-        Aim::Masked | Aim::Answer | Aim::Spans | Aim::Classes => None,
+        Aim::Masked | Aim::Answer | Aim::Spans | Aim::Classes | Aim::Preferences | Aim::Rewards | Aim::Policy => None,
     };
     let mut encoder = tokenizer.encoder();
     let mut one = |line: &str| -> Result<Vec<i32>> {
@@ -175,7 +178,7 @@ fn of_pairs(text: &str, config: &Config, tokenizer: &Tokenizer, marks: &Marks) -
 }
 
 /// What ends a document: a token for that, or the end of a line.
-fn end(tokenizer: &Tokenizer, marks: &Marks) -> Result<i32> {
+pub(super) fn end(tokenizer: &Tokenizer, marks: &Marks) -> Result<i32> {
     let line = || tokenizer.encode("\n").ok().filter(|ids| ids.len() == 1).map(|ids| ids[0]);
     let none = || Error("the tokenizer has no token that ends a document: add one with eggcorn tokenizer extend --special '<|endoftext|>'".into());
     marks.end.or_else(line).ok_or_else(none)

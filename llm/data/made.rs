@@ -16,9 +16,43 @@ pub enum Task {
     Sort,
     /// The same symbols from the last to the first.
     Reverse,
+    /// The sum of two numbers of so many digits, as in `12+34=046`.
+    Add,
 }
 
-ir::spell!(Task, "task", [None "none", Sort "sort", Reverse "reverse"]);
+ir::spell!(Task, "task", [None "none", Sort "sort", Reverse "reverse", Add "add"]);
+
+impl Task {
+    /// Symbols of what is asked and of the answer, of a length.
+    pub(crate) fn lengths(self, length: usize) -> [usize; 2] {
+        match self {
+            Task::None | Task::Sort | Task::Reverse => [length, length],
+            // both numbers, + and =; a sum may have a digit more
+            Task::Add => [2 * length + 2, length + 1],
+        }
+    }
+
+    /// Symbols of an answer, where there is a task.
+    pub(crate) fn answer(self, length: usize) -> Option<usize> {
+        (self != Task::None).then_some(self.lengths(length)[1])
+    }
+
+    /// How many sequences there are of a length and so many symbols.
+    pub(crate) fn sequences(self, length: usize, symbols: usize) -> f64 {
+        match self {
+            Task::None | Task::Sort | Task::Reverse => (symbols as f64).powi(length as i32),
+            Task::Add => 100f64.powi(length as i32),
+        }
+    }
+
+    /// The symbols of the task, the first so many of those there are, where that is asked.
+    pub(crate) fn symbols(self, count: usize) -> &'static str {
+        match self {
+            Task::None | Task::Sort | Task::Reverse => &SYMBOLS[..count],
+            Task::Add => "0123456789+=",
+        }
+    }
+}
 
 /// The symbols there are, in their order.
 pub const SYMBOLS: &str = "0123456789abcdefghijklmnopqrstuvwxyz";
@@ -53,23 +87,39 @@ impl Made {
         2 * if self.held_out { HELD_OUT } else { TRAIN }
     }
 
+    /// Symbols of what is asked and of the answer.
+    fn lengths(&self) -> [u64; 2] {
+        self.task.lengths(self.length).map(|n| n as u64)
+    }
+
+    /// Where a document begins.
+    fn start(&self, document: u64) -> u64 {
+        let [asked, answer] = self.lengths();
+        document / 2 * (asked + answer) + document % 2 * asked
+    }
+
+    /// The document that a token is of.
+    pub(super) fn document_at(&self, token: u64) -> u64 {
+        let [asked, answer] = self.lengths();
+        2 * (token / (asked + answer)) + u64::from(token % (asked + answer) >= asked)
+    }
+
     pub(super) fn count(&self) -> u64 {
-        self.documents() * self.length as u64
+        self.start(self.documents())
     }
 
     /// The tokens of consecutive documents, a range each.
     pub(super) fn ranges(&self, documents: Range<u64>) -> Vec<Range<u64>> {
-        let n = self.length as u64;
-        documents.map(|d| d * n..(d + 1) * n).collect()
+        documents.map(|d| self.start(d)..self.start(d + 1)).collect()
     }
 
     pub(super) fn read(&self, range: Range<u64>) -> Result<Vec<i32>> {
-        let n = self.length as u64;
         let mut ids = vec![];
-        for document in range.start / n..range.end.div_ceil(n) {
+        let last = range.end.checked_sub(1).filter(|_| !range.is_empty());
+        for document in last.map_or(0..0, |last| self.document_at(range.start)..self.document_at(last) + 1) {
             let sequence = self.sequence(document / 2)?;
             let answer = if document % 2 == 0 { sequence } else { self.answer(sequence) };
-            let of = |at: u64| (at.saturating_sub(document * n)).min(n) as usize;
+            let of = |at: u64| at.saturating_sub(self.start(document)).min(answer.len() as u64) as usize;
             ids.extend(answer[of(range.start)..of(range.end)].iter().map(|s| self.symbols[*s]));
         }
         Ok(ids)
@@ -80,6 +130,7 @@ impl Made {
             Task::None => {}
             Task::Sort => sequence.sort_unstable(),
             Task::Reverse => sequence.reverse(),
+            Task::Add => return sum(&sequence, self.length),
         }
         sequence
     }
@@ -90,10 +141,34 @@ impl Made {
         let key = random(purpose, number);
         let drawn = |draw: u64| -> Vec<usize> {
             let key = random(key, draw);
-            (0..self.length as u64).map(|i| (random(key, i) % self.symbols.len() as u64) as usize).collect()
+            let some = |count: usize, of: usize| -> Vec<usize> { (0..count as u64).map(|i| (random(key, i) % of as u64) as usize).collect() };
+            match self.task {
+                Task::None | Task::Sort | Task::Reverse => some(self.length, self.symbols.len()),
+                Task::Add => {
+                    let digits = some(2 * self.length, 10);
+                    let (a, b) = digits.split_at(self.length);
+                    [a, &[PLUS], b, &[EQUALS]].concat()
+                }
+            }
         };
         let part = |s: &[usize]| s.iter().fold(0, |hash, symbol| random(hash, *symbol as u64)).is_multiple_of(PARTS);
         let found = (0..DRAWS).map(drawn).find(|s| part(s) == self.held_out);
         found.ok_or_else(|| Error("there are too few sequences: try a larger data.task_length or data.task_symbols".into()))
     }
+}
+
+/// The places of these signs among the symbols of sums.
+const PLUS: usize = 10;
+const EQUALS: usize = 11;
+
+/// The digits of the sum of two numbers of so many digits, with a zero before them where there is one fewer.
+fn sum(asked: &[usize], length: usize) -> Vec<usize> {
+    let mut digits = vec![0; length + 1];
+    let mut carried = 0;
+    for i in (0..length).rev() {
+        let all = asked[i] + asked[length + 1 + i] + carried;
+        (digits[i + 1], carried) = (all % 10, all / 10);
+    }
+    digits[0] = carried;
+    digits
 }

@@ -53,7 +53,7 @@ impl Config {
             Kind::Char | Kind::Byte | Kind::Bpe | Kind::File => END_OF_TEXT.into(),
         };
         match self.aim() {
-            Aim::NextToken | Aim::Prefix => vec![],
+            Aim::NextToken | Aim::Prefix | Aim::Preferences | Aim::Rewards | Aim::Policy => vec![],
             Aim::Fim => FIM.map(of).into_iter().chain([end]).collect(),
             Aim::Classes if self.model.kind() == models::Kind::Encoder => [PAD, BEGIN, SEPARATOR].map(of).to_vec(),
             Aim::Classes => vec![of(PAD)],

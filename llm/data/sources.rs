@@ -59,6 +59,13 @@ impl Source {
         Source { marks, ..self }
     }
 
+    /// The token that every document of answers ends with, where there is one.
+    pub(crate) fn last(&self) -> Option<i32> {
+        let Tokens::Documents { ids, starts, .. } = &self.train else { return None };
+        let ends: Vec<i32> = starts.windows(2).skip(1).step_by(2).filter_map(|w| ids[w[0] as usize..w[1] as usize].last().copied()).collect();
+        ends.first().copied().filter(|end| ends.iter().all(|e| e == end))
+    }
+
     /// Fails where either part is shorter than one window of so many tokens; documents may be.
     fn check(&self, context: usize, need: usize) -> Result<()> {
         for (part, tokens) in [("training part", &self.train), ("held-out part", &self.held_out)] {
@@ -74,15 +81,20 @@ impl Source {
     }
 }
 
+/// Two numbers of every pair of each source, of those that are learned from and of those that are held out.
+pub(crate) type Known = Vec<[Vec<[f32; 2]>; 2]>;
+
 /// Sources, and how rows are made of them.
 #[derive(Debug)]
 pub struct Data {
     sources: Vec<Source>,
     mixture: Mixture,
     packing: Packing,
-    /// Whether a row is a text and its answer, two documents.
-    pairs: bool,
+    /// Documents a row, where some belong together; 1 where none do.
+    together: u64,
     collator: Collator,
+    /// What is known of a row beside its documents.
+    known: Known,
     /// Of training and held-out documents, a pair a source.
     plans: Vec<[Plans; 2]>,
     /// The same of sentences.
@@ -103,8 +115,8 @@ impl Data {
 
     /// The same, of which a collator makes what is asked.
     pub fn asking(sources: Vec<Source>, config: &DataConfig, collator: Collator, context: usize, rows: u64) -> Result<Data> {
-        let pairs = config.pairs();
-        if config.packing == Packing::Windows && !pairs {
+        let together = config.together();
+        if config.packing == Packing::Windows && together == 1 {
             let need = collator.places(context) + usize::from(collator.shifts());
             sources.iter().try_for_each(|s| s.check(context, need))?;
         }
@@ -112,7 +124,7 @@ impl Data {
         let mixture = Mixture::new(sources.len(), weights, curriculum, rows)?;
         let plans = sources.iter().map(|_| Default::default()).collect();
         let segments = sources.iter().map(|_| Default::default()).collect();
-        Ok(Data { sources, mixture, packing: config.packing, pairs, collator, plans, segments })
+        Ok(Data { sources, mixture, packing: config.packing, together, collator, known: vec![], plans, segments })
     }
 
     /// The sources.
@@ -137,7 +149,7 @@ impl Data {
     pub fn rows(&self, seed: u64, first: u64, rows: usize, context: usize) -> Result<Batch> {
         let row = |(source, number): (usize, u64)| {
             let ranges = self.row(seed, source, number, context)?;
-            Ok((self.pieces(&self.sources[source].train, ranges)?, Purpose::Row.key(seed, [source as u64, number, 0])))
+            Ok((self.pieces(source, 0, ranges)?, Purpose::Row.key(seed, [source as u64, number, 0])))
         };
         let rows: Vec<_> = self.mixture.deal(seed, first, rows as u64).into_iter().map(row).collect::<Result<_>>()?;
         Ok(self.collator.batch(rows, context))
@@ -163,10 +175,10 @@ impl Data {
                 let order = Permutation::new(rows, Purpose::Documents.key(seed, [source as u64, number / rows, 0]));
                 segments.row(tokens, places, order.at(number % rows), Purpose::Rows.key(seed, [source as u64, number, 0]))
             }
-            _ if self.pairs => {
-                let pairs = whole_pairs(tokens)?;
+            _ if self.together > 1 => {
+                let pairs = self.records(tokens)?;
                 let order = Permutation::new(pairs, Purpose::Documents.key(seed, [source as u64, number / pairs, 0]));
-                pair(tokens, order.at(number % pairs))
+                self.record(tokens, order.at(number % pairs))
             }
             Packing::Windows => Ok(vec![self.windows(tokens.count(), context).shuffled(seed, source as u64, number)]),
             Packing::BestFit | Packing::Padded => self.plans[source][0].row(tokens, self.key(Some(seed), source, context), number),
@@ -179,7 +191,7 @@ impl Data {
             let tokens = &self.sources[source].train;
             let epoch = match self.packing {
                 _ if self.collator.sentences() => self.segments[source][0].rows(tokens, self.collator.places(context) as u64)?,
-                _ if self.pairs => whole_pairs(tokens)?,
+                _ if self.together > 1 => self.records(tokens)?,
                 Packing::Windows => self.windows(tokens.count(), context).an_epoch(),
                 Packing::BestFit | Packing::Padded => self.plans[source][0].rows(tokens, self.key(Some(seed), source, context), 0)?,
             };
@@ -198,20 +210,81 @@ impl Data {
         Ok(HeldOut { data: self, rows, context, before })
     }
 
+    /// Rows of documents that belong together, at least one.
+    fn records(&self, tokens: &Tokens) -> Result<u64> {
+        match tokens.documents() / self.together {
+            0 => Err(Error("a part has no pair of a text and its answer: use more text, or another data.held_out".into())),
+            records => Ok(records),
+        }
+    }
+
+    /// The documents of such a row.
+    fn record(&self, tokens: &Tokens, number: u64) -> Result<Row> {
+        tokens.ranges(self.together * number..self.together * (number + 1))
+    }
+
+    /// Texts with their answers, of the rows of training from a number on.
+    pub(crate) fn documents_of(&self, seed: u64, first: u64, rows: usize) -> Result<Vec<[Vec<i32>; 2]>> {
+        let row = |(source, number): (usize, u64)| {
+            let ranges = self.row(seed, source, number, 0)?;
+            let tokens = &self.sources[source].train;
+            Ok([tokens.read(ranges[0].clone())?, tokens.read(ranges[1].clone())?])
+        };
+        self.mixture.deal(seed, first, rows as u64).into_iter().map(row).collect()
+    }
+
+    /// Pairs of all parts.
+    pub(crate) fn count_pairs(&self) -> u64 {
+        self.sources.iter().flat_map(|s| [&s.train, &s.held_out]).map(|tokens| tokens.documents() / self.together).sum()
+    }
+
+    /// Asks of every pair, in batches of so many rows, what `say` says of each row; of those that fill a batch up nothing is kept.
+    pub(crate) fn each_pair(&self, rows: usize, context: usize, say: &mut dyn FnMut(&Batch) -> Result<Vec<[f32; 2]>>) -> Result<Known> {
+        let mut part = |tokens: &Tokens| -> Result<Vec<[f32; 2]>> {
+            let (count, mut all) = (tokens.documents() / self.together, vec![]);
+            for first in (0..count).step_by(rows) {
+                let pieces = |number: u64| -> Result<Vec<Piece>> {
+                    let ranges = if number < count { self.record(tokens, number)? } else { vec![] };
+                    ranges.into_iter().map(|range| tokens.piece(range)).collect()
+                };
+                let batch: Vec<_> = (first..first + rows as u64).map(|number| Ok((pieces(number)?, 0))).collect::<Result<_>>()?;
+                all.extend(say(&self.collator.batch(batch, context))?);
+            }
+            all.truncate(count as usize);
+            Ok(all)
+        };
+        self.sources.iter().map(|s| Ok([part(&s.train)?, part(&s.held_out)?])).collect()
+    }
+
+    /// The same with what is known of every pair.
+    pub(crate) fn knowing(&mut self, known: Known) {
+        self.known = known;
+    }
+
+    /// What is known of a row of documents, as the bits of its numbers.
+    fn known(&self, source: usize, part: usize, tokens: &Tokens, ranges: &Row) -> Result<Option<Piece>> {
+        let Some(known) = self.known.get(source) else { return Ok(None) };
+        let Some(first) = ranges.first() else { return Ok(None) };
+        let record = tokens.document_at(first.start) / self.together;
+        Ok(known[part].get(record as usize).map(|pair| Piece::all(pair.iter().map(|x| x.to_bits() as i32).collect())))
+    }
+
     /// The tokens of a row's ranges; of two segments a third says whether the second follows the first (0), or is another text's (1).
-    fn pieces(&self, tokens: &Tokens, ranges: Row) -> Result<Vec<Piece>> {
+    fn pieces(&self, source: usize, part: usize, ranges: Row) -> Result<Vec<Piece>> {
+        let tokens = if part == 0 { &self.sources[source].train } else { &self.sources[source].held_out };
+        let known = self.known(source, part, tokens, &ranges)?;
         let label = match &ranges[..] {
             [first, second] if self.collator.sentences() => Some(Piece::all(vec![i32::from(first.end != second.start)])),
             _ => None,
         };
-        ranges.into_iter().map(|range| tokens.piece(range)).chain(label.map(Ok)).collect()
+        ranges.into_iter().map(|range| tokens.piece(range)).chain(label.map(Ok)).chain(known.map(Ok)).collect()
     }
 
     fn held_out_rows(&self, source: usize, context: usize) -> Result<u64> {
         let tokens = &self.sources[source].held_out;
         match self.packing {
             _ if self.collator.sentences() => self.segments[source][1].rows(tokens, self.collator.places(context) as u64),
-            _ if self.pairs => whole_pairs(tokens),
+            _ if self.together > 1 => self.records(tokens),
             Packing::Windows => Ok(self.windows(tokens.count(), context).count()),
             Packing::BestFit | Packing::Padded => self.plans[source][1].rows(tokens, self.key(None, source, context), 0),
         }
@@ -224,24 +297,11 @@ impl Data {
                 let key = Purpose::Rows.key(HELD_OUT, [source as u64, number, 0]);
                 self.segments[source][1].row(tokens, self.collator.places(context) as u64, number, key)
             }
-            _ if self.pairs => pair(tokens, number),
+            _ if self.together > 1 => self.record(tokens, number),
             Packing::Windows => Ok(vec![self.windows(tokens.count(), context).nth(number)]),
             Packing::BestFit | Packing::Padded => self.plans[source][1].row(tokens, self.key(None, source, context), number),
         }
     }
-}
-
-/// Texts with their answers, at least one.
-fn whole_pairs(tokens: &Tokens) -> Result<u64> {
-    match tokens.documents() / 2 {
-        0 => Err(Error("a part has no pair of a text and its answer: use more text, or another data.held_out".into())),
-        pairs => Ok(pairs),
-    }
-}
-
-/// The documents of a pair.
-fn pair(tokens: &Tokens, number: u64) -> Result<Row> {
-    tokens.ranges(2 * number..2 * number + 2)
 }
 
 /// What is drawn for held-out rows is drawn alike in every run.
@@ -270,7 +330,7 @@ impl HeldOut<'_> {
         let first = ((number - self.before[source]) * self.rows) as u64;
         let row = |row: u64| {
             let ranges = if row < all { self.data.held_out_row(source, row, self.context)? } else { vec![] };
-            Ok((self.data.pieces(&self.data.sources[source].held_out, ranges)?, Purpose::Row.key(HELD_OUT, [source as u64, row, 0])))
+            Ok((self.data.pieces(source, 1, ranges)?, Purpose::Row.key(HELD_OUT, [source as u64, row, 0])))
         };
         let rows: Vec<_> = (first..first + self.rows as u64).map(row).collect::<Result<_>>()?;
         Ok(self.data.collator.batch(rows, self.context))

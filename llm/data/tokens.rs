@@ -117,6 +117,15 @@ impl Tokens {
         }
     }
 
+    /// The number of the document that begins at a token.
+    pub(super) fn document_at(&self, start: u64) -> u64 {
+        match self {
+            Tokens::Documents { starts, .. } => starts.partition_point(|s| *s < start) as u64,
+            Tokens::Made(made) => made.document_at(start),
+            Tokens::Memory(_) | Tokens::Files(_) => 0,
+        }
+    }
+
     /// The same with which of them are asked.
     pub fn piece(&self, range: Range<u64>) -> Result<Piece> {
         let asked = match self {

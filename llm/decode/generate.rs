@@ -53,6 +53,14 @@ impl Generator {
         Ok(Generator { reader: Reader::new(model, device.into(), options, 1, &open)? })
     }
 
+    /// The same for so many rows at once, at least one, with the weights as they are, whatever averages there are.
+    pub fn sharing_rows(model: &Model, device: impl Into<Device>, options: &Options, rows: usize, weights: &Session) -> Result<Generator> {
+        let open = |graph: &ir::Graph, device: &Device, options: &Options, from: &[&Session]| {
+            Session::sharing_all(graph, device.clone(), options.budget, &[from, &[weights]].concat())
+        };
+        Ok(Generator { reader: Reader::new(model, device.into(), options, rows, &open)? })
+    }
+
     /// The session that has the weights.
     pub fn session(&self) -> &Session {
         self.reader.session()

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::data::Batch;
 use crate::error::{Error, Result};
 use crate::objective::{CONFUSION, EXACT, Mode, Objective, SENTENCE};
+use crate::seen::Seen;
 use crate::weights::averaged;
 use ir::names::LOSS;
 use passes::{Goal, Options, compile};
@@ -44,7 +45,7 @@ impl Evaluation {
     /// The same, and what else the program looks at.
     pub fn judge(&mut self, batches: impl IntoIterator<Item = Result<Batch>>) -> Result<Judged> {
         let (mut loss, mut exact, mut sentence) = ([0.0; 2], [0.0; 2], [0.0; 2]);
-        let mut classes = Confusion::default();
+        let (mut classes, mut seen) = (Confusion::default(), Seen::default());
         for batch in batches {
             batch?.fill(&mut self.session, &[])?;
             self.session.run().map_err(|e| Error(e.to_string()))?;
@@ -52,6 +53,7 @@ impl Evaluation {
             for (total, names) in [(&mut loss, LOSS), (&mut exact, EXACT), (&mut sentence, SENTENCE)] {
                 names.iter().zip(total).for_each(|(name, total)| *total += read(name).unwrap_or(0.0));
             }
+            seen.add(&self.session, &[EXACT, SENTENCE].concat());
             if let Some(block) = self.session.output(CONFUSION) {
                 classes.add(block.f32s());
             }
@@ -59,7 +61,8 @@ impl Evaluation {
         let mean = |[sum, count]: [f64; 2]| sum / f64::max(count, 1.0);
         let of = |both: [f64; 2]| (both[1] > 0.0).then(|| mean(both));
         let sentence = of(sentence);
-        Ok(Judged { loss: mean(loss) + sentence.unwrap_or(0.0), exact: of(exact), sentence, classes: (classes.count() > 0).then_some(classes) })
+        let classes = (classes.count() > 0).then_some(classes);
+        Ok(Judged { loss: mean(loss) + sentence.unwrap_or(0.0), exact: of(exact), sentence, classes, seen: seen.means() })
     }
 }
 
@@ -74,4 +77,6 @@ pub struct Judged {
     pub exact: Option<f64>,
     /// How often texts of each class were taken for each, where that is asked.
     pub classes: Option<Confusion>,
+    /// The means of what else is looked at, by name.
+    pub seen: Vec<(String, f64)>,
 }

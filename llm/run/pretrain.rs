@@ -3,6 +3,7 @@
 use super::ahead::{Ahead, batch};
 use super::ending::Ending;
 use super::evaluation::{Evaluation, Judged};
+use super::reference;
 use super::saving::Saving;
 use super::unigram::Unigram;
 use crate::config::{Aim, Config, DataConfig, TrainConfig};
@@ -70,7 +71,7 @@ const OF_CLASSES: [&str; 2] = ["accuracy", "macro-F1"];
 /// What a loss is compared with.
 const UNIGRAM: &str = "unigram baseline";
 /// What else is measured of answers.
-const EXACT_MATCH: &str = "exact match";
+pub(super) const EXACT_MATCH: &str = "exact match";
 /// Batches whose labels a baseline counts.
 const COUNTED: u64 = 256;
 
@@ -105,6 +106,7 @@ pub struct Trainer {
     pub step: Step,
     evaluation: Evaluation,
     device: Device,
+    options: Options,
     compile_seconds: f64,
 }
 
@@ -120,12 +122,30 @@ impl Trainer {
         config.check()?;
         let (start, device) = (Instant::now(), device.into());
         let marks = sources.first().map(|s| s.marks.clone()).unwrap_or_default();
-        let collator = Collator::new(config.aim(), &config.objective, &config.data, &marks)?.weighing(&config.classify.weights);
+        let collator = Collator::new(config.aim(), &config.objective, &config.data, &marks)?
+            .weighing(&config.classify.weights)
+            .preferring(config.preference.kind);
         let data = Arc::new(Data::asking(sources, &config.data, collator, config.train.context, config.train.rows())?);
         let options = Options { machine: device.target()?.machine(), precision: config.train.precision.dtype(), ..options.clone() };
         let step = Step::new(&config, device.clone(), &options)?;
         let evaluation = Evaluation::new(&config, device.clone(), &options, step.session())?;
-        Ok(Trainer { config, data, step, evaluation, device, compile_seconds: start.elapsed().as_secs_f64() })
+        Ok(Trainer { config, data, step, evaluation, device, options, compile_seconds: start.elapsed().as_secs_f64() })
+    }
+
+    /// Finds what the model says of answers before it learns which are preferred, where that is asked: with the weights as they are, kept in a
+    /// run directory, or of a run that goes on as it was kept there.
+    pub fn refer(&mut self, dir: Option<&Path>) -> Result<()> {
+        let c = &self.config;
+        if c.aim() != Aim::Preferences || !c.preference.kind.refers() {
+            return Ok(());
+        }
+        let known = match dir {
+            Some(dir) if self.step.done() > 0 => reference::read(c, &self.data, dir)?,
+            _ => reference::compute(c, &self.data, self.device.clone(), &self.options, self.step.session(), dir)?,
+        };
+        let data = Arc::get_mut(&mut self.data).ok_or_else(|| Error("the data is read already: find the reference before the first step".into()))?;
+        data.knowing(known);
+        Ok(())
     }
 
     /// Goes on from a run directory's checkpoint. Refused where it was made of another text, or is beyond the last step.
@@ -208,6 +228,8 @@ impl Trainer {
             evaluated = Some(judged.loss);
             show(Event::Evaluated { step, loss: judged.loss, whole: false })?;
             show_parts(step, &judged, show)?;
+            let seen = self.step.take_seen();
+            seen.into_iter().try_for_each(|(what, value)| show(Event::Measured { step, what: format!("training {what}"), value }))?;
         }
         let due = saving.as_ref().is_some_and(|s| s.due(step));
         if due {
@@ -270,7 +292,7 @@ impl Trainer {
     fn unigram(&self) -> Result<Option<f64>> {
         let t = &self.config.train;
         match self.config.aim() {
-            Aim::NextToken | Aim::Prefix | Aim::Fim | Aim::Classes => return Ok(None),
+            Aim::NextToken | Aim::Prefix | Aim::Fim | Aim::Classes | Aim::Preferences | Aim::Rewards | Aim::Policy => return Ok(None),
             Aim::Masked | Aim::Answer | Aim::Spans => {}
         }
         let steps = t.steps.min(COUNTED);
@@ -353,5 +375,6 @@ impl Meter {
 fn show_parts(step: u64, judged: &Judged, show: &mut dyn FnMut(Event) -> Result<()>) -> Result<()> {
     let parts = judged.sentence.into_iter().flat_map(|sentence| PARTS.into_iter().zip([judged.loss - sentence, sentence]));
     let classes = judged.classes.iter().flat_map(|c| OF_CLASSES.into_iter().zip([c.accuracy(), c.macro_f1()]));
-    parts.chain(classes).try_for_each(|(what, value)| show(Event::Measured { step, what: what.into(), value }))
+    let seen = judged.seen.iter().map(|(what, value)| (what.as_str(), *value));
+    parts.chain(classes).chain(seen).try_for_each(|(what, value)| show(Event::Measured { step, what: what.into(), value }))
 }

@@ -192,6 +192,9 @@ impl Tensors {
         if CONSTANTS.iter().any(|buffer| name.ends_with(buffer)) {
             return Ok(Some("it is a constant of the model, not a weight"));
         }
+        if models::heads::is_head(name) {
+            return Ok(Some("it is a head that this program has no use for"));
+        }
         if matches!(State::parse(name), State::Outlier(_)) {
             return Ok(Some("it is of earlier steps, not a weight"));
         }

@@ -6,7 +6,7 @@ mod preferences;
 mod tokens;
 
 pub use policies::{Average, Clip, Imitation, Kl, imitation, k1, k3, policy, values};
-pub use preferences::{Answers, Kto, Pairwise, bradley_terry, dpo, ipo, kto, orpo, seen, simpo};
+pub use preferences::{Answers, Kto, Pairwise, bradley_terry, dpo, drift, ipo, kto, orpo, seen, seen_single, simpo};
 pub use tokens::{Terms, cross_entropy, cross_entropy_weighted, cross_entropy_with, exact, log_probabilities};
 
 use ir::names::{LOSS_COUNT, LOSS_SUM};
@@ -39,6 +39,12 @@ impl<'g> Loss<'g> {
     pub fn output(self, b: &'g Builder) {
         b.output(LOSS_SUM, self.sum);
         b.output(LOSS_COUNT, self.count);
+    }
+
+    /// The same as something that is looked at beside: its results `<name>.sum` and `<name>.count`.
+    pub fn output_named(self, b: &'g Builder, name: &str) {
+        b.output(&format!("{name}.sum"), self.sum);
+        b.output(&format!("{name}.count"), self.count);
     }
 
     /// The same under names of its own, as one of several things that are looked at.

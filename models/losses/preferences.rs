@@ -169,3 +169,22 @@ pub fn seen<'g>(s: &Scope<'g>, rewards: Tensor<'g>, policy: Answers<'g>) -> Vec<
     ];
     all.into_iter().map(|(name, x)| (name, counted(s, x, both))).collect()
 }
+
+/// The same of single answers: rewards of those that are good, of those that are bad, and their tokens. rewards: [B, 2], good: [B, 1]
+#[track_caller]
+pub fn seen_single<'g>(s: &Scope<'g>, rewards: Tensor<'g>, policy: Answers<'g>, good: Tensor<'g>) -> Vec<(&'static str, Loss<'g>)> {
+    let (tokens, zero) = (first(policy.tokens), s.num(0.0));
+    let (asked, is_good) = (zero.lt(tokens), s.int(0).lt(good));
+    let of = |yes: Tensor<'g>, no: Tensor<'g>| zero.lt(is_good.select(yes, no));
+    vec![
+        ("good_reward", counted(s, first(rewards), of(tokens, zero))),
+        ("bad_reward", counted(s, first(rewards), of(zero, tokens))),
+        ("tokens", counted(s, tokens, asked)),
+    ]
+}
+
+/// How far the policy is from the reference, of answers that stand in the data: the mean of log π − log π₀ of an answer. reference: [B, 2]
+#[track_caller]
+pub fn drift<'g>(s: &Scope<'g>, policy: Answers<'g>, reference: Tensor<'g>) -> Loss<'g> {
+    counted(s, policy.log_prob - reference, s.num(0.0).lt(policy.tokens))
+}

@@ -5,6 +5,7 @@ mod classes;
 mod masked;
 mod middle;
 mod next;
+mod preference;
 mod spans;
 
 use super::batch::{Batch, Values};
@@ -12,8 +13,9 @@ use super::marks::Marks;
 use super::packing::Packing;
 use super::permutation::random;
 use super::piece::Piece;
-use crate::config::{Aim, DataConfig, ObjectiveConfig};
+use crate::config::{Aim, DataConfig, ObjectiveConfig, Preference};
 use crate::error::{Error, Result};
+use crate::objective::{GOOD, REFERENCE};
 
 /// Labels of what is not asked.
 const IGNORED: i32 = -100;
@@ -29,6 +31,8 @@ pub struct Collator {
     pairs: bool,
     /// How much a text of each class counts; none where all count alike.
     weights: Vec<f64>,
+    /// How preferences are learned.
+    preference: Preference,
 }
 
 /// A column: its name, how many elements a row has, and what fills them up.
@@ -37,6 +41,10 @@ struct Form {
     name: &'static str,
     width: usize,
     fill: i32,
+    /// Parts of a row that stand beside each other in an axis of their own; 1 where there is none.
+    parts: usize,
+    /// Whether elements are the bits of floats.
+    floats: bool,
 }
 
 /// A row's part of each column, in the order of the forms; not filled up yet.
@@ -45,24 +53,45 @@ type Filled = Vec<Vec<i32>>;
 impl Collator {
     /// Each token's successor.
     pub fn next_token(packing: Packing) -> Collator {
-        Collator { aim: Aim::NextToken, config: ObjectiveConfig::default(), marks: Marks::default(), packing, pairs: false, weights: vec![] }
+        Collator {
+            aim: Aim::NextToken,
+            config: ObjectiveConfig::default(),
+            marks: Marks::default(),
+            packing,
+            pairs: false,
+            weights: vec![],
+            preference: Preference::Dpo,
+        }
     }
 
     /// What a configuration asks of tokens with such marks. Fails where the objective needs a mark that there is not.
     pub fn new(aim: Aim, config: &ObjectiveConfig, data: &DataConfig, marks: &Marks) -> Result<Collator> {
-        let collator = Collator { aim, config: config.clone(), marks: marks.clone(), packing: data.packing, pairs: data.pairs(), weights: vec![] };
+        let collator = Collator {
+            aim,
+            config: config.clone(),
+            marks: marks.clone(),
+            packing: data.packing,
+            pairs: data.pairs(),
+            weights: vec![],
+            preference: Preference::Dpo,
+        };
         match aim {
             Aim::NextToken => Ok(collator),
             Aim::Masked => collator.has("a mask", "[MASK]", marks.mask.is_some()).map(|()| collator),
             Aim::Fim => collator.has("marks of beginning, end and middle", "<|fim_prefix|>", marks.fim.is_some()).map(|()| collator),
             Aim::Spans => collator.has("sentinels", "<extra_id_0>", !marks.sentinels.is_empty()).map(|()| collator),
-            Aim::Answer | Aim::Prefix | Aim::Classes => Ok(collator),
+            Aim::Answer | Aim::Prefix | Aim::Classes | Aim::Preferences | Aim::Rewards | Aim::Policy => Ok(collator),
         }
     }
 
     /// The same, where a text of each class counts so much.
     pub fn weighing(self, classes: &[f64]) -> Collator {
         Collator { weights: classes.to_vec(), ..self }
+    }
+
+    /// The same, where preferences are learned so.
+    pub fn preferring(self, preference: Preference) -> Collator {
+        Collator { preference, ..self }
     }
 
     fn has(&self, what: &str, name: &str, there: bool) -> Result<()> {
@@ -89,21 +118,27 @@ impl Collator {
     /// Places for tokens of the text in rows of `context`.
     pub(super) fn places(&self, context: usize) -> usize {
         match self.aim {
-            Aim::NextToken | Aim::Fim | Aim::Prefix | Aim::Answer | Aim::Classes => context,
+            Aim::NextToken | Aim::Fim | Aim::Prefix | Aim::Answer | Aim::Classes | Aim::Preferences | Aim::Rewards | Aim::Policy => context,
             Aim::Masked => masked::places(self, context),
             Aim::Spans => spans::places(self, context),
         }
     }
 
     fn forms(&self, context: usize) -> Vec<Form> {
-        let form = |name, width, fill| Form { name, width, fill };
+        let form = |name, width, fill| Form { name, width, fill, parts: 1, floats: false };
         let (pad, target) = (self.marks.pad, target(&self.config, self.aim, context));
         let next = [form("input_ids", context, 0), form("labels", context, IGNORED)];
         match self.aim {
             Aim::NextToken | Aim::Fim if self.packing == Packing::BestFit => {
                 [next, [form("document_ids", context, 0), form("position_ids", context, 0)]].concat()
             }
-            Aim::NextToken | Aim::Fim => next.to_vec(),
+            Aim::NextToken | Aim::Fim | Aim::Policy => next.to_vec(),
+            Aim::Preferences | Aim::Rewards => {
+                let both = next.map(|f| Form { width: 2 * context, parts: 2, ..f });
+                let good = (self.preference == Preference::Kto).then_some(form(GOOD, 1, 0));
+                let before = self.preference.refers().then_some(Form { floats: true, ..form(REFERENCE, 2, 0) });
+                both.into_iter().chain(good.into_iter().chain(before).filter(|_| self.aim == Aim::Preferences)).collect()
+            }
             Aim::Prefix => [&next[..], &[form("prefix_mask", context, 0)]].concat(),
             Aim::Masked => {
                 let hidden = [form("input_ids", context, pad), next[1], form("attention_mask", context, 0)];
@@ -125,6 +160,9 @@ impl Collator {
         if self.aim == Aim::NextToken && !self.pairs {
             return next::row(self.packing, &pieces);
         }
+        if matches!(self.aim, Aim::Preferences | Aim::Rewards) {
+            return preference::row(self, pieces, context);
+        }
         let pieces: Vec<Vec<i32>> = pieces.into_iter().map(|p| p.ids).collect();
         let pieces = pieces.as_slice();
         match self.aim {
@@ -139,6 +177,8 @@ impl Collator {
             Aim::Spans => spans::row(self, pieces, key),
             Aim::Answer => answer::row(self, pieces, context),
             Aim::Classes => classes::row(pieces, context),
+            Aim::Policy => next::pair(self.aim, pieces, self.marks.end, context),
+            Aim::Preferences | Aim::Rewards => unreachable!("they are rows of pieces"),
         }
     }
 
@@ -155,7 +195,12 @@ impl Collator {
                 column.resize((i + 1) * form.width, form.fill);
             }
         }
-        let shape = |form: &Form| [count, form.width];
+        let shape = |form: &Form| {
+            if form.parts == 1 { vec![count, form.width] } else { vec![count, form.parts, form.width / form.parts] }
+        };
+        let values = |form: &Form, column: Vec<i32>| {
+            if form.floats { Values::F32(column.into_iter().map(|x| f32::from_bits(x as u32)).collect()) } else { Values::I32(column) }
+        };
         let asked = |name: &str| {
             let column = forms.iter().position(|f| f.name == name).map(|i| &columns[i]);
             column.map_or(0, |c| c.iter().filter(|label| **label >= 0).count())
@@ -163,7 +208,7 @@ impl Collator {
         // so many tokens are asked for each sentence: with this weight, the sum of both losses by the tokens is the sum of their means
         let weight = asked("labels") as f32 / asked("next_sentence_label").max(1) as f32;
         let batch =
-            forms.iter().zip(columns).fold(Batch::default(), |batch, (form, column)| batch.with(form.name, &shape(form), Values::I32(column)));
+            forms.iter().zip(columns).fold(Batch::default(), |batch, (form, column)| batch.with(form.name, &shape(form), values(form, column)));
         if !self.weights.is_empty() {
             let weights = classes::weights(batch.i32s("labels"), &self.weights);
             return batch.with("label_weights", &[count, 1], Values::F32(weights));
@@ -176,7 +221,9 @@ impl Collator {
 pub fn target(config: &ObjectiveConfig, aim: Aim, context: usize) -> usize {
     match (config.target, aim) {
         (0, Aim::Spans) => spans::target(config, context),
-        (0, Aim::NextToken | Aim::Fim | Aim::Prefix | Aim::Masked | Aim::Answer | Aim::Classes) => context,
+        (0, Aim::NextToken | Aim::Fim | Aim::Prefix | Aim::Masked | Aim::Answer | Aim::Classes | Aim::Preferences | Aim::Rewards | Aim::Policy) => {
+            context
+        }
         (n, _) => n,
     }
 }

@@ -1,5 +1,11 @@
 //! What a model is trained to do: a model becomes a program with a loss.
 
+mod policy;
+mod preference;
+
+pub(crate) use policy::{ADVANTAGES, OLD, RETURNS, START, VALUES, rewards as reward_program, said as said_program};
+pub(crate) use preference::{GOOD, REFERENCE, reference as reference_program};
+
 use crate::config::{Aim, Config};
 use crate::data::target;
 use crate::error::{Error, Result};
@@ -25,6 +31,12 @@ pub enum Objective {
     Answer,
     /// To say which of some classes a text is of.
     Classes(Head),
+    /// To say which of two answers people preferred, as `[preference]` has it.
+    Preferences,
+    /// To say what an answer is worth, by pairs of which people preferred one.
+    Rewards,
+    /// To write answers that are worth more, as `[policy]` has it.
+    Policy,
 }
 
 /// Results of a program that looks: rows whose labels are all the likeliest, and rows that are asked anything.
@@ -75,6 +87,8 @@ impl Objective {
             Objective::NextInDocument => &["input_ids", "labels", "document_ids", "position_ids"],
             Objective::Answer => &["decoder_input_ids", "labels", "input_ids"],
             Objective::Classes(_) => &["input_ids", "labels", "attention_mask"],
+            Objective::Preferences | Objective::Rewards => &preference::COLUMNS,
+            Objective::Policy => &["input_ids", "labels", ADVANTAGES],
         }
     }
 
@@ -83,7 +97,9 @@ impl Objective {
         match self {
             Objective::NextToken => &["attention_mask", "prefix_mask"],
             Objective::Answer => &["attention_mask"],
-            Objective::NextInDocument => &[],
+            Objective::NextInDocument | Objective::Rewards => &[],
+            Objective::Preferences => &[REFERENCE, GOOD],
+            Objective::Policy => &[OLD, START, VALUES, RETURNS],
             Objective::Classes(_) => &["token_type_ids", "label_weights"],
             Objective::Masked => &["attention_mask", "token_type_ids", "next_sentence_label", "next_sentence_weight"],
         }
@@ -127,6 +143,7 @@ impl Objective {
             // what is held out counts alike, whatever weighs more in training
             Aim::Classes if mode == Mode::Train && !config.classify.weights.is_empty() => &["label_weights"],
             Aim::Classes => &[],
+            Aim::Preferences | Aim::Rewards | Aim::Policy => return bind(&Objective::of_config(config)?, batch, context, context),
         };
         let columns: Vec<&str> = objective.columns().iter().chain(further).copied().collect();
         let with = match mode {
@@ -143,9 +160,32 @@ impl Objective {
         let columns: Vec<&str> = self.columns().iter().filter(|c| **c != "labels").copied().collect();
         let graph = match self {
             Objective::Classes(_) => self.build(model, Mode::Evaluate, &columns, With::default())?,
-            Objective::NextToken | Objective::NextInDocument | Objective::Masked | Objective::Answer => self.results(model, &columns)?,
+            Objective::NextToken
+            | Objective::NextInDocument
+            | Objective::Masked
+            | Objective::Answer
+            | Objective::Preferences
+            | Objective::Rewards
+            | Objective::Policy => self.results(model, &columns)?,
         };
         Ok(graph.params().into_iter().map(|(name, ty)| (name.to_string(), ty)).collect())
+    }
+
+    /// The program of an objective that has a section of its own.
+    fn of_config(config: &Config) -> Result<Graph> {
+        match config.aim() {
+            Aim::Preferences => preference::preferences(config),
+            Aim::Rewards => preference::rewards(config),
+            Aim::Policy => policy::policies(config),
+            Aim::NextToken | Aim::Fim | Aim::Prefix | Aim::Masked | Aim::Answer | Aim::Spans | Aim::Classes => {
+                config.objective().graph(&config.model, Mode::Train)
+            }
+        }
+    }
+
+    /// The parameters of such a program, by name.
+    pub(crate) fn configured_parameters(config: &Config) -> Result<Vec<(String, Type)>> {
+        Ok(Objective::of_config(config)?.params().into_iter().map(|(name, ty)| (name.to_string(), ty)).collect())
     }
 
     fn build(self, model: &Model, mode: Mode, asked_for: &[&str], with: With) -> Result<Graph> {
@@ -168,6 +208,9 @@ impl Objective {
         let mask = column("attention_mask");
         let read = Reading { key, ..Reading::of(asked(self.columns()[0])) };
         let read = match self {
+            Objective::Preferences | Objective::Rewards | Objective::Policy => {
+                return Err(Error("a program of preferences, rewards or a policy follows from a configuration: see Objective::configured".into()));
+            }
             Objective::NextToken => Reading { mask, prefix: column("prefix_mask"), ..read },
             Objective::NextInDocument => {
                 Reading { documents: Some(Documents { ids: asked("document_ids"), positions: asked("position_ids") }), ..read }
@@ -232,7 +275,9 @@ impl Objective {
     /// Whether a model of its kind can be trained so.
     fn check_kind(self, model: &Model) -> Result<()> {
         let (needs, what) = match self {
-            Objective::NextToken | Objective::NextInDocument => (Kind::Decoder, "reads texts to their end and guesses no successors"),
+            Objective::NextToken | Objective::NextInDocument | Objective::Preferences | Objective::Rewards | Objective::Policy => {
+                (Kind::Decoder, "reads texts to their end and guesses no successors")
+            }
             Objective::Masked => (Kind::Encoder, "does not see what follows a token"),
             Objective::Answer => (Kind::EncoderDecoder, "reads one text and no second"),
             // what reads one text, whatever its tokens see of it

@@ -1,0 +1,65 @@
+//! What `eggcorn grpo` and `eggcorn ppo` do with what was opened: a policy writes, is rewarded, and learns.
+
+use super::interrupt::stop_on_interrupt;
+use super::plot::plot;
+use super::train::{Args, Opened};
+use super::view::View;
+use super::{note, report};
+use eggcorn::llm::record::{From, Recorder};
+use eggcorn::llm::reward::Reward;
+use eggcorn::llm::{Error, Event, Models, Outcome, Policy, ROLLOUTS, Result};
+use std::path::Path;
+
+pub fn run(args: &Args, opened: Opened, dir: &Path, models: &Models) -> Result<()> {
+    let Opened { config, sources, tokenizer, start, .. } = opened;
+    let device = args.device.open()?;
+    let options = args.compile.options_on(&device, config.train.precision)?;
+    config.check()?;
+    let (t, p) = (&config.train, &config.policy);
+    // of a prompt that is filled up, and what the answer ends with
+    let rows = [t.step_rows(), t.context + 1];
+    let reward = Reward::open(p, models, &tokenizer, rows, &device, &options)?;
+    let mut policy = Policy::compiled(config.clone(), sources, tokenizer.clone(), reward, device, &options)?;
+    let step = if args.resume { policy.resume(dir)? } else { 0 };
+    if let Some(start) = &start {
+        let unread = policy.step.start_from(&start.tensors()?)?;
+        unread.iter().filter(|_| !start.is_run()).for_each(|notice| note!("notice: {notice}"));
+    }
+    config.write(dir)?;
+    tokenizer.write(dir)?;
+    let mut record = Recorder::open(dir, From { step, to: t.steps })?;
+    let stop = stop_on_interrupt("stopping after these answers; once more to stop at once, unsaved")?;
+    let mut view = View::new(args.json);
+    let outcome = policy.run(Some(dir), &stop, &mut |e: Event| {
+        record.write(&e).unwrap_or_else(|e| note!("error: {e}"));
+        view.show(&e);
+        Ok(())
+    });
+    view.clear();
+    let recorded = record.finish();
+    let shown = report::write(dir, &config, policy.step.fused());
+    let at = dir.display();
+    match outcome? {
+        Outcome::Stopped(step) => {
+            recorded.and(shown)?;
+            Err(Error(format!(
+                "stopped after step {step}, which is saved; go on with: eggcorn {} --resume --out {at}{}",
+                command(&config),
+                args.data()
+            )))
+        }
+        Outcome::Finished(missed) => {
+            plot(dir)?;
+            view.last_words(&format!("held-out prompts answered exactly: {:.1} %\n", 100.0 * (1.0 - missed)));
+            view.last_words(&format!(
+                "the run is in {at}: look at {at}/{}; see what was written, {at}/{ROLLOUTS}, with: eggcorn runs --rollouts {at}",
+                report::FILE
+            ));
+            recorded.and(shown).and(view.finish())
+        }
+    }
+}
+
+fn command(config: &eggcorn::llm::Config) -> &'static str {
+    if config.policy.has_values() { "ppo" } else { "grpo" }
+}
