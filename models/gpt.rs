@@ -39,6 +39,10 @@ pub struct Gpt {
     pub tie_word_embeddings: bool,
     /// Probability of dropout in training.
     pub dropout: f64,
+    /// Standard deviation that projections start with.
+    pub initializer_range: f64,
+    /// Standard deviation that embeddings of tokens and positions start with.
+    pub embedding_range: f64,
 }
 
 impl Default for Gpt {
@@ -56,6 +60,8 @@ impl Default for Gpt {
             layer_norm_epsilon: 1e-5,
             tie_word_embeddings: true,
             dropout: 0.0,
+            initializer_range: 0.02,
+            embedding_range: 0.02,
         }
     }
 }
@@ -85,13 +91,14 @@ impl Architecture for Gpt {
         Kept::keys_and_values(self.n_layer, self.n_head, self.n_positions, self.n_embd / self.n_head)
     }
 
-    /// GPT-2's initialisation: N(0, 0.02), residual projections scaled by 1/√(2 · layers).
+    /// GPT-2's initialisation: N(0, 0.02) unless said, residual projections scaled by 1/√(2 · layers).
     fn init(&self, path: &str) -> Init {
         match path.rsplit('.').collect::<Vec<_>>()[..] {
             ["bias", ..] => Init::Zeros,
             ["weight", "ln_1" | "ln_2" | "ln_f", ..] => Init::Ones,
-            ["weight", "c_proj", ..] => Init::Normal(0.02 / (2.0 * self.n_layer as f64).sqrt()),
-            _ => Init::Normal(0.02),
+            ["weight", "c_proj", ..] => Init::Normal(self.initializer_range / (2.0 * self.n_layer as f64).sqrt()),
+            ["weight", "wte" | "wpe", ..] => Init::Normal(self.embedding_range),
+            _ => Init::Normal(self.initializer_range),
         }
     }
 
@@ -111,6 +118,8 @@ impl Architecture for Gpt {
         check::divides("n_head", self.n_head, "n_embd", self.n_embd)?;
         check::within("n_inner", self.n_inner, 0..=check::LARGEST, 4 * self.n_embd)?;
         check::within("layer_norm_epsilon", self.layer_norm_epsilon, 1e-12..=1.0, "1e-5")?;
+        check::within("initializer_range", self.initializer_range, 0.0..=10.0, "0.02")?;
+        check::within("embedding_range", self.embedding_range, 0.0..=10.0, "0.02")?;
         check::dropout("dropout", self.dropout)
     }
 
@@ -139,6 +148,7 @@ impl Architecture for Gpt {
             layer_norm_epsilon: c.number_or("layer_norm_epsilon", 1e-5)?,
             tie_word_embeddings: c.flag("tie_word_embeddings", true)?,
             dropout: c.number_or("resid_pdrop", 0.1)?,
+            ..Gpt::default()
         })
     }
 

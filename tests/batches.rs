@@ -1,6 +1,6 @@
 //! Batches: what is asked follows what is read, nothing held out is learned, everything held out is asked once.
 
-use llm::{Batch, Data, Permutation, random};
+use llm::{Batch, Data, DataConfig, Permutation, Source, random};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a batch reads and asks, row by row.
@@ -103,6 +103,25 @@ fn an_epoch_has_each_window_once() {
         assert!(x <= f64::from(over) + 5.0 * f64::from(2 * over).sqrt(), "χ² is {x}");
         // of 120 orders of five nearly all are met in 600 epochs
         assert!(windows != 5 || orders.len() > 100, "{} orders", orders.len());
+    }
+}
+
+/// Unless epochs are staggered, each has the same windows, from the first token on, in another order.
+#[test]
+fn windows_stand_where_they_stood() {
+    for (n, context, windows) in [(24, 4, 5), (25, 4, 6), (5, 4, 1), (8, 4, 1), (2, 1, 1), (9, 1, 8)] {
+        let config = DataConfig { held_out: 0.5, stagger: false, ..DataConfig::default() };
+        let d = Data::new(vec![Source::text("text", places(2 * n), 0.5)], &config, context, 0).unwrap();
+        let want: Vec<i32> = (0..windows as i32).map(|w| w * context as i32).collect();
+        let mut orders = BTreeSet::new();
+        for epoch in 0..50 {
+            let order = starts(&d, 9, epoch, windows, context);
+            orders.insert(order.clone());
+            let mut sorted = order;
+            sorted.sort();
+            assert_eq!(sorted, want, "{n} tokens");
+        }
+        assert!(windows < 5 || orders.len() > 30, "{} orders", orders.len());
     }
 }
 

@@ -764,6 +764,9 @@ fn how_parameters_start() {
     ] {
         assert_eq!(gpt.init(name), want, "{name}");
     }
+    let wide = Model::from(Gpt { embedding_range: 1.0, initializer_range: 0.5, tie_word_embeddings: false, ..Gpt::default() });
+    let names = ["transformer.wte.weight", "transformer.wpe.weight", "lm_head.weight", "transformer.h.3.attn.c_proj.weight"];
+    assert_eq!(names.map(|name| wide.init(name)), [1.0, 1.0, 0.5, 0.5 / 24f64.sqrt()].map(Init::Normal));
     let llama = Model::from(Llama::default());
     for (name, want) in [
         ("model.embed_tokens.weight", Init::Normal(0.02)),

@@ -87,6 +87,8 @@ pub struct DataConfig {
     pub task_symbols: usize,
     /// How tokens become rows: windows, best-fit or padded.
     pub packing: Packing,
+    /// Whether windows begin elsewhere in each epoch, so that they end at other places.
+    pub stagger: bool,
     /// The weight of each source in the mixture; none for equal weights.
     pub weights: Vec<f64>,
     /// Other weights from a share of the run on.
@@ -105,6 +107,7 @@ impl Default for DataConfig {
             task_length: 6,
             task_symbols: 3,
             packing: Packing::Windows,
+            stagger: true,
             weights: vec![],
             curriculum: vec![],
         }

@@ -90,6 +90,8 @@ pub struct Data {
     sources: Vec<Source>,
     mixture: Mixture,
     packing: Packing,
+    /// Whether windows begin elsewhere in each epoch.
+    stagger: bool,
     /// Documents a row, where some belong together; 1 where none do.
     together: u64,
     collator: Collator,
@@ -124,7 +126,7 @@ impl Data {
         let mixture = Mixture::new(sources.len(), weights, curriculum, rows)?;
         let plans = sources.iter().map(|_| Default::default()).collect();
         let segments = sources.iter().map(|_| Default::default()).collect();
-        Ok(Data { sources, mixture, packing: config.packing, together, collator, known: vec![], plans, segments })
+        Ok(Data { sources, mixture, packing: config.packing, stagger: config.stagger, together, collator, known: vec![], plans, segments })
     }
 
     /// The sources.
@@ -157,7 +159,7 @@ impl Data {
 
     /// Windows of so many tokens, in rows of `context`.
     fn windows(&self, tokens: u64, context: usize) -> Windows {
-        Windows::new(tokens, self.collator.places(context) as u64, self.collator.shifts())
+        Windows::new(tokens, self.collator.places(context) as u64, self.collator.shifts(), self.stagger)
     }
 
     fn key(&self, seed: Option<u64>, source: usize, context: usize) -> Key {

@@ -11,19 +11,22 @@ pub(super) struct Windows {
     context: u64,
     /// Tokens a window, besides those that have places.
     asked: u64,
+    /// Whether they begin elsewhere in each epoch.
+    stagger: bool,
 }
 
 impl Windows {
     /// Of so many tokens, which are more than a window has. Whether it has one more than places, which is only asked.
-    pub(super) fn new(tokens: u64, context: u64, shifts: bool) -> Windows {
+    pub(super) fn new(tokens: u64, context: u64, shifts: bool, stagger: bool) -> Windows {
         let asked = u64::from(shifts);
-        Windows { tokens: tokens + 1 - asked, context, asked }
+        Windows { tokens: tokens + 1 - asked, context, asked, stagger }
     }
 
-    /// Windows an epoch. Where each has a token more than the context, it shares that with the next. What is over is less than two windows: it
-    /// lets the first begin elsewhere in each epoch, so that windows end at other places.
+    /// Windows an epoch. Where each has a token more than the context, it shares that with the next. Where epochs are staggered, what is over is
+    /// less than two windows: it lets the first begin elsewhere in each epoch, so that windows end at other places.
     pub(super) fn an_epoch(self) -> u64 {
-        ((self.tokens - self.context) / self.context).max(1)
+        let whole = (self.tokens - 1) / self.context;
+        if self.stagger { ((self.tokens - self.context) / self.context).max(1) } else { whole }
     }
 
     /// The tokens of the window of a number: each epoch has all of its windows once.
@@ -31,7 +34,7 @@ impl Windows {
         let windows = self.an_epoch();
         let (epoch, place) = (number / windows, number % windows);
         let over = self.tokens - 1 - windows * self.context;
-        let phase = Purpose::Phase.key(seed, [source, epoch, 0]) % (over + 1);
+        let phase = if self.stagger { Purpose::Phase.key(seed, [source, epoch, 0]) % (over + 1) } else { 0 };
         let window = Permutation::new(windows, Purpose::Windows.key(seed, [source, epoch, 0])).at(place);
         let start = phase + window * self.context;
         start..start + self.context + self.asked
