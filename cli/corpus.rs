@@ -1,8 +1,9 @@
 //! What `--data` names: texts, prepared folders and files of tokens, alone or mixed.
 
+use super::note;
 use eggcorn::llm::{
-    Aim, Config, DataConfig, Error, INDEX, Index, Labelled, Marks, OWN_TEXT, Parts, Result, Shards, Source, Specials, Task, Tokenizer, Unit, pairs,
-    preferences, read_text, symbols, words,
+    Aim, Config, DataConfig, Error, INDEX, Index, Labelled, Marks, OWN_TEXT, Parts, Result, Shards, Source, Specials, Task, Tokenizer, Unit, chat,
+    chat::Template, pairs, preferences, read_text, symbols, words,
 };
 use eggcorn::runtime::cores;
 use std::fmt;
@@ -69,6 +70,11 @@ impl DataArg {
         }
     }
 
+    /// Its conversations, split as a configuration says.
+    pub fn conversations(&self, config: &Config) -> Result<chat::Parts> {
+        chat::Parts::of(&chat::lines(&chat::read_records(&self.path, &read_text(&self.path)?)?), config)
+    }
+
     /// What is tokens already; none of a text.
     fn shards(&self, tokenizer: &Tokenizer, held_out: f64) -> Result<Option<Source>> {
         let name = self.path.display().to_string();
@@ -80,12 +86,17 @@ impl DataArg {
     }
 
     /// The source as a configuration takes it.
-    fn source(&self, tokenizer: &Tokenizer, text: Option<String>, config: &Config) -> Result<Source> {
+    fn source(&self, tokenizer: &Tokenizer, text: Option<String>, config: &Config, template: Option<&Template>) -> Result<Source> {
         let (name, unit) = (self.path.display().to_string(), config.data.documents);
-        match self.shards(tokenizer, config.data.held_out)? {
-            None => Source::of(&name, &text.unwrap_or_default(), config, tokenizer),
-            Some(shards) if unit == Unit::Text => Ok(shards.with_marks(Marks::of(tokenizer))),
-            Some(_) => {
+        match (self.shards(tokenizer, config.data.held_out)?, template) {
+            (None, Some(template)) => {
+                let (source, counts) = chat::Parts::of(&text.unwrap_or_default(), config)?.source(&name, config, tokenizer, template)?;
+                note!("{name}: {counts}");
+                Ok(source)
+            }
+            (None, None) => Source::of(&name, &text.unwrap_or_default(), config, tokenizer),
+            (Some(shards), _) if unit == Unit::Text => Ok(shards.with_marks(Marks::of(tokenizer))),
+            (Some(_), _) => {
                 Err(Error(format!("{name}: data.documents is {unit}, and these are tokens already; give a text, or data.documents = \"text\"")))
             }
         }
@@ -121,6 +132,7 @@ pub fn open(
     recipe: &str,
     config: &Config,
     named: Option<Tokenizer>,
+    template: Option<&Template>,
     learn: &dyn Fn(&str) -> Result<Tokenizer>,
 ) -> Result<(Vec<Source>, Tokenizer)> {
     config.check_text()?;
@@ -128,14 +140,15 @@ pub fn open(
     let tokenizer = match named.map(Ok).or_else(|| prepared(args).transpose()).transpose()? {
         Some(tokenizer) => tokenizer,
         None => {
-            let all = texts.iter().flatten().map(String::as_str).collect::<String>();
+            let of = |text: &String| template.map_or(Ok(text.clone()), |t| chat::contents(text, config, t));
+            let all = texts.iter().flatten().map(of).collect::<Result<String>>()?;
             learn(&if config.data.documents == Unit::Preferences { words(&all) } else { all })?
         }
     };
     let alone = if config.data.task == Task::None { ALONE.to_string() } else { format!("the task {}", config.data.task) };
     let alone = DataArg { path: alone.into(), weight: None };
     let args = if args.is_empty() { std::slice::from_ref(&alone) } else { args };
-    let one = |(arg, text): (&DataArg, Option<String>)| arg.source(&tokenizer, text, config);
+    let one = |(arg, text): (&DataArg, Option<String>)| arg.source(&tokenizer, text, config, template);
     let sources = args.iter().zip(texts).map(one).collect::<Result<Vec<Source>>>()?;
     Ok((sources, tokenizer))
 }
@@ -165,6 +178,7 @@ fn texts(args: &[DataArg], recipe: &str, config: &Config) -> Result<Vec<Option<S
         match config.data.documents {
             Unit::Pairs => pairs(path, &text),
             Unit::Preferences => preferences(path, &text),
+            Unit::Chat => Ok(chat::lines(&chat::read_records(path, &text)?)),
             Unit::Text | Unit::Lines | Unit::Classes => Ok(text),
         }
     };

@@ -8,6 +8,7 @@ mod bench_generate;
 mod bench_logging;
 mod bench_ops;
 mod bench_run;
+mod chat;
 mod classes;
 mod coord_check;
 mod corpus;
@@ -25,6 +26,7 @@ mod grpo;
 mod import;
 mod interrupt;
 mod lr_find;
+mod mask;
 mod models;
 mod nanogpt;
 mod options;
@@ -38,6 +40,7 @@ mod rollouts;
 mod run;
 mod runs;
 mod sampling;
+mod sft;
 mod source;
 mod sweep;
 mod tokenizer;
@@ -71,6 +74,10 @@ enum Command {
     Grpo(grpo::Args),
     /// Learn from rewards of what the model writes, each token beside what was expected there.
     Ppo(ppo::Args),
+    /// Teach a model to answer: the loss is of answers alone.
+    Sft(sft::Args),
+    /// Talk to a model.
+    Chat(chat::Args),
     /// Try growing learning rates, and suggest one to train with.
     LrFind(lr_find::Args),
     /// Show whether one learning rate is right for every width, with and without muP.
@@ -139,6 +146,8 @@ impl Cli {
             Command::Reward(a) => reward::run(a, models),
             Command::Grpo(a) => grpo::run(a, models),
             Command::Ppo(a) => ppo::run(a, models),
+            Command::Sft(a) => sft::run(a, models),
+            Command::Chat(a) => chat::run(a, models),
             Command::LrFind(a) => lr_find::run(a, models),
             Command::CoordCheck(a) => coord_check::run(a, models),
             Command::Sweep(a) => sweep::run(a),

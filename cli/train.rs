@@ -4,15 +4,17 @@ use super::corpus::{self, DataArg};
 use super::interrupt::stop_on_interrupt;
 use super::options::{CompileArgs, DeviceArgs, apply};
 use super::plot::plot;
+use super::sft::{self, Answers, Talk};
 use super::view::View;
 use super::{classes, nanogpt, note, policy, report};
+use eggcorn::llm::chat::{self, Chat, Template};
 use eggcorn::llm::evaluate::{Scorer, Seam, TaskFiles, Tracked};
 use eggcorn::llm::hub::{Directory, Generation};
 use eggcorn::llm::record::{From, METRICS, Recorder, SAMPLES, TABLE};
 use eggcorn::llm::text::Learning;
 use eggcorn::llm::{
-    Aim, Config, Error, Event, Generator, Kind, Manifest, Marks, Models, Outcome, REFERENCE, RESUMABLE, ROLLOUTS, Result, RunLock, Sampling, Source,
-    Tokenizer, Trainer, read_manifest, read_short, recipe, write_file,
+    Aim, Config, Error, Event, Generator, Kind, Manifest, Marks, Models, Outcome, Packing, REFERENCE, RESUMABLE, ROLLOUTS, Result, RunLock, Sampling,
+    Source, Tokenizer, Trainer, Unit, read_manifest, read_short, recipe, write_file,
 };
 use eggcorn::models::{self, Model};
 use eggcorn::passes::Options;
@@ -27,7 +29,7 @@ use std::path::{Path, PathBuf};
 )]
 pub struct Args {
     /// The recipe, or a model with the usual training.
-    recipe: Option<String>,
+    pub recipe: Option<String>,
     /// A configuration instead of a recipe.
     #[arg(long, conflicts_with = "recipe")]
     config: Option<PathBuf>,
@@ -80,12 +82,19 @@ impl Args {
     pub fn data(&self) -> String {
         self.data.iter().map(|d| format!(" --data {d}")).collect()
     }
+
+    /// The conversations that are read, of each file.
+    pub fn conversations(&self, config: &Config) -> Result<Vec<chat::Parts>> {
+        self.data.iter().map(|data| data.conversations(config)).collect()
+    }
 }
 
 /// What a run directory holds besides checkpoints.
-const FILES: [&str; 12] = [
+const FILES: [&str; 14] = [
     Config::FILE,
     Generation::FILE,
+    chat::FILE,
+    sft::FILE,
     Tokenizer::OWN,
     Tokenizer::FILE,
     METRICS,
@@ -102,21 +111,36 @@ const SAMPLE: &str = "sample.txt";
 const QUESTION_TOKENS: usize = 1024;
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
-    run_with(args, models, &[])
+    run_way(args, models, &Way::default())
 }
 
 /// The same of a command with settings of its own, which come after the recipe's and before what `--set` says.
 pub fn run_with(args: &Args, models: &Models, preset: &[&str]) -> Result<()> {
+    run_way(args, models, &Way { preset, ..Way::default() })
+}
+
+/// What a command makes of a training.
+#[derive(Clone, Copy, Default)]
+pub struct Way<'a> {
+    /// Settings of its own, which come after the recipe's and before what `--set` says.
+    pub preset: &'a [&'a str],
+    /// What is asked of conversations, where it reads some.
+    pub talk: Option<&'a Talk>,
+}
+
+/// The same of a command with a way of its own.
+pub fn run_way(args: &Args, models: &Models, way: &Way) -> Result<()> {
+    let talk = way.talk;
     let dir = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name(args)));
     // one writer, from before the first look to after the last word
     let _lock = RunLock::take(&dir)?;
     let saved = Saved::read(&dir, models)?;
-    let opened = open_with(args, models, saved.as_ref(), preset)?;
+    let opened = open_with(args, models, saved.as_ref(), way)?;
     check_directory(&dir, &opened.config, &opened.tokenizer, saved.as_ref(), args.resume)?;
     if opened.config.aim() == Aim::Policy {
         return policy::run(args, opened, &dir, models);
     }
-    let Opened { config, sources, tokenizer, start, labelled } = opened;
+    let Opened { config, sources, tokenizer, start, labelled, template } = opened;
     let device = args.device.open()?;
     let options = args.compile.options_on(&device, config.train.precision)?;
     let mut trainer = Trainer::compiled(config.clone(), sources, device.clone(), &options)?;
@@ -129,11 +153,23 @@ pub fn run_with(args: &Args, models: &Models, preset: &[&str]) -> Result<()> {
     trainer.refer(Some(&dir))?;
     config.write(&dir)?;
     tokenizer.write(&dir)?;
+    if let Some(template) = &template {
+        write_file(&dir.join(chat::FILE), template.source().as_bytes())?;
+        let generation = start.as_ref().map(Directory::generation).transpose()?.unwrap_or_default();
+        generation.ending(Chat::new(template, &tokenizer).stop()?).write(&dir)?;
+    }
     if config.model.kind() == models::Kind::EncoderDecoder {
         Generation::of_answers(&Marks::of(&tokenizer)).write(&dir)?;
     }
     let mut writer = Writer::new(&config, &tokenizer, &trainer, device.clone(), &options)?;
     let mut tracked = tracked(args, &config, &tokenizer, start.as_ref(), &trainer, &device, &options)?;
+    let answers = match (talk, &template) {
+        (Some(talk), Some(template)) => {
+            let held_out = args.conversations(&config)?.into_iter().flat_map(|parts| parts.held_out).collect();
+            Some(Answers::before(talk, held_out, &config, (template, &tokenizer), &trainer, (&device, &args.compile))?)
+        }
+        _ => None,
+    };
     let mut record = Recorder::open(&dir, From { step, to: config.train.steps })?;
     let stop = stop_on_interrupt("stopping after this step; once more to stop at once, unsaved")?;
     let mut view = View::new(args.json);
@@ -162,6 +198,7 @@ pub fn run_with(args: &Args, models: &Models, preset: &[&str]) -> Result<()> {
             plot(&dir)?;
             let sample = match config.model.kind() {
                 _ if matches!(config.aim(), Aim::Classes | Aim::Rewards) => String::new(),
+                models::Kind::Decoder if answers.is_some() => String::new(),
                 models::Kind::Decoder => sample(&dir, &tokenizer, Generator::sharing(&config.model, device, &options, trainer.step.session())?)?,
                 // one reads and writes nothing, the other answers what somebody asks
                 models::Kind::Encoder | models::Kind::EncoderDecoder => String::new(),
@@ -169,6 +206,7 @@ pub fn run_with(args: &Args, models: &Models, preset: &[&str]) -> Result<()> {
             if let Some(labelled) = labelled {
                 classes::finish(&mut trainer, labelled, &mut view)?;
             }
+            answers.map_or(Ok(()), |answers| answers.after(&dir))?;
             last_words(&mut view, &dir, &config, loss, &sample);
             let done = recorded.and(shown).and(view.finish());
             done.map_err(|e| Error(format!("{e}; all else of the run is saved in {}", dir.display())))
@@ -197,19 +235,20 @@ fn tracked(
 
 /// What is said at the end.
 fn last_words(view: &mut View, dir: &Path, config: &Config, loss: f64, sample: &str) {
-    let dir = dir.display();
+    let shown = dir.display();
     // what was evaluated, and what writes, are the averages where there are any
     let ema = if config.train.ema > 0.0 { " --ema" } else { "" };
     let next = match config.model.kind() {
-        models::Kind::Decoder => format!("write more with: eggcorn generate {dir}{ema}"),
-        models::Kind::Encoder => format!("make vectors of texts with: eggcorn embed {dir}"),
-        models::Kind::EncoderDecoder => format!("let it answer with: eggcorn generate {dir}{ema} --source TEXT"),
+        models::Kind::Decoder if dir.join(chat::FILE).exists() => format!("talk to it with: eggcorn chat {shown}"),
+        models::Kind::Decoder => format!("write more with: eggcorn generate {shown}{ema}"),
+        models::Kind::Encoder => format!("make vectors of texts with: eggcorn embed {shown}"),
+        models::Kind::EncoderDecoder => format!("let it answer with: eggcorn generate {shown}{ema} --source TEXT"),
     };
     view.last_words(&format!("loss over all held-out text: {loss:.4}\n"));
     if !sample.is_empty() {
         view.last_words(&format!("{sample}\n"));
     }
-    view.last_words(&format!("the run is in {dir}: look at {dir}/{}; {next}", report::FILE));
+    view.last_words(&format!("the run is in {shown}: look at {shown}/{}; {next}", report::FILE));
 }
 
 /// What a run is made of, before anything is compiled.
@@ -224,17 +263,24 @@ pub struct Opened {
     pub start: Option<Directory>,
     /// Texts with their classes, where those are asked.
     pub labelled: Option<corpus::Classes>,
+    /// How conversations become texts, where it reads some.
+    pub template: Option<Template>,
 }
 
 /// Reads settings and texts. `saved` is the run that goes on.
 pub fn open(args: &Args, models: &Models, saved: Option<&Saved>) -> Result<Opened> {
-    open_with(args, models, saved, &[])
+    open_with(args, models, saved, &Way::default())
 }
 
-fn open_with(args: &Args, models: &Models, saved: Option<&Saved>, preset: &[&str]) -> Result<Opened> {
+/// The same of a command with a way of its own.
+pub fn open_with(args: &Args, models: &Models, saved: Option<&Saved>, way: &Way) -> Result<Opened> {
     let start = args.init_from.as_ref().map(|path| Directory::open(path, models)).transpose()?;
     let name = name(args);
-    let mut config = config(args, &name, saved, start.as_ref(), models, preset)?;
+    let mut config = config(args, &name, saved, start.as_ref(), models, way.preset)?;
+    if way.talk.is_some() {
+        config = talking(config);
+    }
+    let template = template(&config, saved.filter(|_| args.resume), start.as_ref(), models)?;
     let named = match (&args.tokenizer, &start) {
         (Some(path), _) => Some(Tokenizer::open(path, Some(config.data.split))?),
         (None, start) => start.as_ref().map(Directory::tokenizer).transpose()?.flatten(),
@@ -246,7 +292,7 @@ fn open_with(args: &Args, models: &Models, saved: Option<&Saved>, preset: &[&str
     let learn = |text: &str| tokenizer(args, &config, text, saved);
     let (sources, tokenizer) = match &mut labelled {
         Some(labelled) => labelled.open(&config, named, &learn)?,
-        None => corpus::open(&args.data, &name, &config, named, &learn)?,
+        None => corpus::open(&args.data, &name, &config, named, template.as_ref(), &learn)?,
     };
     start.as_ref().map_or(Ok(()), |s| s.fits(&tokenizer))?;
     // vocabularies that others made may have room for more tokens than there are
@@ -258,7 +304,37 @@ fn open_with(args: &Args, models: &Models, saved: Option<&Saved>, preset: &[&str
         note!("{chosen}");
         config = apply(nanogpt::apply(dialled, &args.nanogpt)?, &args.set)?;
     }
-    Ok(Opened { config, sources, tokenizer, start, labelled })
+    Ok(Opened { config, sources, tokenizer, start, labelled, template })
+}
+
+/// The configuration of a run that reads conversations, whatever it was made for.
+fn talking(mut config: Config) -> Config {
+    config.data.documents = Unit::Chat;
+    if config.data.packing == Packing::Windows {
+        config.data.packing = Packing::BestFit;
+    }
+    config
+}
+
+/// The template of a run that reads conversations: the run's that goes on, the one that is named, the model's own, or else ChatML.
+fn template(config: &Config, saved: Option<&Saved>, start: Option<&Directory>, models: &Models) -> Result<Option<Template>> {
+    if config.data.documents != Unit::Chat {
+        return Ok(None);
+    }
+    let (name, date) = (config.chat.template.as_str(), config.chat.date.as_str());
+    let saved = saved.map(|s| Directory::open(&s.dir, models)).transpose()?;
+    let directory = saved.as_ref().or(start);
+    let own = directory.filter(|_| saved.is_some() || name.is_empty()).map(|d| Template::of(d.path(), date)).transpose()?.flatten();
+    let template = match own {
+        Some(own) => own,
+        None if name.is_empty() => Template::named(chat::SHIPPED[0].name, date)?,
+        None => Template::named(name, date)?,
+    };
+    let (tokenizer, generation) = (directory.map(Directory::tokenizer).transpose()?.flatten(), directory.map(Directory::generation).transpose()?);
+    Ok(Some(match tokenizer {
+        Some(tokenizer) => template.within(&tokenizer, &generation.unwrap_or_default()),
+        None => template,
+    }))
 }
 
 /// What the run is called by, unless it has a place of its own.
@@ -269,6 +345,7 @@ fn name(args: &Args) -> String {
 
 /// What a run directory with a checkpoint was made with.
 pub struct Saved {
+    dir: PathBuf,
     manifest: Manifest,
     config: Config,
     tokenizer: Tokenizer,
@@ -278,7 +355,7 @@ impl Saved {
     /// Nothing where there is no checkpoint.
     fn read(dir: &Path, models: &Models) -> Result<Option<Saved>> {
         let Some(manifest) = read_manifest(dir)? else { return Ok(None) };
-        Ok(Some(Saved { manifest, config: Config::of_run(dir, models)?, tokenizer: Tokenizer::read(dir)? }))
+        Ok(Some(Saved { dir: dir.into(), manifest, config: Config::of_run(dir, models)?, tokenizer: Tokenizer::read(dir)? }))
     }
 }
 

@@ -16,6 +16,7 @@
 //! assert_eq!(batch.column("input_ids").unwrap().shape, [2, 4]);
 //! ```
 
+pub mod chat;
 mod config;
 pub mod corpus;
 mod counts;
@@ -36,8 +37,9 @@ pub mod text;
 mod weights;
 
 pub use config::{
-    Aim, ClassifyConfig, Config, Curve, DataConfig, Decay, GroupConfig, Models, ObjectiveConfig, OptimizerConfig, OptimizerName, PolicyConfig,
-    PolicyKind, Precision, Preference, PreferenceConfig, RECIPES, RESUMABLE, Recipe, RewardKind, Schedule, Size, TrainConfig, of_width, recipe,
+    Aim, Asked, ChatConfig, ClassifyConfig, Config, Curve, DataConfig, Decay, GroupConfig, Models, ObjectiveConfig, OptimizerConfig, OptimizerName,
+    PolicyConfig, PolicyKind, Precision, Preference, PreferenceConfig, RECIPES, RESUMABLE, Recipe, RewardKind, Schedule, Size, TrainConfig, of_width,
+    recipe,
 };
 pub use counts::{Counts, step_flops};
 pub use data::{

@@ -1,7 +1,7 @@
 //! A training step: its program, its session, its learning rate and where it stands. Every training loop runs one.
 
 use crate::config::{Config, Schedule, Size, TrainConfig};
-use crate::data::{Batch, random};
+use crate::data::{Batch, Packing, random};
 use crate::error::{Error, Result};
 use crate::objective::{Mode, Objective};
 use crate::seen::Seen;
@@ -20,6 +20,8 @@ pub struct Step {
     smaller: Vec<(Size, Session)>,
     train: TrainConfig,
     schedule: Schedule,
+    /// Whether rows are of several lengths.
+    bucketed: bool,
     done: u64,
     notices: Vec<String>,
     fused: Graph,
@@ -75,7 +77,7 @@ impl Step {
         let stages = step_program(config, options)?;
         let mut session = Session::within(stages.last(), device.clone(), options.budget)?;
         initialise_scaled(&mut session, &config.model, t.seed, config.start()?)?;
-        let smaller = t.smaller_sizes().into_iter().map(|size| {
+        let smaller = config.smaller_sizes().into_iter().map(|size| {
             let stages = sized_program(config, size, options)?;
             Ok((size, Session::sharing(stages.last(), device.clone(), options.budget, &session)?))
         });
@@ -88,6 +90,7 @@ impl Step {
             smaller,
             schedule: t.schedule(),
             train: t.clone(),
+            bucketed: config.data.packing == Packing::Bucketed,
             done: 0,
             notices,
             fused: stages.fused,
@@ -129,7 +132,10 @@ impl Step {
 
     /// The same at another rate than the schedule's.
     pub fn take_at(&mut self, batch: &Batch, lr: f64) -> Result<Report> {
-        let (number, keys, size, checked) = (self.done + 1, self.keys(), self.train.size(self.train.batch_of(self.done)), self.check_finite);
+        let (number, keys, checked) = (self.done + 1, self.keys(), self.check_finite);
+        let mut size = self.train.size(self.train.batch_of(self.done));
+        // rows may be as long as the longest of them needs
+        size.context = batch.column("labels").and_then(|c| c.shape.last().copied()).filter(|_| self.bucketed).unwrap_or(size.context);
         let smaller = self.smaller.iter_mut().find(|s| s.0 == size);
         let session = smaller.map_or(&mut self.session, |s| &mut s.1);
         batch.fill(session, &OWN)?;

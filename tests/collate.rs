@@ -652,7 +652,7 @@ fn what_is_asked_of_documents_are_the_tokens_with_a_mark() {
     let mut r = Random(91);
     let (documents, context) = (marked(&mut r), 9);
     let source = || Source::marked("documents", &documents, &documents);
-    for packing in [Packing::Windows, Packing::Padded, Packing::BestFit] {
+    for packing in Packing::ALL.iter().copied() {
         let config = DataConfig { packing, ..DataConfig::default() };
         let collator = Collator::new(Aim::NextToken, &ObjectiveConfig::default(), &config, &marks()).unwrap();
         let data = Data::asking(vec![source()], &config, collator, context, 100).unwrap();
@@ -669,7 +669,7 @@ fn what_is_asked_of_documents_are_the_tokens_with_a_mark() {
                 let asked = documents.iter().flat_map(all).collect();
                 vec![Piece::marked(documents.iter().flat_map(|d| d.ids.clone()).collect(), asked).unwrap()]
             }
-            Packing::Padded | Packing::BestFit => documents.clone(),
+            Packing::Padded | Packing::BestFit | Packing::Bucketed => documents.clone(),
         };
         let one = |d: &Piece| (1..d.ids.len()).filter(|i| d.asks(*i)).map(|i| (d.ids[i - 1], d.ids[i])).collect::<Vec<_>>();
         let mut want: Vec<(i32, i32)> = whole.iter().flat_map(one).collect();

@@ -42,7 +42,9 @@ fn root() -> PathBuf {
 fn chapters() -> Vec<PathBuf> {
     let all = std::fs::read_dir(root().join("docs/guide")).unwrap().map(|e| e.unwrap().path());
     let mut all: Vec<PathBuf> = all.filter(|p| p.extension().is_some_and(|e| e == "md")).collect();
-    all.sort();
+    // by number: the tenth comes after the ninth
+    let number = |p: &PathBuf| p.file_name().and_then(|n| n.to_string_lossy().split('-').next().and_then(|n| n.parse().ok())).unwrap_or(u32::MAX);
+    all.sort_by_key(|p| (number(p), p.clone()));
     all
 }
 
@@ -78,6 +80,7 @@ fn every_command_prints_what_the_guide_says() {
     let write = std::env::var("GUIDE").is_ok_and(|v| v == "write");
     let d = Directory::new("guide");
     d.write("LICENSE-APACHE", std::fs::read(root().join("LICENSE-APACHE")).unwrap());
+    d.write("colours.jsonl", std::fs::read(root().join("docs/guide/colours.jsonl")).unwrap());
     let mut ran = 0;
     for chapter in chapters() {
         let name = chapter.file_name().unwrap().to_string_lossy().into_owned();

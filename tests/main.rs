@@ -22,6 +22,8 @@ mod batches;
 mod cache;
 /// What a program's calls touch.
 mod calls;
+/// Conversations: records, templates, answers, tokens with their marks.
+mod chats;
 /// Prompts in chunks, rows at once: as one token after the other, and as the whole.
 #[cfg(feature = "llvm")]
 mod chunks;

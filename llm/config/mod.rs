@@ -1,5 +1,6 @@
 //! The configuration of a run: one TOML file, recipes, and `--set a.b=c`.
 
+mod chat;
 mod classify;
 mod dial;
 mod models;
@@ -16,6 +17,7 @@ pub(crate) mod settings;
 mod train;
 
 pub use self::models::Models;
+pub use chat::{Asked, ChatConfig};
 pub use classify::ClassifyConfig;
 pub use dial::of_width;
 use dial::width;
@@ -58,6 +60,8 @@ pub struct Config {
     pub preference: PreferenceConfig,
     /// How a policy learns, where that is asked.
     pub policy: PolicyConfig,
+    /// How conversations become texts.
+    pub chat: ChatConfig,
     /// The training.
     pub train: TrainConfig,
     /// How parameters are updated.
@@ -124,7 +128,7 @@ impl DataConfig {
     pub fn together(&self) -> u64 {
         match self.documents {
             _ if self.task != Task::None => 2,
-            Unit::Text | Unit::Lines => 1,
+            Unit::Text | Unit::Lines | Unit::Chat => 1,
             Unit::Pairs | Unit::Classes => 2,
             Unit::Preferences => crate::data::PREFERENCES,
         }
@@ -154,7 +158,7 @@ impl DataConfig {
 }
 
 /// The sections of a configuration, and the key of the model's name.
-const SECTIONS: [&str; 8] = ["model", "data", "objective", "classify", "preference", "policy", "train", "optimizer"];
+const SECTIONS: [&str; 9] = ["model", "data", "objective", "classify", "preference", "policy", "chat", "train", "optimizer"];
 /// Settings that had another section once, and are understood there: key, before, now.
 const MOVED: [(&str, &str, &str); 3] = [("beta1", "train", "optimizer"), ("beta2", "train", "optimizer"), ("weight_decay", "train", "optimizer")];
 const ARCH: &str = "arch";
@@ -171,6 +175,7 @@ impl Config {
             classify: ClassifyConfig::default(),
             preference: PreferenceConfig::default(),
             policy: PolicyConfig::default(),
+            chat: ChatConfig::default(),
             train,
             optimizer: OptimizerConfig::default(),
         }
@@ -266,6 +271,7 @@ impl Config {
             "preference" => keys.try_into().map(|p| config.preference = p).map_err(said),
             "policy" => keys.try_into().map(|p| config.policy = p).map_err(said),
             "optimizer" => keys.try_into().map(|o| config.optimizer = o).map_err(said),
+            "chat" => keys.try_into().map(|c| config.chat = c).map_err(said),
             _ => keys.try_into().map(|t| config.train = t).map_err(said),
         };
         read.map_err(|e| {
@@ -283,6 +289,7 @@ impl Config {
             "classify" => table(&self.classify),
             "preference" => table(&self.preference),
             "policy" => table(&self.policy),
+            "chat" => table(&self.chat),
             "train" => table(&self.train),
             "optimizer" => table(&self.optimizer),
             _ => Table::new(),
@@ -345,7 +352,19 @@ impl Config {
             ));
         }
         mixture::check(&self.data.weights, &self.data.curriculum)?;
-        Ok(within("data.held_out", self.data.held_out, (Excluded(0.0), Excluded(1.0)), 0.1)?)
+        within("data.held_out", self.data.held_out, (Excluded(0.0), Excluded(1.0)), 0.1)?;
+        Ok(self.chat.check(self.data.held_out)?)
+    }
+
+    /// Every size but the largest that steps have, each once.
+    pub fn smaller_sizes(&self) -> Vec<Size> {
+        let accumulate = self.train.accumulate;
+        match self.data.packing {
+            Packing::Bucketed => {
+                self.train.lengths().into_iter().filter(|n| *n < self.train.context).map(|context| Size { accumulate, context }).collect()
+            }
+            Packing::Windows | Packing::BestFit | Packing::Padded => self.train.smaller_sizes(),
+        }
     }
 
     /// What the model is trained to do on such rows.
@@ -381,6 +400,9 @@ impl Config {
             (Aim::NextToken | Aim::Prefix | Aim::Masked | Aim::Spans | Aim::Fim | Aim::Answer, _) if self.data.documents == Unit::Classes => {
                 of_pairs("reads no classes; try objective.kind = \"classify\", as eggcorn finetune classify has it")
             }
+            (Aim::Masked | Aim::Spans | Aim::Fim | Aim::Prefix | Aim::Answer, _) if self.data.documents == Unit::Chat => {
+                of_pairs("reads no conversations; try objective.kind = \"next-token\" and a decoder")
+            }
             (Aim::Masked | Aim::Spans | Aim::Fim, true) => of_pairs("reads texts without answers; try data.documents = \"lines\", and no data.task"),
             _ => Ok(()),
         }?;
@@ -393,11 +415,17 @@ impl Config {
             Packing::BestFit if pairs || !matches!(aim, Aim::NextToken | Aim::Fim) => Err(Error(format!(
                 "data.packing is best-fit, and the objective {aim} reads one text a row; try data.packing = \"padded\" or \"windows\""
             ))),
+            Packing::Windows if self.data.documents == Unit::Chat => Err(Error(
+                "data.documents is chat, and windows would read over the ends of conversations; try data.packing = \"best-fit\" or \"padded\"".into(),
+            )),
             Packing::Windows if self.data.documents == Unit::Lines => Err(Error(
                 "data.documents is lines, and windows would read over their ends; try data.packing = \"padded\", or \"best-fit\" for a decoder"
                     .into(),
             )),
-            Packing::BestFit | Packing::Padded | Packing::Windows => Ok(()),
+            Packing::Bucketed if pairs || aim != Aim::NextToken || !self.train.ramp.is_empty() => Err(Error(
+                "data.packing is bucketed, which is for documents whose every token's successor is guessed, without train.ramp; try data.packing = \"padded\"".into(),
+            )),
+            Packing::BestFit | Packing::Padded | Packing::Windows | Packing::Bucketed => Ok(()),
         }?;
         let (need, context) = (self.task_tokens(), self.train.context);
         if self.data.task != Task::None && need > context {

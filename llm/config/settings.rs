@@ -27,6 +27,7 @@ pub fn fit(old: &Value, new: Value) -> Result<Value, String> {
         (Value::Integer(_), Value::Float(x)) if whole(x) => Ok(Value::Integer(x as i64)),
         (Value::Float(_), Value::Integer(n)) => Ok(Value::Float(n as f64)),
         (Value::String(_), Value::Integer(_) | Value::Float(_) | Value::Boolean(_)) => Err(kind(old).into()),
+        (Value::String(_), Value::Datetime(date)) => Ok(Value::String(date.to_string())),
         (old, new) if old.same_type(&new) => Ok(new),
         (old, _) => Err(kind(old).into()),
     }

@@ -20,6 +20,8 @@ pub struct TrainConfig {
     pub accumulate: u32,
     /// Smaller steps at the beginning, as in `[{until = 500, accumulate = 1}, {until = 1000, context = 32}]`.
     pub ramp: Vec<Ramp>,
+    /// Lengths that rows are filled up to where data.packing is bucketed, besides `context`; a quarter and a half of it where there is none.
+    pub lengths: Vec<usize>,
     /// What products are computed in: f32 or bf16.
     pub precision: Precision,
     /// Highest learning rate.
@@ -83,6 +85,7 @@ impl Default for TrainConfig {
             context: 64,
             accumulate: 1,
             ramp: vec![],
+            lengths: vec![],
             precision: Precision::F32,
             lr: 1e-3,
             schedule: Curve::Cosine,
@@ -148,6 +151,16 @@ impl TrainConfig {
         }
     }
 
+    /// Lengths of rows, in their order, `context` the last.
+    pub fn lengths(&self) -> Vec<usize> {
+        let usual = [self.context / 4, self.context / 2];
+        let some = if self.lengths.is_empty() { &usual[..] } else { &self.lengths[..] };
+        let mut all: Vec<usize> = some.iter().copied().filter(|n| *n > 0).chain([self.context]).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// Which steps update nothing.
     pub fn outliers(&self) -> Outliers {
         Outliers { loss: self.skip_loss, norm: self.skip_norm }
@@ -192,6 +205,7 @@ impl TrainConfig {
         within("train.patience", self.patience, 0..=STEPS, 5)?;
         self.check_kept()?;
         within("train.seed", self.seed, 0..=i64::MAX as u64, usual.seed)?;
+        self.lengths.iter().try_for_each(|n| within("train.lengths", *n, 1..=self.context, self.context.div_ceil(2)))?;
         self.check_tokens()?;
         self.check_ramp()?;
         // what is larger has no place in 32 bits beside a gradient

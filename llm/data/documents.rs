@@ -29,9 +29,15 @@ pub enum Unit {
     Classes,
     /// A record a line, of a prompt and answers that are better and worse.
     Preferences,
+    /// Each record is a conversation.
+    Chat,
 }
 
-ir::spell!(Unit, "unit", [Text "text", Lines "lines", Pairs "pairs", Classes "classes", Preferences "preferences"]);
+ir::spell!(
+    Unit,
+    "unit",
+    [Text "text", Lines "lines", Pairs "pairs", Classes "classes", Preferences "preferences", Chat "chat"]
+);
 
 /// Names of an object's two texts that are looked for; of others the two there are count, in the order of their names.
 const FIELDS: [[&str; 2]; 5] =
@@ -85,6 +91,7 @@ impl Source {
             Unit::Text => Source::text(name, tokenizer.encode_in(text, Specials::Text, runtime::cores())?, data.held_out),
             Unit::Lines if config.objective.next_sentence => Source::sentences(name, &sentences(text, tokenizer)?, data.held_out),
             Unit::Lines => Source::documents(name, &lines(text, config, tokenizer, &marks)?, 1, data.held_out),
+            Unit::Chat => return Err(Error(format!("{name}: conversations are read with a template"))),
             Unit::Pairs => Source::documents(name, &of_pairs(text, config, tokenizer, &marks)?, 2, data.held_out),
             Unit::Preferences => Source::preferences(name, text, config, tokenizer, &marks)?,
             Unit::Classes => {

@@ -1,6 +1,7 @@
 //! The tokens of a vocabulary that are no text, and those that go on with a word.
 
 use super::collate::sentinels;
+use super::documents::Unit;
 use crate::config::{Aim, Config};
 use crate::text::{END_OF_TEXT, Kind, Tokenizer};
 
@@ -53,6 +54,7 @@ impl Config {
             Kind::Char | Kind::Byte | Kind::Bpe | Kind::File => END_OF_TEXT.into(),
         };
         match self.aim() {
+            Aim::NextToken if self.data.documents == Unit::Chat => self.chat.specials(),
             Aim::NextToken | Aim::Prefix | Aim::Preferences | Aim::Rewards | Aim::Policy => vec![],
             Aim::Fim => FIM.map(of).into_iter().chain([end]).collect(),
             Aim::Classes if self.model.kind() == models::Kind::Encoder => [PAD, BEGIN, SEPARATOR].map(of).to_vec(),

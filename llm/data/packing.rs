@@ -20,9 +20,21 @@ pub enum Packing {
     BestFit,
     /// Whole documents, each in a row of its own that is filled up.
     Padded,
+    /// The same, a step's rows of like lengths, and filled up to the shortest of some lengths that has room.
+    Bucketed,
 }
 
-ir::spell!(Packing, "packing", [Windows "windows", BestFit "best-fit", Padded "padded"]);
+ir::spell!(Packing, "packing", [Windows "windows", BestFit "best-fit", Padded "padded", Bucketed "bucketed"]);
+
+impl Packing {
+    /// Whether each document has rows of its own.
+    pub(super) fn is_alone(self) -> bool {
+        match self {
+            Packing::Padded | Packing::Bucketed => true,
+            Packing::Windows | Packing::BestFit => false,
+        }
+    }
+}
 
 /// What a row is of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +67,8 @@ pub(super) struct Key {
     pub(super) context: u64,
     /// What a row is of.
     pub(super) shape: Shape,
+    /// Rows that are read together and are of like lengths; 0 where rows are of any.
+    pub(super) group: u64,
 }
 
 #[derive(Debug, Default)]
@@ -100,7 +114,8 @@ impl Memo {
         for epoch in self.epochs.len() as u64..=epoch {
             let mut before = vec![0];
             for block in 0..tokens.documents().div_ceil(DOCUMENTS) {
-                before.push(before[block as usize] + self.plan(tokens, [epoch, block])?.len() as u64);
+                let rows = self.plan(tokens, [epoch, block])?.len() as u64;
+                before.push(before[block as usize] + rows.next_multiple_of(self.key.group.max(1)));
             }
             self.epochs.push(before);
         }
@@ -119,6 +134,7 @@ impl Memo {
         let packed = self.plan(tokens, number)?;
         let rows = Arc::new(match self.key.seed {
             None => packed,
+            Some(seed) if self.key.group > 0 => self.grouped(packed, seed, number),
             Some(seed) => {
                 let order = Permutation::new(packed.len() as u64, Purpose::Rows.key(seed, [self.key.source, number[0], number[1]]));
                 (0..packed.len() as u64).map(|place| packed[order.at(place) as usize].clone()).collect()
@@ -126,6 +142,19 @@ impl Memo {
         });
         self.last = Some((number, rows.clone()));
         Ok(rows)
+    }
+
+    /// Rows in groups of like lengths, the groups in a random order; of all that are first the longest come first, so that what needs the most
+    /// memory is met at once. The last group is filled up with rows of nothing.
+    fn grouped(&self, mut rows: Vec<Row>, seed: u64, number: [u64; 2]) -> Vec<Row> {
+        let group = self.key.group as usize;
+        rows.sort_by_key(|row| Reverse(row.iter().map(|r| r.end - r.start).sum::<u64>()));
+        rows.resize(rows.len().next_multiple_of(group), vec![]);
+        let groups = (rows.len() / group) as u64;
+        let fixed = u64::from(number == [0, 0]);
+        let order = Permutation::new((groups - fixed).max(1), Purpose::Rows.key(seed, [self.key.source, number[0], number[1]]));
+        let of = |place: u64| if place < fixed { place } else { fixed + order.at(place - fixed) };
+        (0..groups).flat_map(|place| rows[of(place) as usize * group..][..group].to_vec()).collect()
     }
 
     /// The documents of a block of an epoch, packed.

@@ -150,7 +150,7 @@ impl Data {
     /// A batch of rows from a number on.
     pub fn rows(&self, seed: u64, first: u64, rows: usize, context: usize) -> Result<Batch> {
         let row = |(source, number): (usize, u64)| {
-            let ranges = self.row(seed, source, number, context)?;
+            let ranges = self.row(seed, source, number, context, rows)?;
             Ok((self.pieces(source, 0, ranges)?, Purpose::Row.key(seed, [source as u64, number, 0])))
         };
         let rows: Vec<_> = self.mixture.deal(seed, first, rows as u64).into_iter().map(row).collect::<Result<_>>()?;
@@ -162,13 +162,20 @@ impl Data {
         Windows::new(tokens, self.collator.places(context) as u64, self.collator.shifts(), self.stagger)
     }
 
-    fn key(&self, seed: Option<u64>, source: usize, context: usize) -> Key {
-        let shape = Shape { alone: self.packing == Packing::Padded, shifts: self.collator.shifts() };
-        Key { seed, source: source as u64, context: self.collator.places(context) as u64, shape }
+    /// Which rows a source's documents are packed into, of which `group` are read together.
+    fn key(&self, seed: Option<u64>, source: usize, context: usize, group: usize) -> Key {
+        let shape = Shape { alone: self.packing.is_alone(), shifts: self.collator.shifts() };
+        let group = if self.packing == Packing::Bucketed && seed.is_some() { group as u64 } else { 0 };
+        Key { seed, source: source as u64, context: self.collator.places(context) as u64, shape, group }
     }
 
-    /// The tokens of a source's row.
-    fn row(&self, seed: u64, source: usize, number: u64, context: usize) -> Result<Row> {
+    /// Whether the rows of a step are as long as the longest of them needs.
+    pub fn is_bucketed(&self) -> bool {
+        self.packing == Packing::Bucketed
+    }
+
+    /// The tokens of a source's row, one of `group` that are read together.
+    fn row(&self, seed: u64, source: usize, number: u64, context: usize, group: usize) -> Result<Row> {
         let tokens = &self.sources[source].train;
         match self.packing {
             _ if self.collator.sentences() => {
@@ -183,7 +190,9 @@ impl Data {
                 self.record(tokens, order.at(number % pairs))
             }
             Packing::Windows => Ok(vec![self.windows(tokens.count(), context).shuffled(seed, source as u64, number)]),
-            Packing::BestFit | Packing::Padded => self.plans[source][0].row(tokens, self.key(Some(seed), source, context), number),
+            Packing::BestFit | Packing::Padded | Packing::Bucketed => {
+                self.plans[source][0].row(tokens, self.key(Some(seed), source, context, group), number)
+            }
         }
     }
 
@@ -195,7 +204,9 @@ impl Data {
                 _ if self.collator.sentences() => self.segments[source][0].rows(tokens, self.collator.places(context) as u64)?,
                 _ if self.together > 1 => self.records(tokens)?,
                 Packing::Windows => self.windows(tokens.count(), context).an_epoch(),
-                Packing::BestFit | Packing::Padded => self.plans[source][0].rows(tokens, self.key(Some(seed), source, context), 0)?,
+                Packing::BestFit | Packing::Padded | Packing::Bucketed => {
+                    self.plans[source][0].rows(tokens, self.key(Some(seed), source, context, 1), 0)?
+                }
             };
             Ok(rows as f64 / epoch as f64)
         };
@@ -228,7 +239,7 @@ impl Data {
     /// Texts with their answers, of the rows of training from a number on.
     pub(crate) fn documents_of(&self, seed: u64, first: u64, rows: usize) -> Result<Vec<[Vec<i32>; 2]>> {
         let row = |(source, number): (usize, u64)| {
-            let ranges = self.row(seed, source, number, 0)?;
+            let ranges = self.row(seed, source, number, 0, 1)?;
             let tokens = &self.sources[source].train;
             Ok([tokens.read(ranges[0].clone())?, tokens.read(ranges[1].clone())?])
         };
@@ -288,7 +299,7 @@ impl Data {
             _ if self.collator.sentences() => self.segments[source][1].rows(tokens, self.collator.places(context) as u64),
             _ if self.together > 1 => self.records(tokens),
             Packing::Windows => Ok(self.windows(tokens.count(), context).count()),
-            Packing::BestFit | Packing::Padded => self.plans[source][1].rows(tokens, self.key(None, source, context), 0),
+            Packing::BestFit | Packing::Padded | Packing::Bucketed => self.plans[source][1].rows(tokens, self.key(None, source, context, 0), 0),
         }
     }
 
@@ -301,7 +312,7 @@ impl Data {
             }
             _ if self.together > 1 => self.record(tokens, number),
             Packing::Windows => Ok(vec![self.windows(tokens.count(), context).nth(number)]),
-            Packing::BestFit | Packing::Padded => self.plans[source][1].row(tokens, self.key(None, source, context), number),
+            Packing::BestFit | Packing::Padded | Packing::Bucketed => self.plans[source][1].row(tokens, self.key(None, source, context, 0), number),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use super::import::described;
 use super::{CONFIG, Directory, GENERATION, INDEX, TENSORS, TOKENIZER};
+use crate::chat::{self, Template};
+use crate::config::ChatConfig;
 use crate::error::{Error, Result};
 use crate::files::{NewDirectory, write_file};
 use crate::objective::parameters;
@@ -67,6 +69,7 @@ impl Default for Export {
 pub fn export(from: &Directory, to: &Path, how: &Export) -> Result<usize> {
     let model = from.model();
     let written = model.to_hub().map_err(|why| Error(format!("{}: {} cannot be exported: {why}", from.path().display(), model.name())))?;
+    let template = Template::of(from.path(), &ChatConfig::default().date)?;
     let (tokenizer, mut generation) = (from.tokenizer()?, from.generation()?);
     if generation.end.is_empty() {
         generation.end.extend(tokenizer.as_ref().and_then(Tokenizer::end_of_text));
@@ -88,6 +91,9 @@ pub fn export(from: &Directory, to: &Path, how: &Export) -> Result<usize> {
     fields.extend(said.clone().into_iter().filter(|(key, _)| key.ends_with("_token_id")));
     put(CONFIG, &Value::Object(fields))?;
     put(GENERATION, &Value::Object(said))?;
+    if let Some(template) = &template {
+        write_file(&new.path().join(chat::FILE), template.source().as_bytes())?;
+    }
     if let Some(tokenizer) = &tokenizer {
         write_file(&new.path().join(Tokenizer::FILE), tokenizer.to_hub().as_bytes())?;
         put(TOKENIZER, &Value::Object(tokenizer_config(tokenizer, model.context(), generation.end.first().copied(), generation.begin)))?;

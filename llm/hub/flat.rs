@@ -108,7 +108,7 @@ impl Flat {
         if let Some((name, _)) = all.iter().flat_map(|(name, ty)| pieces(name, ty)).find(|(name, _)| !self.places.contains_key(name)) {
             return Err(missing(&name));
         }
-        write(&self.model, &all, tokenizer, &Generation::default(), to, &mut |name, ty| self.read(name, ty))?;
+        write(&self.model, &all, (tokenizer, None), &Generation::default(), to, &mut |name, ty| self.read(name, ty))?;
         Ok(Imported { parameters: all.iter().map(|p| p.1.count()).sum(), notices: vec![] })
     }
 

@@ -72,6 +72,13 @@ impl Generation {
         Generation { answer: Some(marks.pad), pad: Some(marks.pad), end: marks.end.into_iter().collect(), ..Generation::default() }
     }
 
+    /// The same where a token ends a text, too.
+    pub fn ending(mut self, token: i32) -> Generation {
+        self.end.retain(|id| *id != token);
+        self.end.insert(0, token);
+        self
+    }
+
     /// Writes the file into a directory.
     pub fn write(&self, dir: &Path) -> error::Result<()> {
         let text = serde_json::to_string_pretty(&self.written()).expect("numbers have a JSON form") + "\n";

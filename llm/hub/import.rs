@@ -1,9 +1,10 @@
 //! A run directory made of a model that is there already.
 
 use super::{Directory, Generation};
-use crate::config::{Config, DataConfig};
+use crate::chat::{self, Template};
+use crate::config::{ChatConfig, Config, DataConfig};
 use crate::error::Result;
-use crate::files::NewDirectory;
+use crate::files::{NewDirectory, write_file};
 use crate::objective::parameters;
 use crate::text::{Kind, Tokenizer};
 use crate::weights::checkpoint::{Manifest, tensors_of};
@@ -35,7 +36,9 @@ pub fn import(from: &Directory, tokenizer: Option<&Tokenizer>, to: &Path) -> Res
         tensors.check(name, ty)?;
     }
     let notices = tensors.check_all_read()?;
-    write(from.model(), &all, tokenizer, &generation, to, &mut |name, ty| tensors.expect(name, ty))?;
+    let template = Template::of(from.path(), &ChatConfig::default().date)?;
+    let template = template.as_ref().map(Template::source);
+    write(from.model(), &all, (tokenizer, template), &generation, to, &mut |name, ty| tensors.expect(name, ty))?;
     Ok(Imported { parameters: all.iter().map(|p| p.1.count()).sum(), notices })
 }
 
@@ -43,7 +46,7 @@ pub fn import(from: &Directory, tokenizer: Option<&Tokenizer>, to: &Path) -> Res
 pub(super) fn write(
     model: &Model,
     all: &[(String, Type)],
-    tokenizer: Option<&Tokenizer>,
+    (tokenizer, template): (Option<&Tokenizer>, Option<&str>),
     generation: &Generation,
     to: &Path,
     read: &mut dyn FnMut(&str, &Type) -> Result<Vec<u8>>,
@@ -52,6 +55,7 @@ pub(super) fn write(
     let usual = Config::of(model.clone());
     Config { data: DataConfig { tokenizer: Kind::File, ..usual.data.clone() }, ..usual }.write(new.path())?;
     tokenizer.map_or(Ok(()), |t| t.write(new.path()))?;
+    template.map_or(Ok(()), |t| write_file(&new.path().join(chat::FILE), t.as_bytes()))?;
     if *generation != Generation::default() {
         generation.write(new.path())?;
     }

@@ -34,5 +34,16 @@ pub(super) fn batch(data: &Data, train: &TrainConfig, step: u64) -> Result<Batch
     let Size { accumulate, context } = train.size(step);
     let rows = train.batch * accumulate as usize;
     let whole = data.rows(train.seed, train.micro_batches(step) * train.batch as u64, rows, train.context)?;
+    if data.is_bucketed() {
+        return Ok(bucketed(whole, train));
+    }
     Ok(if context < train.context { whole.cut(train.context, context) } else { whole })
+}
+
+/// A batch whose rows are as short as there is a length for: nothing is asked of what is left away.
+fn bucketed(batch: Batch, train: &TrainConfig) -> Batch {
+    let asked = |row: &[i32]| row.iter().rposition(|label| *label >= 0).map_or(0, |last| last + 1);
+    let need = batch.i32s("labels").chunks(train.context).map(asked).max().unwrap_or(0);
+    let length = train.lengths().into_iter().find(|n| *n >= need).unwrap_or(train.context);
+    if length < train.context { batch.cut(train.context, length) } else { batch }
 }

@@ -162,7 +162,8 @@ impl Trainer {
     pub fn run(&mut self, dir: Option<&Path>, stop: &AtomicBool, show: &mut dyn FnMut(Event) -> Result<()>) -> Result<Outcome> {
         let t = self.config.train.clone();
         let mut saving = dir.map(|dir| Saving::new(dir, &t, self.data.fingerprint(), self.step.done()));
-        let mut meter = Meter { train: t.clone(), flops: self.flops(), ceiling: self.device.ceiling(), memory: None };
+        let before = t.tokens_before(self.step.done());
+        let mut meter = Meter { train: t.clone(), tokens: before, flops: self.flops(), ceiling: self.device.ceiling(), memory: None };
         show(self.ready(&meter)?)?;
         for Reads { source, epochs, .. } in self.sources()?.iter().filter(|s| s.epochs > OFTEN) {
             show(Event::Notice(format!(
@@ -188,8 +189,9 @@ impl Trainer {
             let begin = Instant::now();
             let Report { loss, grad_norm, lr, skipped } = self.step.take(&batch)?;
             let step = self.step.done();
-            let cost = meter.cost(step, begin.elapsed(), begin - start);
-            let tokens_per_second = t.tokens(step - 1) as f64 / start.elapsed().as_secs_f64();
+            let tokens = if self.data.is_bucketed() { batch.i32s("input_ids").len() as u64 } else { t.tokens(step - 1) };
+            let cost = meter.cost(tokens, begin.elapsed(), begin - start);
+            let tokens_per_second = tokens as f64 / start.elapsed().as_secs_f64();
             if skipped {
                 let what = format!("step {step}: loss {loss:.4} and norm {grad_norm:.4} stand out from the steps before, and nothing was updated");
                 show(Event::Notice(what))?;
@@ -346,6 +348,8 @@ impl Trainer {
 /// What steps are measured by.
 struct Meter {
     train: TrainConfig,
+    /// Tokens of the run so far; where rows are of several lengths, those before it went on are counted as if all had been of the longest.
+    tokens: u64,
     /// Operations of a whole step.
     flops: f64,
     ceiling: Option<f64>,
@@ -357,12 +361,14 @@ struct Meter {
 const LOOK: Duration = Duration::from_secs(1);
 
 impl Meter {
-    fn cost(&mut self, step: u64, took: Duration, waited: Duration) -> Cost {
+    /// What a step of so many tokens took.
+    fn cost(&mut self, tokens: u64, took: Duration, waited: Duration) -> Cost {
         let seconds = took.as_secs_f64();
         let t = &self.train;
-        let share = t.tokens(step - 1) as f64 / (t.step_rows() * t.context) as f64;
+        let share = tokens as f64 / (t.step_rows() * t.context) as f64;
         let mfu = self.ceiling.map(|ceiling| share * self.flops / seconds / ceiling);
-        Cost { tokens: t.tokens_before(step), seconds, waited: waited.as_secs_f64(), mfu, memory: self.memory() }
+        self.tokens += tokens;
+        Cost { tokens: self.tokens, seconds, waited: waited.as_secs_f64(), mfu, memory: self.memory() }
     }
 
     fn memory(&mut self) -> usize {

@@ -8,6 +8,7 @@ use super::learn::{Algorithm, Learning};
 use super::subword::Subword;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Which tokenizer a text gets.
@@ -140,6 +141,42 @@ impl Tokenizer {
                 text.chars().map(id).collect()
             }
             Tokenizer::Subword(subword) => Ok(subword.encode(text, specials)?.into_iter().map(|id| id as i32).collect()),
+        }
+    }
+
+    /// The ids of a text, and where in it each stands, in bytes. Fails where tokens are no part of the text, as of a tokenizer that changes it.
+    pub fn encode_places(&self, text: &str, specials: Specials) -> Result<(Vec<i32>, Vec<Range<usize>>)> {
+        if let Some(wrapped) = self.wrapped() {
+            let (ids, places) = wrapped.encode_places(text, specials)?;
+            return Ok((ids.into_iter().map(|id| id as i32).collect(), places));
+        }
+        let ids = self.encode_with(text, specials)?;
+        let (mut places, mut at, mut bytes) = (Vec::with_capacity(ids.len()), 0, vec![]);
+        for id in &ids {
+            bytes.clear();
+            self.bytes(*id, &mut bytes);
+            // a token that was added may take spaces around it
+            let rest = &text.as_bytes()[at..];
+            let start = at + rest.iter().take_while(|b| b.is_ascii_whitespace()).count();
+            let at_once = rest.starts_with(&bytes);
+            if !at_once && !text.as_bytes()[start..].starts_with(&bytes) {
+                return Err(Error(format!("token {id} is {:?}, which does not stand at byte {at} of the text", self.decode(&[*id]))));
+            }
+            at = if at_once { at } else { start };
+            places.push(at..at + bytes.len());
+            at += bytes.len();
+        }
+        Ok((ids, places))
+    }
+
+    /// The special tokens as they are written: those that steer a model and are no text.
+    pub fn specials(&self) -> Vec<String> {
+        match self {
+            Tokenizer::Subword(subword) => match subword.engine() {
+                Engine::Bpe(bpe) => bpe.added.tokens().iter().filter(|t| t.special).map(|t| t.content.clone()).collect(),
+                Engine::Wrapped(wrapped) => wrapped.specials(),
+            },
+            Tokenizer::Char { .. } | Tokenizer::Byte => vec![],
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::file::{Entries, File};
 use crate::text::added::Specials;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tokenizers::Tokenizer;
@@ -45,6 +46,24 @@ impl Wrapped {
             Specials::Token => &self.token,
         };
         guarded(|| tokenizer.encode_fast(text, false).map(|e| e.get_ids().to_vec()).map_err(|e| e.to_string()))
+    }
+
+    /// The same, with where in the text each stands, in bytes.
+    pub fn encode_places(&self, text: &str, specials: Specials) -> Result<(Vec<u32>, Vec<Range<usize>>), String> {
+        let tokenizer = match specials {
+            Specials::Text => &self.text,
+            Specials::Token => &self.token,
+        };
+        let all = guarded(|| tokenizer.encode(text, false).map_err(|e| e.to_string()))?;
+        Ok((all.get_ids().to_vec(), all.get_offsets().iter().map(|(start, end)| *start..*end).collect()))
+    }
+
+    /// Its special tokens as they are written, in the order of their ids.
+    pub fn specials(&self) -> Vec<String> {
+        let all = self.token.get_added_tokens_decoder();
+        let mut all: Vec<(u32, String)> = all.into_iter().filter(|(_, t)| t.special).map(|(id, t)| (id, t.content)).collect();
+        all.sort_unstable();
+        all.into_iter().map(|t| t.1).collect()
     }
 
     /// The text of ids; ids that are none are left out, as the crate does.
