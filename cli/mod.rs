@@ -13,6 +13,7 @@ mod classes;
 mod coord_check;
 mod corpus;
 mod data;
+mod distill;
 mod doctor;
 mod dpo;
 mod dump;
@@ -78,6 +79,8 @@ enum Command {
     Sft(sft::Args),
     /// Talk to a model.
     Chat(chat::Args),
+    /// Learn to say what another model says.
+    Distill(distill::Args),
     /// Try growing learning rates, and suggest one to train with.
     LrFind(lr_find::Args),
     /// Show whether one learning rate is right for every width, with and without muP.
@@ -148,6 +151,7 @@ impl Cli {
             Command::Ppo(a) => ppo::run(a, models),
             Command::Sft(a) => sft::run(a, models),
             Command::Chat(a) => chat::run(a, models),
+            Command::Distill(a) => distill::run(a, models),
             Command::LrFind(a) => lr_find::run(a, models),
             Command::CoordCheck(a) => coord_check::run(a, models),
             Command::Sweep(a) => sweep::run(a),

@@ -7,7 +7,7 @@ use super::view::View;
 use super::{note, report};
 use eggcorn::llm::record::{From, Recorder};
 use eggcorn::llm::reward::Reward;
-use eggcorn::llm::{Error, Event, Models, Outcome, Policy, ROLLOUTS, Result};
+use eggcorn::llm::{Aim, Error, Event, Models, Outcome, Policy, ROLLOUTS, Result, Teacher};
 use std::path::Path;
 
 pub fn run(args: &Args, opened: Opened, dir: &Path, models: &Models) -> Result<()> {
@@ -18,8 +18,13 @@ pub fn run(args: &Args, opened: Opened, dir: &Path, models: &Models) -> Result<(
     let (t, p) = (&config.train, &config.policy);
     // of a prompt that is filled up, and what the answer ends with
     let rows = [t.step_rows(), t.context + 1];
-    let reward = Reward::open(p, models, &tokenizer, rows, &device, &options)?;
-    let mut policy = Policy::compiled(config.clone(), sources, tokenizer.clone(), reward, device, &options)?;
+    let mut policy = if config.aim() == Aim::Imitation {
+        let teacher = Teacher::open(&config, models, &tokenizer, &device, &options)?;
+        Policy::imitating(config.clone(), sources, tokenizer.clone(), teacher, device, &options)?
+    } else {
+        let reward = Reward::open(p, models, &tokenizer, rows, &device, &options)?;
+        Policy::compiled(config.clone(), sources, tokenizer.clone(), reward, device, &options)?
+    };
     let step = if args.resume { policy.resume(dir)? } else { 0 };
     if let Some(start) = &start {
         let unread = policy.step.start_from(&start.tensors()?)?;
@@ -61,5 +66,9 @@ pub fn run(args: &Args, opened: Opened, dir: &Path, models: &Models) -> Result<(
 }
 
 fn command(config: &eggcorn::llm::Config) -> &'static str {
-    if config.policy.has_values() { "ppo" } else { "grpo" }
+    match config.aim() {
+        Aim::Imitation => "distill",
+        _ if config.policy.has_values() => "ppo",
+        _ => "grpo",
+    }
 }

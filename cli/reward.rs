@@ -5,6 +5,7 @@ use eggcorn::llm::{Models, Result};
 
 /// Learn what an answer is worth, from pairs of which people preferred one (Bradley and Terry): a head of one number on the last token.
 #[derive(clap::Args)]
+#[group(skip)]
 #[command(
     after_help = "Records are those of eggcorn dpo. On the way it says how often the chosen answer of held-out pairs is worth more. The run directory is a\nreward for eggcorn grpo and eggcorn ppo: policy.reward = \"model\", policy.reward_model = \"runs/reward\".\n\nExamples:\n  eggcorn reward dpo --init-from runs/instruct --data pairs.json --out runs/reward\n  eggcorn reward gpt2 --data pairs.jsonl --set data.tokenizer=bpe --set preference.margin=0.5"
 )]

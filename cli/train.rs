@@ -14,7 +14,7 @@ use eggcorn::llm::record::{From, METRICS, Recorder, SAMPLES, TABLE};
 use eggcorn::llm::text::Learning;
 use eggcorn::llm::{
     Aim, Config, Error, Event, Generator, Kind, Manifest, Marks, Models, Outcome, Packing, REFERENCE, RESUMABLE, ROLLOUTS, Result, RunLock, Sampling,
-    Source, Tokenizer, Trainer, Unit, read_manifest, read_short, recipe, write_file,
+    Source, Teacher, Tokenizer, Trainer, Unit, read_manifest, read_short, recipe, write_file,
 };
 use eggcorn::models::{self, Model};
 use eggcorn::passes::Options;
@@ -137,7 +137,7 @@ pub fn run_way(args: &Args, models: &Models, way: &Way) -> Result<()> {
     let saved = Saved::read(&dir, models)?;
     let opened = open_with(args, models, saved.as_ref(), way)?;
     check_directory(&dir, &opened.config, &opened.tokenizer, saved.as_ref(), args.resume)?;
-    if opened.config.aim() == Aim::Policy {
+    if opened.config.aim() == Aim::Policy || opened.config.aim() == Aim::Imitation && opened.config.distill.on_policy {
         return policy::run(args, opened, &dir, models);
     }
     let Opened { config, sources, tokenizer, start, labelled, template } = opened;
@@ -151,6 +151,9 @@ pub fn run_way(args: &Args, models: &Models, way: &Way) -> Result<()> {
         unread.iter().filter(|_| !start.is_run()).for_each(|notice| note!("notice: {notice}"));
     }
     trainer.refer(Some(&dir))?;
+    if config.aim() == Aim::Imitation {
+        trainer.imitating(Teacher::open(&config, models, &tokenizer, &device, &options)?);
+    }
     config.write(&dir)?;
     tokenizer.write(&dir)?;
     if let Some(template) = &template {

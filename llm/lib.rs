@@ -37,9 +37,9 @@ pub mod text;
 mod weights;
 
 pub use config::{
-    Aim, Asked, ChatConfig, ClassifyConfig, Config, Curve, DataConfig, Decay, GroupConfig, Models, ObjectiveConfig, OptimizerConfig, OptimizerName,
-    PolicyConfig, PolicyKind, Precision, Preference, PreferenceConfig, RECIPES, RESUMABLE, Recipe, RewardKind, Schedule, Size, TrainConfig, of_width,
-    recipe,
+    Aim, Asked, ChatConfig, ClassifyConfig, Config, Curve, DataConfig, Decay, DistillConfig, Divergence, GroupConfig, Models, ObjectiveConfig,
+    OptimizerConfig, OptimizerName, PolicyConfig, PolicyKind, Precision, Preference, PreferenceConfig, RECIPES, RESUMABLE, Recipe, RewardKind,
+    Schedule, Size, TrainConfig, of_width, recipe,
 };
 pub use counts::{Counts, step_flops};
 pub use data::{
@@ -52,7 +52,7 @@ pub use error::{Error, Result, hint, nearest};
 pub use files::{Irregular, NewFile, irregular, read_short, write_file};
 pub use objective::{Mode, Objective, bound, parameters};
 pub use run::{
-    Confusion, Cost, Evaluation, Event, Judged, OfClass, Outcome, Policy, REFERENCE, ROLLOUTS, Rates, Reads, Rollout, Trainer,
+    Confusion, Cost, Evaluation, Event, Judged, OfClass, Outcome, Policy, REFERENCE, ROLLOUTS, Rates, Reads, Rollout, Teacher, Trainer,
     generalised_advantages, group_advantages, rollouts,
 };
 pub use step::{Report, Step, step_program};

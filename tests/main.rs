@@ -66,6 +66,9 @@ mod devices;
 /// What helps to choose settings: rates, widths, depth, sweeps.
 #[cfg(feature = "llvm")]
 mod dials;
+/// A model that imitates another.
+#[cfg(feature = "llvm")]
+mod distill;
 /// What the documents say is so.
 #[cfg(feature = "llvm")]
 mod docs;

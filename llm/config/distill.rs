@@ -1,5 +1,6 @@
 //! How a model imitates another: the section `[distill]`.
 
+use super::DataConfig;
 use models::check::within;
 use models::losses::Imitation;
 use serde::{Deserialize, Serialize};
@@ -32,13 +33,15 @@ pub struct DistillConfig {
     pub share: f64,
     /// What the logits of both are divided by.
     pub temperature: f64,
+    /// Whether the model imitates what the teacher says of answers that the model itself writes, to prompts of pairs, as `[policy]` says.
+    pub on_policy: bool,
     /// The weight of the text's own loss beside the distance, from 0, the distance alone, to 1, the text alone.
     pub text: f64,
 }
 
 impl Default for DistillConfig {
     fn default() -> DistillConfig {
-        DistillConfig { teacher: String::new(), divergence: Divergence::Forward, share: 0.5, temperature: 1.0, text: 0.0 }
+        DistillConfig { teacher: String::new(), divergence: Divergence::Forward, share: 0.5, temperature: 1.0, on_policy: false, text: 0.0 }
     }
 }
 
@@ -53,7 +56,10 @@ impl DistillConfig {
     }
 
     /// Why these settings are none.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self, data: &DataConfig) -> Result<(), String> {
+        if self.on_policy && !data.pairs() {
+            return Err("distill.on_policy: answers are to prompts, and data.documents is not pairs; try data.documents = \"pairs\"".into());
+        }
         if self.teacher.is_empty() {
             return Err("distill.teacher is empty, and a model imitates another; try --set distill.teacher=runs/large".into());
         }

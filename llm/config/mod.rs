@@ -3,6 +3,7 @@
 mod chat;
 mod classify;
 mod dial;
+mod distill;
 mod models;
 mod mup;
 mod objective;
@@ -21,6 +22,7 @@ pub use chat::{Asked, ChatConfig};
 pub use classify::ClassifyConfig;
 pub use dial::of_width;
 use dial::width;
+pub use distill::{DistillConfig, Divergence};
 pub use objective::{Aim, ObjectiveConfig};
 pub use optimizer::{GroupConfig, OptimizerConfig, OptimizerName};
 pub use policy::{PolicyConfig, PolicyKind, RewardKind};
@@ -62,6 +64,8 @@ pub struct Config {
     pub policy: PolicyConfig,
     /// How conversations become texts.
     pub chat: ChatConfig,
+    /// Whom the model imitates, where that is asked.
+    pub distill: DistillConfig,
     /// The training.
     pub train: TrainConfig,
     /// How parameters are updated.
@@ -158,7 +162,7 @@ impl DataConfig {
 }
 
 /// The sections of a configuration, and the key of the model's name.
-const SECTIONS: [&str; 9] = ["model", "data", "objective", "classify", "preference", "policy", "chat", "train", "optimizer"];
+const SECTIONS: [&str; 10] = ["model", "data", "objective", "classify", "preference", "policy", "distill", "chat", "train", "optimizer"];
 /// Settings that had another section once, and are understood there: key, before, now.
 const MOVED: [(&str, &str, &str); 3] = [("beta1", "train", "optimizer"), ("beta2", "train", "optimizer"), ("weight_decay", "train", "optimizer")];
 const ARCH: &str = "arch";
@@ -176,6 +180,7 @@ impl Config {
             preference: PreferenceConfig::default(),
             policy: PolicyConfig::default(),
             chat: ChatConfig::default(),
+            distill: DistillConfig::default(),
             train,
             optimizer: OptimizerConfig::default(),
         }
@@ -270,6 +275,7 @@ impl Config {
             "classify" => keys.try_into().map(|c| config.classify = c).map_err(said),
             "preference" => keys.try_into().map(|p| config.preference = p).map_err(said),
             "policy" => keys.try_into().map(|p| config.policy = p).map_err(said),
+            "distill" => keys.try_into().map(|d| config.distill = d).map_err(said),
             "optimizer" => keys.try_into().map(|o| config.optimizer = o).map_err(said),
             "chat" => keys.try_into().map(|c| config.chat = c).map_err(said),
             _ => keys.try_into().map(|t| config.train = t).map_err(said),
@@ -290,6 +296,7 @@ impl Config {
             "preference" => table(&self.preference),
             "policy" => table(&self.policy),
             "chat" => table(&self.chat),
+            "distill" => table(&self.distill),
             "train" => table(&self.train),
             "optimizer" => table(&self.optimizer),
             _ => Table::new(),
@@ -377,6 +384,11 @@ impl Config {
         self.classify.head(&self.model)
     }
 
+    /// The same that asks something else.
+    pub(crate) fn asking(&self, aim: Aim) -> Config {
+        Config { objective: ObjectiveConfig { kind: Some(aim), ..self.objective.clone() }, ..self.clone() }
+    }
+
     /// What is asked.
     pub fn aim(&self) -> Aim {
         self.objective.aim(&self.model)
@@ -396,6 +408,7 @@ impl Config {
             (Aim::Classes, _) => self.classify.check(&self.data),
             (Aim::Preferences | Aim::Rewards, _) => Ok(self.preference.check(&self.data)?),
             (Aim::Policy, _) => Ok(self.policy.check(self)?),
+            (Aim::Imitation, _) => Ok(self.distill.check(&self.data)?),
             (_, _) if self.data.documents == Unit::Preferences => of_pairs("reads no preferences; try eggcorn dpo or eggcorn reward"),
             (Aim::NextToken | Aim::Prefix | Aim::Masked | Aim::Spans | Aim::Fim | Aim::Answer, _) if self.data.documents == Unit::Classes => {
                 of_pairs("reads no classes; try objective.kind = \"classify\", as eggcorn finetune classify has it")
@@ -452,7 +465,9 @@ impl Config {
         match self.aim() {
             Aim::Classes => self.objective().parameters(&self.model),
             Aim::Rewards | Aim::Policy => Objective::configured_parameters(self),
-            Aim::NextToken | Aim::Prefix | Aim::Fim | Aim::Masked | Aim::Answer | Aim::Spans | Aim::Preferences => parameters(&self.model),
+            Aim::NextToken | Aim::Prefix | Aim::Fim | Aim::Masked | Aim::Answer | Aim::Spans | Aim::Preferences | Aim::Imitation => {
+                parameters(&self.model)
+            }
         }
     }
 

@@ -31,12 +31,14 @@ pub enum Aim {
     Rewards,
     /// Answers that are worth more.
     Policy,
+    /// What another model says.
+    Imitation,
 }
 
 ir::spell!(
     Aim,
     "objective",
-    [NextToken "next-token", Masked "masked" | "mlm", Answer "answer" | "seq2seq", Prefix "prefix" | "prefix-lm", Fim "fim", Spans "spans" | "span-corruption", Classes "classify" | "classes", Preferences "preference", Rewards "reward", Policy "policy"]
+    [NextToken "next-token", Masked "masked" | "mlm", Answer "answer" | "seq2seq", Prefix "prefix" | "prefix-lm", Fim "fim", Spans "spans" | "span-corruption", Classes "classify" | "classes", Preferences "preference", Rewards "reward", Policy "policy", Imitation "distill"]
 );
 
 impl Aim {
@@ -52,7 +54,7 @@ impl Aim {
     /// The kinds of model that it is for.
     fn kinds(self) -> &'static [Kind] {
         match self {
-            Aim::NextToken | Aim::Prefix | Aim::Fim | Aim::Preferences | Aim::Rewards | Aim::Policy => &[Kind::Decoder],
+            Aim::NextToken | Aim::Prefix | Aim::Fim | Aim::Preferences | Aim::Rewards | Aim::Policy | Aim::Imitation => &[Kind::Decoder],
             Aim::Masked => &[Kind::Encoder],
             Aim::Answer | Aim::Spans => &[Kind::EncoderDecoder],
             Aim::Classes => &[Kind::Decoder, Kind::Encoder],
@@ -66,7 +68,7 @@ impl Aim {
 pub struct ObjectiveConfig {
     /// What is asked: next-token, prefix or fim of a decoder, masked of an encoder, answer or spans of an encoder-decoder; the first of
     /// them where it is not set. Or classify, of a decoder or an encoder,
-    /// and preference, reward or policy, of a decoder.
+    /// and preference, reward, policy or distill, of a decoder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<Aim>,
     /// The share of tokens that a masked model is asked for.
@@ -188,6 +190,7 @@ impl ObjectiveConfig {
             Aim::Preferences => Objective::Preferences,
             Aim::Rewards => Objective::Rewards,
             Aim::Policy => Objective::Policy,
+            Aim::Imitation => Objective::Imitation,
             Aim::NextToken | Aim::Fim if packed => Objective::NextInDocument,
             Aim::NextToken | Aim::Fim | Aim::Prefix => Objective::NextToken,
             Aim::Masked => Objective::Masked,

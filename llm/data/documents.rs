@@ -160,7 +160,7 @@ fn made(name: &str, config: &Config, tokenizer: &Tokenizer) -> Result<Source> {
 /// Each line's tokens; where they are asked one after the other, between two of what ends a document, so that first and end are asked, too.
 fn lines(text: &str, config: &Config, tokenizer: &Tokenizer, marks: &Marks) -> Result<Vec<Vec<i32>>> {
     let around = match config.aim() {
-        Aim::NextToken | Aim::Fim | Aim::Prefix => Some(end(tokenizer, marks)?),
+        Aim::NextToken | Aim::Fim | Aim::Prefix | Aim::Imitation => Some(end(tokenizer, marks)?),
         Aim::Masked | Aim::Answer | Aim::Spans | Aim::Classes | Aim::Preferences | Aim::Rewards | Aim::Policy => None,
     };
     let mut encoder = tokenizer.encoder();

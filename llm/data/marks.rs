@@ -55,7 +55,7 @@ impl Config {
         };
         match self.aim() {
             Aim::NextToken if self.data.documents == Unit::Chat => self.chat.specials(),
-            Aim::NextToken | Aim::Prefix | Aim::Preferences | Aim::Rewards | Aim::Policy => vec![],
+            Aim::NextToken | Aim::Prefix | Aim::Preferences | Aim::Rewards | Aim::Policy | Aim::Imitation => vec![],
             Aim::Fim => FIM.map(of).into_iter().chain([end]).collect(),
             Aim::Classes if self.model.kind() == models::Kind::Encoder => [PAD, BEGIN, SEPARATOR].map(of).to_vec(),
             Aim::Classes => vec![of(PAD)],

@@ -1,8 +1,10 @@
 //! What a model is trained to do: a model becomes a program with a loss.
 
+mod distill;
 mod policy;
 mod preference;
 
+pub(crate) use distill::TEACHER;
 pub(crate) use policy::{ADVANTAGES, OLD, RETURNS, START, VALUES, rewards as reward_program, said as said_program};
 pub(crate) use preference::{GOOD, REFERENCE, reference as reference_program};
 
@@ -37,6 +39,8 @@ pub enum Objective {
     Rewards,
     /// To write answers that are worth more, as `[policy]` has it.
     Policy,
+    /// To say what another model says, as `[distill]` has it.
+    Imitation,
 }
 
 /// Results of a program that looks: rows whose labels are all the likeliest, and rows that are asked anything.
@@ -89,6 +93,7 @@ impl Objective {
             Objective::Classes(_) => &["input_ids", "labels", "attention_mask"],
             Objective::Preferences | Objective::Rewards => &preference::COLUMNS,
             Objective::Policy => &["input_ids", "labels", ADVANTAGES],
+            Objective::Imitation => &["input_ids", "labels", TEACHER],
         }
     }
 
@@ -97,7 +102,7 @@ impl Objective {
         match self {
             Objective::NextToken => &["attention_mask", "prefix_mask"],
             Objective::Answer => &["attention_mask"],
-            Objective::NextInDocument | Objective::Rewards => &[],
+            Objective::NextInDocument | Objective::Rewards | Objective::Imitation => &[],
             Objective::Preferences => &[REFERENCE, GOOD],
             Objective::Policy => &[OLD, START, VALUES, RETURNS],
             Objective::Classes(_) => &["token_type_ids", "label_weights"],
@@ -143,7 +148,9 @@ impl Objective {
             // what is held out counts alike, whatever weighs more in training
             Aim::Classes if mode == Mode::Train && !config.classify.weights.is_empty() => &["label_weights"],
             Aim::Classes => &[],
-            Aim::Preferences | Aim::Rewards | Aim::Policy => return bind(&Objective::of_config(config)?, batch, context, context),
+            // what is held out is looked at as a text is
+            Aim::Imitation if mode == Mode::Evaluate => return Objective::configured(&config.asking(Aim::NextToken), mode, batch, context),
+            Aim::Preferences | Aim::Rewards | Aim::Policy | Aim::Imitation => return bind(&Objective::of_config(config)?, batch, context, context),
         };
         let columns: Vec<&str> = objective.columns().iter().chain(further).copied().collect();
         let with = match mode {
@@ -166,7 +173,8 @@ impl Objective {
             | Objective::Answer
             | Objective::Preferences
             | Objective::Rewards
-            | Objective::Policy => self.results(model, &columns)?,
+            | Objective::Policy
+            | Objective::Imitation => self.results(model, &columns)?,
         };
         Ok(graph.params().into_iter().map(|(name, ty)| (name.to_string(), ty)).collect())
     }
@@ -177,6 +185,7 @@ impl Objective {
             Aim::Preferences => preference::preferences(config),
             Aim::Rewards => preference::rewards(config),
             Aim::Policy => policy::policies(config),
+            Aim::Imitation => distill::imitation(config),
             Aim::NextToken | Aim::Fim | Aim::Prefix | Aim::Masked | Aim::Answer | Aim::Spans | Aim::Classes => {
                 config.objective().graph(&config.model, Mode::Train)
             }
@@ -208,8 +217,10 @@ impl Objective {
         let mask = column("attention_mask");
         let read = Reading { key, ..Reading::of(asked(self.columns()[0])) };
         let read = match self {
-            Objective::Preferences | Objective::Rewards | Objective::Policy => {
-                return Err(Error("a program of preferences, rewards or a policy follows from a configuration: see Objective::configured".into()));
+            Objective::Preferences | Objective::Rewards | Objective::Policy | Objective::Imitation => {
+                return Err(Error(
+                    "a program of preferences, rewards, a policy or a teacher follows from a configuration: see Objective::configured".into(),
+                ));
             }
             Objective::NextToken => Reading { mask, prefix: column("prefix_mask"), ..read },
             Objective::NextInDocument => {
@@ -275,9 +286,12 @@ impl Objective {
     /// Whether a model of its kind can be trained so.
     fn check_kind(self, model: &Model) -> Result<()> {
         let (needs, what) = match self {
-            Objective::NextToken | Objective::NextInDocument | Objective::Preferences | Objective::Rewards | Objective::Policy => {
-                (Kind::Decoder, "reads texts to their end and guesses no successors")
-            }
+            Objective::NextToken
+            | Objective::NextInDocument
+            | Objective::Preferences
+            | Objective::Rewards
+            | Objective::Policy
+            | Objective::Imitation => (Kind::Decoder, "reads texts to their end and guesses no successors"),
             Objective::Masked => (Kind::Encoder, "does not see what follows a token"),
             Objective::Answer => (Kind::EncoderDecoder, "reads one text and no second"),
             // what reads one text, whatever its tokens see of it

@@ -14,6 +14,7 @@ mod rates;
 mod reference;
 mod rollout;
 mod saving;
+mod teacher;
 mod unigram;
 
 pub use advantage::{generalised_advantages, group_advantages};
@@ -24,3 +25,4 @@ pub use pretrain::{Cost, Event, Outcome, Reads, Trainer};
 pub use rates::Rates;
 pub use reference::REFERENCE;
 pub use rollout::{ROLLOUTS, Rollout, rollouts};
+pub use teacher::Teacher;

@@ -8,7 +8,8 @@ use super::ppo::Ppo;
 use super::pretrain::{Cost, EXACT_MATCH, Event, Outcome, Reads};
 use super::rollout::{Kept, Rollout, Writer, Written};
 use super::saving::Saving;
-use crate::config::{Aim, Config, ObjectiveConfig};
+use super::teacher::Teacher;
+use crate::config::{Aim, Config};
 use crate::data::{Batch, Collator, Data, Source, Values};
 use crate::decode::Generator;
 use crate::error::{Error, Result};
@@ -44,6 +45,8 @@ pub struct Policy {
 enum Learner {
     Grpo(Grpo),
     Ppo(Ppo),
+    /// What a teacher says of the answers, whatever they are worth.
+    Imitation(Teacher),
 }
 
 /// A program that says how likely answers are, and what is to be expected of each token.
@@ -78,12 +81,37 @@ const AGAIN: u64 = 50;
 impl Policy {
     /// Compiles the programs and starts from the seed. The model's vocabulary is the tokenizer's.
     pub fn compiled(config: Config, sources: Vec<Source>, tokenizer: Tokenizer, reward: Reward, device: Device, options: &Options) -> Result<Policy> {
+        let learner = if config.policy.has_values() { Learner::Ppo(Ppo::new(&config.policy)) } else { Learner::Grpo(Grpo::new(&config.policy)) };
+        Policy::learning(config, sources, tokenizer, reward, learner, device, options)
+    }
+
+    /// The same of a model that imitates what a teacher says of answers that the model writes.
+    pub fn imitating(
+        config: Config,
+        sources: Vec<Source>,
+        tokenizer: Tokenizer,
+        teacher: Teacher,
+        device: Device,
+        options: &Options,
+    ) -> Result<Policy> {
+        Policy::learning(config, sources, tokenizer, Reward::Exact, Learner::Imitation(teacher), device, options)
+    }
+
+    fn learning(
+        config: Config,
+        sources: Vec<Source>,
+        tokenizer: Tokenizer,
+        reward: Reward,
+        learner: Learner,
+        device: Device,
+        options: &Options,
+    ) -> Result<Policy> {
         config.check()?;
         let begin = Instant::now();
         let (t, p) = (&config.train, &config.policy);
         let marks = sources.first().map(|s| s.marks.clone()).unwrap_or_default();
         // answers that are right, to look at held-out ones by
-        let told = Config { objective: ObjectiveConfig { kind: Some(Aim::NextToken), ..config.objective.clone() }, ..config.clone() };
+        let told = config.asking(Aim::NextToken);
         let collator = Collator::new(Aim::NextToken, &told.objective, &told.data, &marks)?;
         let end = marks.end.or(sources.first().and_then(|s| s.last()));
         let data = Arc::new(Data::asking(sources, &config.data, collator, t.context, t.rows())?);
@@ -102,7 +130,6 @@ impl Policy {
         let now = now.map(|g| Session::sharing(g, device.clone(), options.budget, step.session())).transpose()?.map(said);
         let start = program.as_ref().filter(|_| p.refers());
         let start = start.map(|g| Session::within(g, device.clone(), options.budget)).transpose()?.map(said);
-        let learner = if p.has_values() { Learner::Ppo(Ppo::new(p)) } else { Learner::Grpo(Grpo::new(p)) };
         let writer = Writer::new(&config, data.clone(), tokenizer, generator, reward, end);
         Ok(Policy { config, data, step, writer, evaluation, start, now, learner, compile_seconds: begin.elapsed().as_secs_f64() })
     }
@@ -205,6 +232,7 @@ impl Policy {
         let (batch, advantages, measured) = match &mut self.learner {
             Learner::Grpo(grpo) => grpo.columns(batch, &written, old),
             Learner::Ppo(ppo) => ppo.columns(batch, &written, old.unwrap_or_default(), reference, t.context),
+            Learner::Imitation(teacher) => (teacher.told(batch)?, vec![0.0; written.len()], vec![]),
         };
         let mean = rewards.iter().sum::<f64>() / rewards.len() as f64;
         let advantages_of = |i: usize| advantages[i];
@@ -219,7 +247,7 @@ impl Policy {
         };
         let rollouts: Vec<Rollout> = written.iter().zip(&said).enumerate().map(rollout).collect();
         kept.map_or(Ok(()), |kept| kept.write(&rollouts))?;
-        let alike = advantages.iter().all(|a| a.abs() < 1e-12);
+        let alike = !matches!(self.learner, Learner::Imitation(_)) && advantages.iter().all(|a| a.abs() < 1e-12);
         *idle = if alike { *idle + 1 } else { 0 };
         if alike && *idle % AGAIN == 1 {
             let step = first + 1;
@@ -252,7 +280,10 @@ impl Policy {
     /// Looks at held-out prompts: the loss of the right answer, and how often greedy writing gives it; the share of those it does not.
     fn look(&mut self, batches: Option<usize>, whole: bool, show: &mut dyn FnMut(Event) -> Result<()>) -> Result<f64> {
         let (step, judged) = (self.step.done(), self.judge(batches)?);
-        show(Event::Evaluated { step, loss: judged.loss, whole })?;
+        // before the first step there is no line of one to stand in
+        if step > 0 {
+            show(Event::Evaluated { step, loss: judged.loss, whole })?;
+        }
         let exact = judged.exact.unwrap_or(0.0);
         show(Event::Measured { step, what: EXACT_MATCH.into(), value: exact })?;
         Ok(1.0 - exact)
@@ -296,14 +327,14 @@ impl Policy {
 impl Learner {
     fn save(&self, dir: &Path, step: u64) -> Result<()> {
         match self {
-            Learner::Grpo(_) => Ok(()),
+            Learner::Grpo(_) | Learner::Imitation(_) => Ok(()),
             Learner::Ppo(ppo) => ppo.save(dir, step),
         }
     }
 
     fn resume(&mut self, dir: &Path, step: u64) -> Result<()> {
         match self {
-            Learner::Grpo(_) => Ok(()),
+            Learner::Grpo(_) | Learner::Imitation(_) => Ok(()),
             Learner::Ppo(ppo) => ppo.resume(dir, step),
         }
     }

@@ -5,9 +5,10 @@ use super::ending::Ending;
 use super::evaluation::{Evaluation, Judged};
 use super::reference;
 use super::saving::Saving;
+use super::teacher::Teacher;
 use super::unigram::Unigram;
 use crate::config::{Aim, Config, DataConfig, TrainConfig};
-use crate::data::{Collator, Data, Source};
+use crate::data::{Batch, Collator, Data, Source};
 use crate::error::{Error, Result};
 use crate::step::{Report, Step};
 use passes::{Options, State};
@@ -107,6 +108,7 @@ pub struct Trainer {
     evaluation: Evaluation,
     device: Device,
     options: Options,
+    teacher: Option<Teacher>,
     compile_seconds: f64,
 }
 
@@ -122,14 +124,20 @@ impl Trainer {
         config.check()?;
         let (start, device) = (Instant::now(), device.into());
         let marks = sources.first().map(|s| s.marks.clone()).unwrap_or_default();
-        let collator = Collator::new(config.aim(), &config.objective, &config.data, &marks)?
-            .weighing(&config.classify.weights)
-            .preferring(config.preference.kind);
+        // what imitates reads what a text is read by
+        let aim = if config.aim() == Aim::Imitation { Aim::NextToken } else { config.aim() };
+        let collator =
+            Collator::new(aim, &config.objective, &config.data, &marks)?.weighing(&config.classify.weights).preferring(config.preference.kind);
         let data = Arc::new(Data::asking(sources, &config.data, collator, config.train.context, config.train.rows())?);
         let options = Options { machine: device.target()?.machine(), precision: config.train.precision.dtype(), ..options.clone() };
         let step = Step::new(&config, device.clone(), &options)?;
         let evaluation = Evaluation::new(&config, device.clone(), &options, step.session())?;
-        Ok(Trainer { config, data, step, evaluation, device, options, compile_seconds: start.elapsed().as_secs_f64() })
+        Ok(Trainer { config, data, step, evaluation, device, options, teacher: None, compile_seconds: start.elapsed().as_secs_f64() })
+    }
+
+    /// Lets a model say what it says of each batch, for this one to imitate.
+    pub fn imitating(&mut self, teacher: Teacher) {
+        self.teacher = Some(teacher);
     }
 
     /// Finds what the model says of answers before it learns which are preferred, where that is asked: with the weights as they are, kept in a
@@ -187,6 +195,7 @@ impl Trainer {
             let start = Instant::now();
             let batch = ahead.next()?;
             let begin = Instant::now();
+            let batch = self.told(batch)?;
             let Report { loss, grad_norm, lr, skipped } = self.step.take(&batch)?;
             let step = self.step.done();
             let tokens = if self.data.is_bucketed() { batch.i32s("input_ids").len() as u64 } else { t.tokens(step - 1) };
@@ -255,6 +264,7 @@ impl Trainer {
     pub(super) fn step_at(&mut self, rate: f64) -> Result<f64> {
         let t = &self.config.train;
         let batch = batch(&self.data, t, self.step.done())?;
+        let batch = self.told(batch)?;
         Ok(self.step.take_at(&batch, rate)?.loss)
     }
 
@@ -262,8 +272,17 @@ impl Trainer {
     pub fn one_step(&mut self) -> Result<(f64, f64)> {
         let t = &self.config.train;
         let batch = batch(&self.data, t, self.step.done())?;
+        let batch = self.told(batch)?;
         let report = self.step.take(&batch)?;
         Ok((report.loss, report.grad_norm))
+    }
+
+    /// A batch with what the teacher says of it, where there is one.
+    fn told(&mut self, batch: Batch) -> Result<Batch> {
+        match &mut self.teacher {
+            Some(teacher) => teacher.told(batch),
+            None => Ok(batch),
+        }
     }
 
     /// The mean loss over held-out text: all of it, or `batches` spread evenly.
@@ -294,7 +313,9 @@ impl Trainer {
     fn unigram(&self) -> Result<Option<f64>> {
         let t = &self.config.train;
         match self.config.aim() {
-            Aim::NextToken | Aim::Prefix | Aim::Fim | Aim::Classes | Aim::Preferences | Aim::Rewards | Aim::Policy => return Ok(None),
+            Aim::NextToken | Aim::Prefix | Aim::Fim | Aim::Classes | Aim::Preferences | Aim::Rewards | Aim::Policy | Aim::Imitation => {
+                return Ok(None);
+            }
             Aim::Masked | Aim::Answer | Aim::Spans => {}
         }
         let steps = t.steps.min(COUNTED);

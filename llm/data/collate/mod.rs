@@ -80,7 +80,7 @@ impl Collator {
             Aim::Masked => collator.has("a mask", "[MASK]", marks.mask.is_some()).map(|()| collator),
             Aim::Fim => collator.has("marks of beginning, end and middle", "<|fim_prefix|>", marks.fim.is_some()).map(|()| collator),
             Aim::Spans => collator.has("sentinels", "<extra_id_0>", !marks.sentinels.is_empty()).map(|()| collator),
-            Aim::Answer | Aim::Prefix | Aim::Classes | Aim::Preferences | Aim::Rewards | Aim::Policy => Ok(collator),
+            Aim::Answer | Aim::Prefix | Aim::Classes | Aim::Preferences | Aim::Rewards | Aim::Policy | Aim::Imitation => Ok(collator),
         }
     }
 
@@ -118,7 +118,9 @@ impl Collator {
     /// Places for tokens of the text in rows of `context`.
     pub(super) fn places(&self, context: usize) -> usize {
         match self.aim {
-            Aim::NextToken | Aim::Fim | Aim::Prefix | Aim::Answer | Aim::Classes | Aim::Preferences | Aim::Rewards | Aim::Policy => context,
+            Aim::NextToken | Aim::Fim | Aim::Prefix | Aim::Answer | Aim::Classes | Aim::Preferences | Aim::Rewards | Aim::Policy | Aim::Imitation => {
+                context
+            }
             Aim::Masked => masked::places(self, context),
             Aim::Spans => spans::places(self, context),
         }
@@ -132,7 +134,7 @@ impl Collator {
             Aim::NextToken | Aim::Fim if self.packing == Packing::BestFit => {
                 [next, [form("document_ids", context, 0), form("position_ids", context, 0)]].concat()
             }
-            Aim::NextToken | Aim::Fim | Aim::Policy => next.to_vec(),
+            Aim::NextToken | Aim::Fim | Aim::Policy | Aim::Imitation => next.to_vec(),
             Aim::Preferences | Aim::Rewards => {
                 let both = next.map(|f| Form { width: 2 * context, parts: 2, ..f });
                 let good = (self.preference == Preference::Kto).then_some(form(GOOD, 1, 0));
@@ -177,7 +179,7 @@ impl Collator {
             Aim::Spans => spans::row(self, pieces, key),
             Aim::Answer => answer::row(self, pieces, context),
             Aim::Classes => classes::row(pieces, context),
-            Aim::Policy => next::pair(self.aim, pieces, self.marks.end, context),
+            Aim::Policy | Aim::Imitation => next::pair(self.aim, pieces, self.marks.end, context),
             Aim::Preferences | Aim::Rewards => unreachable!("they are rows of pieces"),
         }
     }
@@ -221,9 +223,19 @@ impl Collator {
 pub fn target(config: &ObjectiveConfig, aim: Aim, context: usize) -> usize {
     match (config.target, aim) {
         (0, Aim::Spans) => spans::target(config, context),
-        (0, Aim::NextToken | Aim::Fim | Aim::Prefix | Aim::Masked | Aim::Answer | Aim::Classes | Aim::Preferences | Aim::Rewards | Aim::Policy) => {
-            context
-        }
+        (
+            0,
+            Aim::NextToken
+            | Aim::Fim
+            | Aim::Prefix
+            | Aim::Masked
+            | Aim::Answer
+            | Aim::Classes
+            | Aim::Preferences
+            | Aim::Rewards
+            | Aim::Policy
+            | Aim::Imitation,
+        ) => context,
         (n, _) => n,
     }
 }
