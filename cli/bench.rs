@@ -1,6 +1,6 @@
 //! `eggcorn bench`: speed and memory, with the ceiling measured beside.
 
-use super::options::{CompileArgs, DeviceArgs, ModelArgs, Sizes, mebibytes};
+use super::options::{AdapterArgs, CompileArgs, DeviceArgs, ModelArgs, Sizes, mebibytes};
 use super::source::{DimArgs, Source};
 use super::{bench_data, bench_dedup, bench_generate, bench_logging, bench_run, note, say};
 use eggcorn::ir::Graph;
@@ -79,7 +79,7 @@ enum What {
 impl Args {
     fn source(&self, models: &Models) -> Result<Source> {
         let model = self.model.clone().unwrap_or_else(|| models.names()[0].into());
-        ModelArgs { model, set: self.set.clone() }.source(models)
+        ModelArgs { model, set: self.set.clone(), adapters: AdapterArgs::default() }.source(models)
     }
 
     /// The model that is to be trained or to write.

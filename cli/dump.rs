@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use eggcorn::codegen::{Gpu, Kernel, Program, Target};
 use eggcorn::ir::Graph;
 use eggcorn::ir::names::{LOSS, LOSS_MEAN, LOSS_SUM};
-use eggcorn::llm::{Error, Mode, Models, Objective, Precision, Result, bound};
+use eggcorn::llm::{Config, Error, Mode, Models, Objective, Precision, Result, bound};
 use eggcorn::passes::{Goal, Machine, Update, compile};
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -62,7 +62,7 @@ pub enum Printed {
 /// Print a model, or a program from a file of IR text, at any stage of the compiler.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn dump gpt2 --stage fused\n  eggcorn dump llama --stage joint --set num_hidden_layers=2\n  eggcorn dump gpt2 --stage kernels --target llvm\n  eggcorn dump block.ir --stage fused --dim S=128\n  eggcorn dump gpt2 --stage fused --format dot | dot -Tsvg > gpt2.svg\n  eggcorn dump gpt2 --stage fused --format svg > block.svg"
+    after_help = "Examples:\n  eggcorn dump gpt2 --stage fused\n  eggcorn dump llama --stage joint --set num_hidden_layers=2\n  eggcorn dump gpt2 --stage kernels --target llvm\n  eggcorn dump gpt2 --stage plan --set adapter.kind=lora --set adapter.rank=16\n  eggcorn dump block.ir --stage fused --dim S=128\n  eggcorn dump gpt2 --stage fused --format dot | dot -Tsvg > gpt2.svg\n  eggcorn dump gpt2 --stage fused --format svg > block.svg"
 )]
 pub struct Args {
     #[command(flatten)]
@@ -95,7 +95,8 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
                 return show(&Objective::of(&model).graph(&model, Mode::Train)?, args.format);
             }
             let (batch, seq) = args.sizes.of(&model)?;
-            stage(args, &bound(&model, batch, seq)?)
+            let update = if model.adaptation().is_some() { Config::of(model.clone()).update()? } else { Update::default() };
+            stage(args, &bound(&model, batch, seq)?, &update)
         }
         Source::Text(text) if args.stage == Stage::Built => {
             if args.format == Format::Text {
@@ -108,14 +109,14 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
             match args.stage {
                 // as it is written: a dump of any stage is looked at as it stands
                 Stage::Kernels | Stage::Plan => lowered(args, &graph),
-                _ => stage(args, &graph),
+                _ => stage(args, &graph, &Update::default()),
             }
         }
     }
 }
 
 /// A program at a stage.
-fn stage(args: &Args, graph: &Graph) -> Result<()> {
+fn stage(args: &Args, graph: &Graph, update: &Update) -> Result<()> {
     let machine = target(args.target).as_ref().map_or(Machine::CPU, Target::machine);
     let options = args.compile.options(args.precision, machine);
     if args.stage == Stage::Fused {
@@ -124,9 +125,8 @@ fn stage(args: &Args, graph: &Graph) -> Result<()> {
         return show(&stages.fused, args.format);
     }
     let has = |name: &str| graph.outputs.iter().any(|o| o == name);
-    let update = Update::default();
     let (kept, goal): (&[&str], _) = match (has(LOSS_SUM), has(LOSS_MEAN), args.stage) {
-        (true, ..) => (&LOSS, Goal::Step(&update)),
+        (true, ..) => (&LOSS, Goal::Step(update)),
         (_, true, Stage::Grad | Stage::Joint | Stage::Rounded | Stage::Tiled) => (&[LOSS_MEAN], Goal::Gradient(LOSS_MEAN)),
         _ => {
             let known = graph.outputs.join(", ");

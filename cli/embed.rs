@@ -1,6 +1,6 @@
 //! `eggcorn embed`: a vector for each line of a text.
 
-use super::options::{CompileArgs, DeviceArgs, tokenizer};
+use super::options::{AdapterArgs, CompileArgs, DeviceArgs, tokenizer};
 use super::output::print;
 use super::say;
 use eggcorn::llm::embed::{Embedder, Embedding, Pooling, ids_of};
@@ -40,6 +40,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
     #[command(flatten)]
+    adapters: AdapterArgs,
+    #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
     compile: CompileArgs,
@@ -55,7 +57,7 @@ enum Form {
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
     let form = args.out.as_deref().map(form).transpose()?;
-    let directory = Directory::open(&args.directory, models)?;
+    let directory = args.adapters.beside(Directory::open(&args.directory, models)?, models)?;
     let tokenizer = tokenizer(&directory, args.tokenizer.as_deref())?;
     let said = Embedding::of(&directory)?;
     let context = directory.model().context();

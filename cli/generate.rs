@@ -1,6 +1,6 @@
 //! `eggcorn generate`: text from a model in a directory.
 
-use super::options::{CompileArgs, DeviceArgs, tokenizer};
+use super::options::{AdapterArgs, CompileArgs, DeviceArgs, tokenizer};
 use super::output::print;
 use super::sampling::SamplingArgs;
 use super::{note, say};
@@ -18,7 +18,7 @@ use std::path::PathBuf;
 /// Write text with a trained model.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 300 --temperature 0.8 --top-k 40 --seed 1\n  eggcorn generate runs/shakespeare --prompt \"To be\" --top-p 0.9 --repetition-penalty 1.1 --stop \". \"\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --num-samples 4 --min-p 0.05 --logit-bias z=-inf\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 5 --logprobs 3\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 20 --beams 4\n  eggcorn generate SmolLM2-135M-Instruct/ --prompt \"The capital of France is\" --max-tokens 64\n  eggcorn generate t5-small/ --source \"translate English to German: The house is small.\" --beams 4"
+    after_help = "Examples:\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 300 --temperature 0.8 --top-k 40 --seed 1\n  eggcorn generate runs/shakespeare --prompt \"To be\" --top-p 0.9 --repetition-penalty 1.1 --stop \". \"\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --num-samples 4 --min-p 0.05 --logit-bias z=-inf\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 5 --logprobs 3\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 20 --beams 4\n  eggcorn generate SmolLM2-135M-Instruct/ --prompt \"The capital of France is\" --max-tokens 64\n  eggcorn generate SmolLM2-135M/ --adapter my-lora/ --prompt \"Once\"\n  eggcorn generate SmolLM2-135M/ --adapter one/:0.7 --adapter runs/two:0.3\n  eggcorn generate t5-small/ --source \"translate English to German: The house is small.\" --beams 4"
 )]
 pub struct Args {
     /// The directory of the model: a run's, or Hugging Face's.
@@ -58,13 +58,15 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
     #[command(flatten)]
+    adapters: AdapterArgs,
+    #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
     compile: CompileArgs,
 }
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
-    let directory = Directory::open(&args.directory, models)?.averaged(args.ema);
+    let directory = args.adapters.beside(Directory::open(&args.directory, models)?.averaged(args.ema), models)?;
     let tokenizer = tokenizer(&directory, args.tokenizer.as_deref())?;
     let generation = directory.generation()?;
     let (sampling, stop) = (args.sampling.sampling(&tokenizer, generation.sampling())?, args.sampling.stop()?);

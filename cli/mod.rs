@@ -28,6 +28,7 @@ mod import;
 mod interrupt;
 mod lr_find;
 mod mask;
+mod merge;
 mod models;
 mod nanogpt;
 mod options;
@@ -65,7 +66,7 @@ struct Cli {
 enum Command {
     /// Train a model on text, save it, and show how it goes.
     Train(train::Args),
-    /// Let a model learn a task: which class a text is of.
+    /// Let a model learn a task: which class a text is of, or beside the model, which stays as it is.
     Finetune(finetune::Args),
     /// Learn from answers that people preferred to others: DPO and its kin.
     Dpo(dpo::Args),
@@ -95,6 +96,8 @@ enum Command {
     Eval(eval::Args),
     /// Make a run directory of a model that others trained.
     Import(import::Args),
+    /// Make one model of a model and the adapters that stand beside it.
+    Merge(merge::Args),
     /// Write a model as Hugging Face's libraries load it.
     Export(export::Args),
     /// From files of text to a corpus: each stage of it.
@@ -159,6 +162,7 @@ impl Cli {
             Command::Embed(a) => embed::run(a, models),
             Command::Eval(a) => eval::run(a, models),
             Command::Import(a) => import::run(a, models),
+            Command::Merge(a) => merge::run(a, models),
             Command::Export(a) => export::run(a, models),
             Command::Data(a) => data::run(a),
             Command::Tokenizer(a) => tokenizer::run(a),

@@ -1,6 +1,6 @@
 //! `eggcorn models`: which there are, and what they cost.
 
-use super::options::ModelArgs;
+use super::options::{AdapterArgs, ModelArgs};
 use super::say;
 use super::source::Source;
 use eggcorn::llm::{Counts, Error, Models, Result};
@@ -25,7 +25,7 @@ pub struct Args {
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
     let chosen: Vec<Model> = match &args.model {
-        Some(name) => vec![one(&ModelArgs { model: name.clone(), set: args.set.clone() }, models)?],
+        Some(name) => vec![one(&ModelArgs { model: name.clone(), set: args.set.clone(), adapters: AdapterArgs::default() }, models)?],
         None => models.names().into_iter().map(|name| models.by_name(name)).collect::<Result<_>>()?,
     };
     if !args.json {

@@ -1,11 +1,12 @@
 //! Options several commands share.
 
 use eggcorn::llm::hub::Directory;
-use eggcorn::llm::{Config, Error, Precision, Result, Tokenizer};
+use eggcorn::llm::{Config, Error, Models, Precision, Result, Tokenizer};
 use eggcorn::models::Model;
 use eggcorn::passes::{Legality, Machine, Opt, Options};
 use eggcorn::runtime::{DEVICES, Device};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// A model by name or directory, with changed settings.
 #[derive(clap::Args)]
@@ -15,6 +16,41 @@ pub struct ModelArgs {
     /// Change a setting of the model, as in --set n_layer=2.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    #[command(flatten)]
+    pub adapters: AdapterArgs,
+}
+
+/// What stands beside a model.
+#[derive(Clone, Default, clap::Args)]
+pub struct AdapterArgs {
+    /// An adapter beside the model: a directory as PEFT writes it, or that of a run beside a model. Of several all count, each as much as its
+    /// weight says, or 1.
+    #[arg(long, value_name = "DIR[:WEIGHT]")]
+    pub adapter: Vec<AdapterArg>,
+}
+
+/// An adapter, and how much of it counts.
+#[derive(Clone)]
+pub struct AdapterArg(PathBuf, f64);
+
+impl FromStr for AdapterArg {
+    type Err = String;
+    fn from_str(text: &str) -> std::result::Result<AdapterArg, String> {
+        let weighed = text.rsplit_once(':').and_then(|(path, weight)| Some((path, weight.parse::<f64>().ok()?)));
+        match weighed {
+            Some((_, weight)) if !weight.is_finite() => Err(format!("{weight} is no weight: expected a number, as in 0.5")),
+            Some((path, weight)) => Ok(AdapterArg(path.into(), weight)),
+            None => Ok(AdapterArg(text.into(), 1.0)),
+        }
+    }
+}
+
+impl AdapterArgs {
+    /// A directory's model with what stands beside it.
+    pub fn beside(&self, directory: Directory, models: &Models) -> Result<Directory> {
+        let all: Vec<(PathBuf, f64)> = self.adapter.iter().map(|a| (a.0.clone(), a.1)).collect();
+        directory.with_adapters(&all, models)
+    }
 }
 
 /// How many tokens at a time.

@@ -2,7 +2,7 @@
 
 use super::interrupt::stop_on_interrupt;
 use super::plot::plot;
-use super::train::{Args, Opened};
+use super::train::{Args, Opened, begin};
 use super::view::View;
 use super::{note, report};
 use eggcorn::llm::record::{From, Recorder};
@@ -25,11 +25,10 @@ pub fn run(args: &Args, opened: Opened, dir: &Path, models: &Models) -> Result<(
         let reward = Reward::open(p, models, &tokenizer, rows, &device, &options)?;
         Policy::compiled(config.clone(), sources, tokenizer.clone(), reward, device, &options)?
     };
-    let step = if args.resume { policy.resume(dir)? } else { 0 };
     if let Some(start) = &start {
-        let unread = policy.step.start_from(&start.tensors()?)?;
-        unread.iter().filter(|_| !start.is_run()).for_each(|notice| note!("notice: {notice}"));
+        begin(args, models, &mut policy.step, start, &config)?;
     }
+    let step = if args.resume { policy.resume(dir)? } else { 0 };
     config.write(dir)?;
     tokenizer.write(dir)?;
     let mut record = Recorder::open(dir, From { step, to: t.steps })?;

@@ -57,14 +57,14 @@ impl ModelArgs {
     /// The directory that is named, where it is none of the models' names.
     pub fn directory(&self, models: &Models) -> Result<Option<Directory>> {
         let path = Path::new(&self.model);
-        if self.named(models) || !path.is_dir() { Ok(None) } else { Directory::open(path, models).map(Some) }
+        if self.named(models) || !path.is_dir() { Ok(None) } else { self.adapters.beside(Directory::open(path, models)?, models).map(Some) }
     }
 
     /// A model with the changed settings, checked.
     fn changed(&self, model: Model) -> Result<Model> {
         let config = apply(Config::of(model), &self.set)?;
         config.check_model()?;
-        Ok(config.model)
+        Ok(config.adapted()?.model)
     }
 }
 

@@ -7,6 +7,7 @@ use super::plot::plot;
 use super::sft::{self, Answers, Talk};
 use super::view::View;
 use super::{classes, nanogpt, note, policy, report};
+use eggcorn::llm::adapter;
 use eggcorn::llm::chat::{self, Chat, Template};
 use eggcorn::llm::evaluate::{Scorer, Seam, TaskFiles, Tracked};
 use eggcorn::llm::hub::{Directory, Generation};
@@ -14,7 +15,7 @@ use eggcorn::llm::record::{From, METRICS, Recorder, SAMPLES, TABLE};
 use eggcorn::llm::text::Learning;
 use eggcorn::llm::{
     Aim, Config, Error, Event, Generator, Kind, Manifest, Marks, Models, Outcome, Packing, REFERENCE, RESUMABLE, ROLLOUTS, Result, RunLock, Sampling,
-    Source, Teacher, Tokenizer, Trainer, Unit, read_manifest, read_short, recipe, write_file,
+    Source, Step, Teacher, Tokenizer, Trainer, Unit, read_manifest, read_short, recipe, write_file,
 };
 use eggcorn::models::{self, Model};
 use eggcorn::passes::Options;
@@ -43,6 +44,9 @@ pub struct Args {
     /// Begin with the model, weights and tokenizer of a directory, a run's or Hugging Face's; of a recipe or --config all else counts.
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     init_from: Option<PathBuf>,
+    /// Begin with an adapter that stands beside that model: a directory as PEFT writes it, or of a run beside a model. Its settings count.
+    #[arg(long, value_name = "DIR", requires = "init_from")]
+    adapter: Option<PathBuf>,
     /// The run directory.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -145,11 +149,10 @@ pub fn run_way(args: &Args, models: &Models, way: &Way) -> Result<()> {
     let options = args.compile.options_on(&device, config.train.precision)?;
     let mut trainer = Trainer::compiled(config.clone(), sources, device.clone(), &options)?;
     trainer.step.check_finite = args.check_finite;
-    let step = if args.resume { trainer.resume(&dir)? } else { 0 };
     if let Some(start) = &start {
-        let unread = trainer.step.start_from(&start.tensors()?)?;
-        unread.iter().filter(|_| !start.is_run()).for_each(|notice| note!("notice: {notice}"));
+        begin(args, models, &mut trainer.step, start, &config)?;
     }
+    let step = if args.resume { trainer.resume(&dir)? } else { 0 };
     trainer.refer(Some(&dir))?;
     if config.aim() == Aim::Imitation {
         trainer.imitating(Teacher::open(&config, models, &tokenizer, &device, &options)?);
@@ -236,6 +239,17 @@ fn tracked(
     Ok(Some(Tracked::new(scorer, &args.task, config.train.eval_questions, &seam)?))
 }
 
+/// Begins with a directory's weights, or beside them.
+pub fn begin(args: &Args, models: &Models, step: &mut Step, start: &Directory, config: &Config) -> Result<()> {
+    let (tensors, beside) = (start.tensors()?, config.adapter.is_on());
+    let unread = if beside { step.stand_beside(&tensors, start.as_base()?)? } else { step.start_from(&tensors)? };
+    if let Some(dir) = &args.adapter {
+        step.start_beside(&adapter::open(dir, models)?.1)?;
+    }
+    unread.iter().filter(|_| !start.is_run()).for_each(|notice| note!("notice: {notice}"));
+    Ok(())
+}
+
 /// What is said at the end.
 fn last_words(view: &mut View, dir: &Path, config: &Config, loss: f64, sample: &str) {
     let shown = dir.display();
@@ -277,7 +291,7 @@ pub fn open(args: &Args, models: &Models, saved: Option<&Saved>) -> Result<Opene
 
 /// The same of a command with a way of its own.
 pub fn open_with(args: &Args, models: &Models, saved: Option<&Saved>, way: &Way) -> Result<Opened> {
-    let start = args.init_from.as_ref().map(|path| Directory::open(path, models)).transpose()?;
+    let start = start(args, models, saved)?;
     let name = name(args);
     let mut config = config(args, &name, saved, start.as_ref(), models, way.preset)?;
     if way.talk.is_some() {
@@ -307,7 +321,23 @@ pub fn open_with(args: &Args, models: &Models, saved: Option<&Saved>, way: &Way)
         note!("{chosen}");
         config = apply(nanogpt::apply(dialled, &args.nanogpt)?, &args.set)?;
     }
-    Ok(Opened { config, sources, tokenizer, start, labelled, template })
+    if config.adapter.is_on() && start.is_none() {
+        return Err(Error("an adapter stands beside a model that is trained already: give its directory with --init-from".into()));
+    }
+    Ok(Opened { config: config.adapted()?, sources, tokenizer, start, labelled, template })
+}
+
+/// The directory whose weights a run begins with: that which is named, or of one that goes on the model that it stands beside.
+fn start(args: &Args, models: &Models, saved: Option<&Saved>) -> Result<Option<Directory>> {
+    let beside = saved.filter(|_| args.resume).and_then(|s| s.manifest.base.as_ref());
+    let start = args.init_from.as_ref().or(beside.map(|base| &base.path)).map(|path| Directory::open(path, models)).transpose()?;
+    match start.as_ref().and_then(Directory::base) {
+        Some(base) => {
+            let (own, base) = (start.as_ref().map_or(String::new(), |s| s.path().display().to_string()), base.path().display());
+            Err(Error(format!("{own}: this run stands beside the model in {base} and is none by itself: eggcorn merge makes one of both")))
+        }
+        None => Ok(start),
+    }
 }
 
 /// The configuration of a run that reads conversations, whatever it was made for.
@@ -370,6 +400,10 @@ fn config(args: &Args, name: &str, saved: Option<&Saved>, start: Option<&Directo
         (None, ..) => recipe(name, models)?,
     };
     let config = Config { model: start.map_or(config.model, |s| s.model().clone()), ..config };
+    let config = match &args.adapter {
+        Some(dir) => Config { adapter: adapter::open(dir, models)?.0, ..config },
+        None => config,
+    };
     let config = preset.iter().try_fold(config, |config, setting| config.set(setting))?;
     let config = nanogpt::apply(corpus::weigh(&args.data, config)?, &args.nanogpt)?;
     let mut config = apply(config, &args.set)?;

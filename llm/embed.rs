@@ -111,7 +111,7 @@ pub fn embedding_graph(model: &Model, embedding: &Embedding) -> Result<Graph> {
         y = y / (y * y).sum().sqrt().maximum(s.num(1e-12));
     }
     b.output("embeddings", y);
-    b.finish().map_err(|e| Error(e.to_string()))
+    Ok(model.finish(b, false)?)
 }
 
 /// Tokens of a text in the shortest program: there is one for each power of two up to what texts have.

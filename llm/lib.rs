@@ -16,6 +16,7 @@
 //! assert_eq!(batch.column("input_ids").unwrap().shape, [2, 4]);
 //! ```
 
+pub mod adapter;
 pub mod chat;
 mod config;
 pub mod corpus;
@@ -37,9 +38,9 @@ pub mod text;
 mod weights;
 
 pub use config::{
-    Aim, Asked, ChatConfig, ClassifyConfig, Config, Curve, DataConfig, Decay, DistillConfig, Divergence, GroupConfig, Models, ObjectiveConfig,
-    OptimizerConfig, OptimizerName, PolicyConfig, PolicyKind, Precision, Preference, PreferenceConfig, RECIPES, RESUMABLE, Recipe, RewardKind,
-    Schedule, Size, TrainConfig, of_width, recipe,
+    AdapterConfig, AdapterKind, Aim, Asked, ChatConfig, ClassifyConfig, Config, Curve, DataConfig, Decay, DistillConfig, Divergence, GroupConfig,
+    Models, ObjectiveConfig, OptimizerConfig, OptimizerName, PolicyConfig, PolicyKind, Precision, Preference, PreferenceConfig, RECIPES, RESUMABLE,
+    Recipe, RewardKind, Schedule, Size, TrainConfig, of_width, recipe,
 };
 pub use counts::{Counts, step_flops};
 pub use data::{

@@ -5,12 +5,15 @@ use crate::data::{Batch, Packing, random};
 use crate::error::{Error, Result};
 use crate::objective::{Mode, Objective};
 use crate::seen::Seen;
+use crate::weights::checkpoint::{self, Base, Beside};
 use crate::weights::named::Tensors;
-use crate::weights::{checkpoint, initialise_scaled, load_weights};
+use crate::weights::{initialise_scaled, load_weights};
 use ir::names::{GRAD_NORM, LOSS_MEAN, SKIPPED};
 use ir::{Graph, Node, Op};
+use models::Model;
 use passes::{Goal, Options, Stages, State, Update, compile};
 use runtime::{Device, Fault, Session};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// A training step that runs again and again.
@@ -31,6 +34,11 @@ pub struct Step {
     seen: Seen,
     /// Look at every kernel's result and stop at the first that is not finite.
     pub check_finite: bool,
+    /// The model, and what it stands beside, where that is kept elsewhere.
+    model: Model,
+    base: Option<Base>,
+    /// Parameters of the model that others are beside.
+    stays: BTreeSet<String>,
 }
 
 /// What a step gave.
@@ -56,6 +64,7 @@ pub fn step_program(config: &Config, options: &Options) -> Result<Stages> {
 
 /// The same of a size.
 fn sized_program(config: &Config, size: Size, options: &Options) -> Result<Stages> {
+    let config = &config.clone().adapted()?;
     let graph = Objective::configured(config, Mode::Train, config.train.batch, size.context)?;
     Ok(compile(&graph, Goal::Step(&Update { accumulate: size.accumulate, ..config.update()? }), options)?)
 }
@@ -73,10 +82,12 @@ fn lines(config: &Config) -> Result<Vec<(String, String)>> {
 impl Step {
     /// Compiles the program and starts the parameters from the seed.
     pub fn new(config: &Config, device: Device, options: &Options) -> Result<Step> {
+        let config = &config.clone().adapted()?;
         let t = &config.train;
         let stages = step_program(config, options)?;
         let mut session = Session::within(stages.last(), device.clone(), options.budget)?;
         initialise_scaled(&mut session, &config.model, t.seed, config.start()?)?;
+        follow(&mut session, &config.model)?;
         let smaller = config.smaller_sizes().into_iter().map(|size| {
             let stages = sized_program(config, size, options)?;
             Ok((size, Session::sharing(stages.last(), device.clone(), options.budget, &session)?))
@@ -85,6 +96,7 @@ impl Step {
         let mut notices = stages.notices();
         let name = config.optimizer.name;
         notices.extend(config.optimizer.ignored().iter().map(|key| format!("optimizer.{key} is no setting of {name}, and means nothing")));
+        notices.extend(beside(config)?);
         Ok(Step {
             session,
             smaller,
@@ -97,6 +109,9 @@ impl Step {
             lines: lines(config)?,
             seen: Seen::default(),
             check_finite: false,
+            model: config.model.clone(),
+            base: None,
+            stays: config.stays()?,
         })
     }
 
@@ -168,14 +183,37 @@ impl Step {
 
     /// Saves parameters, state and the number of the step to a run directory, with a name for what it was trained on.
     pub fn save(&self, dir: &Path, text: &str) -> Result<()> {
-        checkpoint::save(dir, &self.session, self.done, text)
+        checkpoint::save_beside(dir, &self.session, self.done, text, self.beside().as_ref())
+    }
+
+    /// What a checkpoint holds where the model stays as it is and is kept elsewhere.
+    pub(crate) fn beside(&self) -> Option<Beside<'_>> {
+        let base = self.base.as_ref()?;
+        Some(Beside { base, own: Box::new(|name| !self.stays.contains(name)) })
+    }
+
+    /// Begins with the parameters of a model that others are beside, which stay as they are: checkpoints do not hold them, and say what they
+    /// are beside.
+    pub fn stand_beside(&mut self, tensors: &Tensors, base: Base) -> Result<Vec<String>> {
+        let notices = self.start_from(tensors)?;
+        self.base = Some(base);
+        follow(&mut self.session, &self.model)?;
+        Ok(notices)
+    }
+
+    /// Begins with what stands beside the model in a file of tensors.
+    pub fn start_beside(&mut self, tensors: &Tensors) -> Result<Vec<String>> {
+        let own = |name: &str| self.model.adaptation().is_some_and(|a| a.adds(name)) && State::parse(name).is_parameter();
+        load_weights(&mut [&mut self.session], tensors, &own)
     }
 
     /// Begins with the parameters of a file of tensors; a head that is not there stays at its start. What is to be known of tensors that are not
     /// read.
     pub fn start_from(&mut self, tensors: &Tensors) -> Result<Vec<String>> {
+        let (all, stays) = (self.model.adaptation().is_none(), &self.stays);
         let there = |name: &str| !models::heads::is_head(name) || tensors.contains(name);
-        load_weights(&mut [&mut self.session], tensors, &|name| State::parse(name).is_parameter() && there(name))
+        let own = |name: &str| State::parse(name).is_parameter() && (all || stays.contains(name)) && there(name);
+        load_weights(&mut [&mut self.session], tensors, &own)
     }
 
     /// Goes on from a run directory's checkpoint. Refused where it was trained on something of another name. One that was
@@ -188,10 +226,36 @@ impl Step {
         if saved.manifest.text != text {
             return Err(Error(format!("{}: this run was trained on another text; give the same --data", dir.display())));
         }
-        saved.restore(&mut self.session, &|_| true)?;
+        saved.is_beside(dir, self.base.as_ref())?;
+        // what is restored and what it stands beside are one session's
+        let own: Vec<String> = self.session.params().map(|p| p.0.to_string()).filter(|name| self.beside().is_none_or(|b| (b.own)(name))).collect();
+        saved.restore(&mut self.session, &|name| own.iter().any(|o| o == name))?;
         self.done = saved.manifest.step;
         Ok(self.done)
     }
+}
+
+/// How many parameters are trained beside a model.
+fn beside(config: &Config) -> Result<Option<String>> {
+    if config.model.adaptation().is_none() {
+        return Ok(None);
+    }
+    let stays = config.stays()?;
+    let count = |own: bool| -> Result<usize> {
+        let all = config.parameters()?;
+        Ok(all.iter().filter(|p| stays.contains(&p.0) != own).map(|p| p.1.count()).sum())
+    };
+    Ok(Some(format!("{} parameters are trained beside {}, which stay as they are", count(true)?, count(false)?)))
+}
+
+/// Starts the parameters that follow from the model's own.
+fn follow(session: &mut Session, model: &Model) -> Result<()> {
+    let Some(adaptation) = model.adaptation() else { return Ok(()) };
+    let read = |path: &str| Ok(session.param(path)?.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect());
+    for (path, values) in adaptation.follow(&read)? {
+        session.fill_param(&path, |own| own.copy_from_slice(&values))?;
+    }
+    Ok(())
 }
 
 fn run(session: &mut Session, checked: bool, lines: &[(String, String)]) -> std::result::Result<(), String> {

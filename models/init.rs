@@ -9,16 +9,19 @@ pub enum Init {
     Ones,
     /// Normal with mean 0 and this standard deviation.
     Normal(f64),
+    /// Evenly between minus this bound and the bound.
+    Uniform(f64),
 }
 
 impl Init {
     /// Fills a tensor.
     pub fn fill(self, seed: u64, name: &str, out: &mut [f32]) {
+        let mut random = SplitMix(seed ^ hash(name));
         match self {
             Init::Zeros => out.fill(0.0),
             Init::Ones => out.fill(1.0),
+            Init::Uniform(bound) => out.iter_mut().for_each(|x| *x = ((2.0 * unit(random.next()) - 1.0) * bound) as f32),
             Init::Normal(deviation) => {
-                let mut random = SplitMix(seed ^ hash(name));
                 for pair in out.chunks_mut(2) {
                     let (a, b) = random.normals();
                     pair[0] = (a * deviation) as f32;
@@ -36,6 +39,11 @@ fn hash(name: &str) -> u64 {
     name.bytes().fold(0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3))
 }
 
+/// A number between 0 and 1, neither of them.
+fn unit(x: u64) -> f64 {
+    ((x >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+}
+
 /// SplitMix64 (Steele, Lea & Flood 2014).
 struct SplitMix(u64);
 
@@ -49,7 +57,6 @@ impl SplitMix {
 
     /// Two independent normals, by Box and Muller's transform.
     fn normals(&mut self) -> (f64, f64) {
-        let unit = |x: u64| ((x >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
         let (u, v) = (unit(self.next()), unit(self.next()));
         let r = (-2.0 * u.ln()).sqrt();
         let (sin, cos) = (std::f64::consts::TAU * v).sin_cos();

@@ -18,6 +18,7 @@
 //! ```
 
 mod activation;
+mod adaptation;
 mod architecture;
 pub mod attention;
 mod bert;
@@ -39,6 +40,7 @@ mod t5;
 mod transformer;
 
 pub use activation::Activation;
+pub use adaptation::Adaptation;
 pub use architecture::{Architecture, Branches, Documents, Encoded, Hidden, Kept, Kepts, Kind, Layers, Made, Place, Reading, Shape, Source};
 pub use bert::{Bert, Family};
 pub use deepseek::Deepseek;

@@ -1,5 +1,6 @@
 //! A model by name: the mathematics behind one handle, with its settings.
 
+use crate::adaptation::Adaptation;
 use crate::architecture::{Architecture, Encoded, Hidden, Kept, Kepts, Kind, Reading, Shape, Source};
 use crate::heads::{Head, pooled};
 use crate::hub::{self, Fields, Written};
@@ -85,6 +86,8 @@ pub struct Model {
     mathematics: Arc<dyn Architecture>,
     /// The most tokens that generation keeps.
     room: usize,
+    /// What every program of it is changed by.
+    adaptation: Option<Arc<dyn Adaptation>>,
 }
 
 impl PartialEq for Model {
@@ -109,7 +112,7 @@ impl<M: Architecture + Default + Serialize + DeserializeOwned + 'static> From<M>
 impl Model {
     fn of<M: Architecture + Default + Serialize + DeserializeOwned + 'static>(model: M) -> Result<Model, String> {
         let settings = toml::Table::try_from(&model).map_err(|e| format!("the settings of {} have no TOML form: {e}", M::name()))?;
-        Ok(Model { name: M::name(), settings, read: Entry::of::<M>().read, mathematics: Arc::new(model), room: usize::MAX })
+        Ok(Model { name: M::name(), settings, read: Entry::of::<M>().read, mathematics: Arc::new(model), room: usize::MAX, adaptation: None })
     }
 
     /// The name people call it by.
@@ -120,6 +123,23 @@ impl Model {
     /// Its settings, by name.
     pub fn settings(&self) -> &toml::Table {
         &self.settings
+    }
+
+    /// The same model, every program of which is changed so; none for the model alone. Other settings make it the model alone again.
+    pub fn adapted(&self, adaptation: Option<Arc<dyn Adaptation>>) -> Model {
+        Model { adaptation, ..self.clone() }
+    }
+
+    /// What its programs are changed by.
+    pub fn adaptation(&self) -> Option<&Arc<dyn Adaptation>> {
+        self.adaptation.as_ref()
+    }
+
+    /// The program of a builder that this model was written into. It is to learn, or to be looked at.
+    #[track_caller]
+    pub fn finish(&self, b: Builder, learning: bool) -> Result<Graph, String> {
+        let graph = b.finish().map_err(|e| e.to_string())?;
+        self.adaptation.as_ref().map_or(Ok(graph.clone()), |a| a.apply(&graph, learning))
     }
 
     /// The same model with other settings.
@@ -199,7 +219,7 @@ impl Model {
     /// stands, and `last` `i32[B]`, the number of the one whose `logits` `[B,1,V]` are wanted; state `past.<name>` for all that is kept;
     /// outputs `logits` and the new state. Of a model that answers a text also what is kept of that, which is read and not written, and the
     /// input `attention_mask` `i32[B,n]` for as many tokens as there is room for: 1 where the text has one.
-    pub fn step_graph(&self) -> Result<Graph, ModelErrors> {
+    pub fn step_graph(&self) -> Result<Graph, String> {
         let b = Builder::default();
         let s = b.scope();
         let (batch, length) = (Dim::sym('B'), Dim::sym('T'));
@@ -214,12 +234,12 @@ impl Model {
         let hidden = self.hidden(&s, &Reading { past, source, ..Reading::of(tokens) });
         b.output("logits", self.head(&s, nth(&s, hidden.x, last)));
         keep(&b, &self.cache(), hidden.kept);
-        b.finish()
+        self.finish(b, false)
     }
 
     /// The program that encodes a text of S tokens for each row to answer: inputs `input_ids` and `attention_mask` `i32[B,S]`, which is 1 where
     /// there is a token; what is kept of it is state, whose new values are the outputs. There are none of a model that answers no text.
-    pub fn encode_graph(&self) -> Result<Graph, ModelErrors> {
+    pub fn encode_graph(&self) -> Result<Graph, String> {
         let b = Builder::default();
         let s = b.scope();
         let shape = (Dim::sym('B'), Dim::sym('S'));
@@ -230,7 +250,7 @@ impl Model {
             let new = all.iter().zip(self.mathematics.source(&s, x)).map(|((_, old), new)| old.update(-2, new, s.int(0))).collect();
             keep(&b, &self.source_cache(), new);
         }
-        b.finish()
+        self.finish(b, false)
     }
 
     /// The program that lets each row go on from what another has read: input `rows` `i32[B]`, the numbers of those; all that is kept is
@@ -247,7 +267,7 @@ impl Model {
 
     /// How a parameter starts.
     pub fn init(&self, path: &str) -> Init {
-        self.mathematics.init(path)
+        self.adaptation.as_ref().and_then(|a| a.init(path)).unwrap_or_else(|| self.mathematics.init(path))
     }
 
     /// Why its settings are no model, if they are none.

@@ -47,7 +47,7 @@ impl Which {
 }
 
 /// Whether a text is like a pattern in which `*` stands for any text and `#` for a number, or a place of one.
-fn is_like(text: &str, pattern: &str) -> bool {
+pub fn is_like(text: &str, pattern: &str) -> bool {
     let Some(at) = pattern.find(['*', '#']) else { return text == pattern };
     let (Some(text), rest) = (text.strip_prefix(&pattern[..at]), &pattern[at + 1..]) else { return false };
     if pattern[at..].starts_with('#') {

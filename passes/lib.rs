@@ -59,7 +59,7 @@ pub use extract::Problem;
 pub use flops::flops;
 pub use fuse::{FuncReport, Fuser, Opt, fuse, fuse_func};
 pub use grad::grad;
-pub use group::{Group, Which};
+pub use group::{Group, Which, is_like};
 pub use joint::joint;
 pub use optimizer::*;
 pub use outlier::{OUTLIER_WINDOW, Outliers};

@@ -287,11 +287,21 @@ fn associate(outer: &Ein, inner: &Ein) -> Option<(Ein, Ein)> {
     Some((Ein::new(b, &c, &kept), Ein::new(a, &kept, &out)))
 }
 
+/// `?x` meets two matrices along the same axes, of which the second lies otherwise and is a product, which can be made to lie as the first.
+fn turned(m: &mut Match) -> Option<()> {
+    let (e, f, i) = (m.ein("e").clone(), m.ein("f").clone(), m.ein("i").clone());
+    when(e.a == f.a && e.out == f.out && e.b != f.b)?;
+    let order: Labels = e.b.iter().map(|l| f.b.iter().position(|k| k == l).map(|at| at as u8)).collect::<Option<_>>()?;
+    m.set("j", Op::Contract(Ein::new(&i.a, &i.b, &order)))
+}
+
 /// Choices: more than one form is worth having, and shapes decide. Two ways on purpose, so for saturation alone.
 #[rustfmt::skip]
 pub fn choices() -> Vec<Rule> { vec![
     rule("associate",        Reassociates, "(contract[?o] (contract[?i] ?a ?b) ?c)",       "(contract[?p] ?a (contract[?j] ?b ?c))", |m| { let (j, p) = associate(m.ein("o"), m.ein("i"))?; m.set("j", Op::Contract(j))?; m.set("p", Op::Contract(p)) }),
     rule("factor",           Reassociates, "(add (contract[?e] ?x ?u) (contract[?e] ?x ?v))", "(contract[?e] ?x (add ?u ?v))",       always),
+    // the same where what is added is a product that lies otherwise: a low-rank one, whose order nobody wrote
+    rule("factor-turned",    Reassociates, "(add (contract[?e] ?x ?u) (contract[?f] ?x (contract[?i] ?a ?b)))", "(contract[?e] ?x (add ?u (contract[?j] ?a ?b)))", turned),
     // only where the product inside can then be taken in another order: over any sum, it would spread along the residual stream
     rule("distribute",       Reassociates, "(contract[?e] ?x (add ?u (contract[?i] ?a ?b)))", "(add (contract[?e] ?x ?u) (contract[?e] ?x (contract[?i] ?a ?b)))", always),
 ]}

@@ -5,6 +5,11 @@
 // a build without some backend uses less of what tests share
 #![cfg_attr(not(all(feature = "llvm", feature = "wgpu", feature = "cuda")), allow(dead_code, unused_imports))]
 
+/// Adapters: what stands beside a layer, which layers there are, what is trained and saved.
+mod adapters;
+/// Training beside a model: it starts where that is, checkpoints hold what is beside it.
+#[cfg(feature = "llvm")]
+mod adapters_trained;
 /// Models that answer texts: rows with their own, beams that end.
 #[cfg(feature = "llvm")]
 mod answering;

@@ -7,7 +7,7 @@ mod text;
 mod translation;
 
 use super::corpus::DataArg;
-use super::options::{CompileArgs, DeviceArgs};
+use super::options::{AdapterArgs, CompileArgs, DeviceArgs};
 use super::{note, say};
 use eggcorn::llm::evaluate::{Fill, Scorer, Task, TaskFiles};
 use eggcorn::llm::hub::Directory;
@@ -73,6 +73,8 @@ pub struct Args {
     /// Tokens that are read at once.
     #[arg(long, value_name = "TOKENS", default_value_t = 1024)]
     batch: usize,
+    #[command(flatten)]
+    adapters: AdapterArgs,
     /// A tokenizer where the directory has none: tokenizer.json, or another that train takes.
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
@@ -104,7 +106,7 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
     let Some(path) = args.directory.as_ref().filter(|_| !(args.data.is_empty() && args.task.is_empty())) else {
         return Err(Error("there is nothing to evaluate: name a text with --data, or questions with --task, as in --task arc=arc_easy.jsonl".into()));
     };
-    let directory = Directory::open(path, models)?.averaged(args.ema);
+    let directory = args.adapters.beside(Directory::open(path, models)?.averaged(args.ema), models)?;
     if !args.data.is_empty() {
         text::run(args, &directory, models)?;
     }

@@ -1,5 +1,6 @@
 //! The configuration of a run: one TOML file, recipes, and `--set a.b=c`.
 
+mod adapter;
 mod chat;
 mod classify;
 mod dial;
@@ -18,6 +19,7 @@ pub(crate) mod settings;
 mod train;
 
 pub use self::models::Models;
+pub use adapter::{AdapterConfig, AdapterKind};
 pub use chat::{Asked, ChatConfig};
 pub use classify::ClassifyConfig;
 pub use dial::of_width;
@@ -33,6 +35,7 @@ pub use recipe::{RECIPES, Recipe, recipe};
 pub use schedule::{Curve, Decay, Schedule};
 pub use train::{RESUMABLE, TrainConfig};
 
+use crate::adapter::Adapter;
 use crate::data::{Packing, SYMBOLS, Stage, Task, Unit, mixture};
 use crate::error::{Error, Result, file_error, hint};
 use crate::files::{read_short, write_file};
@@ -43,8 +46,10 @@ use ::models::{Head, Model};
 use ir::Type;
 use passes::Update;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::ops::Bound::Excluded;
 use std::path::Path;
+use std::sync::Arc;
 use toml::{Table, Value};
 
 /// Everything that determines a run, but for the text.
@@ -70,6 +75,8 @@ pub struct Config {
     pub train: TrainConfig,
     /// How parameters are updated.
     pub optimizer: OptimizerConfig,
+    /// What is trained beside the model's parameters.
+    pub adapter: AdapterConfig,
 }
 
 /// How text becomes tokens.
@@ -162,7 +169,7 @@ impl DataConfig {
 }
 
 /// The sections of a configuration, and the key of the model's name.
-const SECTIONS: [&str; 10] = ["model", "data", "objective", "classify", "preference", "policy", "distill", "chat", "train", "optimizer"];
+const SECTIONS: [&str; 11] = ["model", "data", "objective", "classify", "preference", "policy", "distill", "chat", "train", "optimizer", "adapter"];
 /// Settings that had another section once, and are understood there: key, before, now.
 const MOVED: [(&str, &str, &str); 3] = [("beta1", "train", "optimizer"), ("beta2", "train", "optimizer"), ("weight_decay", "train", "optimizer")];
 const ARCH: &str = "arch";
@@ -183,6 +190,7 @@ impl Config {
             distill: DistillConfig::default(),
             train,
             optimizer: OptimizerConfig::default(),
+            adapter: AdapterConfig::default(),
         }
     }
 
@@ -278,6 +286,7 @@ impl Config {
             "distill" => keys.try_into().map(|d| config.distill = d).map_err(said),
             "optimizer" => keys.try_into().map(|o| config.optimizer = o).map_err(said),
             "chat" => keys.try_into().map(|c| config.chat = c).map_err(said),
+            "adapter" => keys.try_into().map(|a| (config.model, config.adapter) = (config.model.adapted(None), a)).map_err(said),
             _ => keys.try_into().map(|t| config.train = t).map_err(said),
         };
         read.map_err(|e| {
@@ -299,6 +308,7 @@ impl Config {
             "distill" => table(&self.distill),
             "train" => table(&self.train),
             "optimizer" => table(&self.optimizer),
+            "adapter" => table(&self.adapter),
             _ => Table::new(),
         }
     }
@@ -347,6 +357,7 @@ impl Config {
         self.check_model()?;
         self.train.check()?;
         self.optimizer.check()?;
+        self.adapter.check()?;
         let (context, positions) = (self.train.context, self.model.context());
         if context > positions {
             return Err(Error(format!("train.context is {context}, and the model has only {positions} positions; try train.context = {positions}")));
@@ -455,12 +466,12 @@ impl Config {
 
     /// What a step does to the parameters. An error names a group of them that decides nothing.
     pub fn update(&self) -> Result<Update> {
-        let groups = self.optimizer.groups(&self.parameters()?, self.wider()?)?;
+        let groups = self.optimizer.groups(&self.trained()?, self.wider()?)?;
         let t = &self.train;
         Ok(Update { groups, grad_clip: t.grad_clip, accumulate: t.accumulate, average: t.ema, outliers: t.outliers() })
     }
 
-    /// The parameters of what is trained, by name: those of every head of the model that are for the objective.
+    /// The parameters by name: those of every head of the model that are for the objective.
     pub fn parameters(&self) -> Result<Vec<(String, Type)>> {
         match self.aim() {
             Aim::Classes => self.objective().parameters(&self.model),
@@ -469,6 +480,34 @@ impl Config {
                 parameters(&self.model)
             }
         }
+    }
+
+    /// Those that may be trained: all, or those that are beside the model, and the heads that it does not have by itself.
+    fn trained(&self) -> Result<Vec<(String, Type)>> {
+        let mut all = self.parameters()?;
+        if let Some(adaptation) = self.model.adaptation() {
+            let own = parameters(&self.model)?;
+            all.retain(|p| adaptation.adds(&p.0) || !own.contains(p));
+        }
+        Ok(all)
+    }
+
+    /// Parameters of a model that others are beside.
+    pub(crate) fn stays(&self) -> Result<BTreeSet<String>> {
+        if self.model.adaptation().is_none() {
+            return Ok(BTreeSet::new());
+        }
+        let trained = self.trained()?;
+        Ok(self.parameters()?.into_iter().filter(|p| !trained.contains(p)).map(|p| p.0).collect())
+    }
+
+    /// The same with what stands beside the model.
+    pub fn adapted(self) -> Result<Config> {
+        if !self.adapter.is_on() || self.model.adaptation().is_some() {
+            return Ok(self);
+        }
+        let adapter = Adapter::of(&self.model, &self.adapter)?;
+        Ok(Config { model: self.model.adapted(Some(Arc::new(adapter))), ..self })
     }
 
     /// Why the model's settings are no model, if they are none.

@@ -254,6 +254,6 @@ fn program(model: &Model, options: &Options, rows: usize, tokens: usize) -> Resu
         'T' => Some(tokens as u64),
         _ => None,
     };
-    let graph = model.step_graph().map_err(|e| Error(e.to_string()))?.bind(&size)?;
+    let graph = model.step_graph()?.bind(&size)?;
     Ok(compile(&graph, Goal::Results, options)?.last().clone())
 }

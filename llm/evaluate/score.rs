@@ -51,7 +51,7 @@ pub fn score_graph(model: &Model, trees: bool) -> Result<Graph> {
     let greedy = m.le(picked).select(before.lt(picked).select(yes, no), no);
     b.output("log_probabilities", ((picked - m) - (logits - m).exp().sum().log()).reshape([asked]));
     b.output("greedy", greedy.reshape([asked]));
-    let graph = b.finish().map_err(|e| Error(e.to_string()))?;
+    let graph = model.finish(b, false)?;
     if trees && !crate::objective::reads(&graph, "until_ids") {
         return Err(Error(format!("the model {} takes no notice of trees of texts: its attention must ask Place::visible", model.name())));
     }

@@ -1,18 +1,20 @@
 //! A directory that has a model.
 
 use super::{CONFIG, GENERATION, Generation, INDEX, LONGEST, TENSORS};
+use crate::adapter::{self, Adapter, Part};
 use crate::config::{Config, Models};
 use crate::error::{Error, Result, file_error, hint};
 use crate::files::read_short;
 use crate::text::Tokenizer;
 use crate::weights::named::Tensors;
-use crate::weights::open_checkpoint;
+use crate::weights::{Base, open_checkpoint, read_manifest};
 use models::Model;
 use models::hub::Fields;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A model with its weights and its tokenizer: a run's directory, or one as Hugging Face's libraries write it. What it has is read when it
 /// is asked for.
@@ -23,6 +25,13 @@ pub struct Directory {
     fields: Option<Fields>,
     /// Whether averages of weights count in their place.
     averaged: bool,
+    /// The model that a run's parameters stand beside.
+    base: Option<Box<Directory>>,
+    /// What they are.
+    adapter: Option<Arc<Adapter>>,
+    /// Where else adapters are that stand beside the model.
+    beside: Vec<(Option<String>, PathBuf)>,
+    models: Models,
 }
 
 impl Directory {
@@ -34,7 +43,10 @@ impl Directory {
     /// Reads what the model is, one of those there are.
     pub fn open(path: &Path, models: &Models) -> Result<Directory> {
         if path.join(Config::FILE).is_file() {
-            return Ok(Directory { path: path.into(), model: Config::of_run(path, models)?.model, fields: None, averaged: false });
+            let Config { model, adapter, .. } = Config::of_run(path, models)?;
+            let base = read_manifest(path)?.and_then(|m| m.base).map(|base| Directory::beside(path, &base, models)).transpose()?;
+            let own = Directory { base: base.map(Box::new), ..Directory::plain(path, model, None) };
+            return if adapter.is_on() { own.adapted(vec![adapter.into()]) } else { Ok(own) };
         }
         let config = path.join(CONFIG);
         let text = read_short(&config, LONGEST).map_err(|e| match e.kind() {
@@ -50,7 +62,81 @@ impl Directory {
         let tensors = of_folder(path).ok();
         let there = tensors.as_ref().map(|tensors| |name: &str| tensors.contains(name));
         let model = models.from_hub(&fields, there.as_ref().map(|f| f as &dyn Fn(&str) -> bool)).map_err(|e| fail(e.to_string()))?;
-        Ok(Directory { path: path.into(), model, fields: Some(fields), averaged: false })
+        Ok(Directory::plain(path, model, Some(fields)))
+    }
+
+    fn plain(path: &Path, model: Model, fields: Option<Fields>) -> Directory {
+        Directory { path: path.into(), model, fields, averaged: false, base: None, adapter: None, beside: vec![], models: Models::default() }
+    }
+
+    /// The same with these beside the model.
+    fn adapted(self, parts: Vec<Part>) -> Result<Directory> {
+        let adapter = Arc::new(Adapter::of_parts(&self.model, parts).map_err(|why| Error(format!("{}: {why}", self.path.display())))?);
+        Ok(Directory { model: self.model.adapted(Some(adapter.clone())), adapter: Some(adapter), ..self })
+    }
+
+    /// The same with adapters of other directories beside it, as PEFT writes them or of runs, each with how much of it counts.
+    pub fn with_adapters(self, from: &[(PathBuf, f64)], models: &Models) -> Result<Directory> {
+        if from.is_empty() {
+            return Ok(self);
+        }
+        if let Some(base) = &self.base {
+            let (own, base) = (self.path.display(), base.path.display());
+            return Err(Error(format!("{own} stands beside the model in {base}: name that one, and this with --adapter beside the others")));
+        }
+        let (mut parts, mut beside) = (vec![], vec![]);
+        for (i, (path, weight)) in from.iter().enumerate() {
+            let name = (from.len() > 1).then(|| format!("adapter{i}"));
+            parts.push(Part { name: name.clone(), settings: adapter::open(path, models)?.0, weight: *weight });
+            beside.push((name, path.clone()));
+        }
+        Directory { beside, models: models.clone(), ..self }.adapted(parts)
+    }
+
+    /// Refuses a model that others' parameters stand beside, where it is to be written whole.
+    pub(super) fn is_whole(&self) -> Result<()> {
+        match &self.adapter {
+            Some(_) => Err(Error(format!(
+                "{}: an adapter stands beside this model; try eggcorn merge, which makes one of both, or export with --adapter",
+                self.path.display()
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// What stands beside the model.
+    pub fn adapter(&self) -> Option<&Adapter> {
+        self.adapter.as_deref()
+    }
+
+    /// The model that a run stands beside, as it was.
+    fn beside(run: &Path, base: &Base, models: &Models) -> Result<Directory> {
+        let own = |what: String| Error(format!("{}: {what}", run.display()));
+        let place = base.path.display();
+        let missing = "this run stands beside the model in";
+        if !Directory::at(&base.path) {
+            return Err(own(format!("{missing} {place}, and there is none; put it there, or its place into checkpoint.json, as base.path")));
+        }
+        let directory = Directory::open(&base.path, models)?;
+        if directory.checksum()? != base.checksum {
+            return Err(own(format!("{missing} {place}, whose tensors have another checksum than when it was trained: it is another model now")));
+        }
+        Ok(directory)
+    }
+
+    /// The model that it stands beside, if it does.
+    pub fn base(&self) -> Option<&Directory> {
+        self.base.as_deref()
+    }
+
+    /// What is said of this model where others stand beside it.
+    pub fn as_base(&self) -> Result<Base> {
+        let path = self.path.canonicalize().map_err(|e| file_error(&self.path, "the folder cannot be found", e))?;
+        Ok(Base { path, checksum: self.checksum()? })
+    }
+
+    fn checksum(&self) -> Result<String> {
+        if self.is_run() { Ok(open_checkpoint(&self.path)?.manifest.checksum) } else { of_folder(&self.path)?.checksum() }
     }
 
     /// The same with the averages of its weights, which a run keeps that was asked to, in their place.
@@ -76,7 +162,12 @@ impl Directory {
     /// The tensors, of which the headers alone are read: of a run those of its last checkpoint.
     pub fn tensors(&self) -> Result<Tensors> {
         let tensors = if self.is_run() { open_checkpoint(&self.path)?.tensors } else { of_folder(&self.path)? };
-        if self.averaged { tensors.averaged() } else { Ok(tensors) }
+        let tensors = if self.averaged { tensors.averaged()? } else { tensors };
+        let tensors = match &self.base {
+            Some(base) => tensors.with(base.tensors()?)?,
+            None => tensors,
+        };
+        self.beside.iter().try_fold(tensors, |all, (name, path)| all.with(called(adapter::open(path, &self.models)?.1, name.as_deref())))
     }
 
     /// The tokenizer, if there is one; its tokens must be the model's.
@@ -113,6 +204,15 @@ impl Directory {
         };
         Generation::read(&own, self.fields.as_ref()).map_err(|why| file_error(&path, "how to write cannot be read", why))
     }
+}
+
+/// The tensors of an adapter, by the names that they have where it is called so.
+fn called(tensors: Tensors, name: Option<&str>) -> Tensors {
+    tensors.renamed(&|tensor| match (name, tensor.strip_suffix(".weight")) {
+        (Some(name), Some(factor)) => format!("{factor}.{name}.weight"),
+        (Some(name), None) => format!("{tensor}.{name}"),
+        (None, _) => tensor.to_string(),
+    })
 }
 
 /// The tensors of a folder as Hugging Face's libraries write it.

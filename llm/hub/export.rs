@@ -67,6 +67,7 @@ impl Default for Export {
 /// Writes a model to a new directory; the number of its files of tensors. There is one tensor in memory at a time, and nothing under the
 /// name `to` before all is written.
 pub fn export(from: &Directory, to: &Path, how: &Export) -> Result<usize> {
+    from.is_whole()?;
     let model = from.model();
     let written = model.to_hub().map_err(|why| Error(format!("{}: {} cannot be exported: {why}", from.path().display(), model.name())))?;
     let template = Template::of(from.path(), &ChatConfig::default().date)?;

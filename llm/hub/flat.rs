@@ -3,7 +3,7 @@
 //! A header of integers, then all parameters one after the other, those of all layers together, in an order that only the programs' sources
 //! tell. The file's length must be what the header says to the byte, so a file of another order is hardly taken for one of these.
 
-use super::import::{Imported, write};
+use super::import::{Imported, write_run};
 use super::{Directory, Generation};
 use crate::error::{Error, Result, file_error};
 use crate::files::read_exact_at;
@@ -108,7 +108,7 @@ impl Flat {
         if let Some((name, _)) = all.iter().flat_map(|(name, ty)| pieces(name, ty)).find(|(name, _)| !self.places.contains_key(name)) {
             return Err(missing(&name));
         }
-        write(&self.model, &all, (tokenizer, None), &Generation::default(), to, &mut |name, ty| self.read(name, ty))?;
+        write_run(&self.model, &all, (tokenizer, None), &Generation::default(), to, &|name, ty| self.read(name, ty))?;
         Ok(Imported { parameters: all.iter().map(|p| p.1.count()).sum(), notices: vec![] })
     }
 

@@ -27,6 +27,7 @@ pub struct Imported {
 /// Makes a run directory `to` of a model in another, with a tokenizer where that has none. There is one tensor in memory at a time, and
 /// nothing under the name `to` before all is written.
 pub fn import(from: &Directory, tokenizer: Option<&Tokenizer>, to: &Path) -> Result<Imported> {
+    from.is_whole()?;
     let own = from.tokenizer()?;
     let tokenizer = tokenizer.or(own.as_ref());
     tokenizer.map_or(Ok(()), |t| from.fits(t))?;
@@ -38,18 +39,18 @@ pub fn import(from: &Directory, tokenizer: Option<&Tokenizer>, to: &Path) -> Res
     let notices = tensors.check_all_read()?;
     let template = Template::of(from.path(), &ChatConfig::default().date)?;
     let template = template.as_ref().map(Template::source);
-    write(from.model(), &all, (tokenizer, template), &generation, to, &mut |name, ty| tensors.expect(name, ty))?;
+    write_run(from.model(), &all, (tokenizer, template), &generation, to, &|name, ty| tensors.expect(name, ty))?;
     Ok(Imported { parameters: all.iter().map(|p| p.1.count()).sum(), notices })
 }
 
 /// Writes the run directory; `read` gives a tensor by its name and type.
-pub(super) fn write(
+pub(crate) fn write_run(
     model: &Model,
     all: &[(String, Type)],
     (tokenizer, template): (Option<&Tokenizer>, Option<&str>),
     generation: &Generation,
     to: &Path,
-    read: &mut dyn FnMut(&str, &Type) -> Result<Vec<u8>>,
+    read: &dyn Fn(&str, &Type) -> Result<Vec<u8>>,
 ) -> Result<()> {
     let new = NewDirectory::create(to)?;
     let usual = Config::of(model.clone());
@@ -61,12 +62,12 @@ pub(super) fn write(
     }
     let tensors = tensors_of(0);
     let (bytes, checksum) = write_tensors(&new.path().join(&tensors), all, read)?;
-    Manifest { format: 1, step: 0, tensors, bytes, checksum, text: String::new(), loss: None }.write(new.path())?;
+    Manifest { format: 1, step: 0, tensors, bytes, checksum, text: String::new(), loss: None, base: None }.write(new.path())?;
     new.commit()
 }
 
 /// Writes parameters to a file, in the order of their names.
-fn write_tensors(path: &Path, all: &[(String, Type)], read: &mut dyn FnMut(&str, &Type) -> Result<Vec<u8>>) -> Result<(u64, String)> {
+fn write_tensors(path: &Path, all: &[(String, Type)], read: &dyn Fn(&str, &Type) -> Result<Vec<u8>>) -> Result<(u64, String)> {
     let tensors = described(all, Dtype::F32);
     let mut file = TensorWriter::create(path, &tensors, None)?;
     for t in &tensors {

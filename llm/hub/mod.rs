@@ -13,6 +13,7 @@ pub use directory::Directory;
 pub use export::{Export, FileType, export};
 pub use flat::Flat;
 pub use generation::Generation;
+pub(crate) use import::write_run;
 pub use import::{Imported, import};
 
 /// The names of the files of a model's directory.

@@ -29,5 +29,5 @@ pub(super) fn imitation(config: &Config) -> Result<Graph> {
         distance.output_named(&b, "distance");
         text.output_named(&b, "text_loss");
     }
-    b.finish().map_err(|e| Error(e.to_string()))
+    Ok(model.finish(b, true)?)
 }

@@ -271,7 +271,7 @@ impl Objective {
         if with.all {
             model.further(&s, hidden.x).into_iter().for_each(|(name, x)| b.output(name, x));
         }
-        let graph = b.finish().map_err(|e| Error(e.to_string()))?;
+        let graph = model.finish(b, mode == Mode::Train)?;
         // who stands where in a document follows from the documents, for a model that asks for distances alone
         match names().find(|name| !reads(&graph, name) && **name != "position_ids") {
             Some(&"document_ids") => Err(Error(format!(
@@ -334,6 +334,13 @@ fn bind(graph: &Graph, batch: usize, context: usize, target: usize) -> Result<Gr
 /// A model's parameters by name, those of every head.
 pub fn parameters(model: &Model) -> Result<Vec<(String, Type)>> {
     Objective::of(model).parameters(model)
+}
+
+/// The program of all that a model says of texts.
+pub(crate) fn whole(model: &Model) -> Result<Graph> {
+    let objective = Objective::of(model);
+    let columns: Vec<&str> = objective.columns().iter().filter(|c| **c != "labels").copied().collect();
+    objective.results(model, &columns)
 }
 
 /// Whether a program makes use of an input.

@@ -72,7 +72,7 @@ pub(super) fn policies(config: &Config) -> Result<Graph> {
         loss.with(&answers.further).output(&b);
         seen.into_iter().for_each(|(name, seen)| seen.output_named(&b, name));
     }
-    b.finish().map_err(|e| Error(e.to_string()))
+    Ok(model.finish(b, false)?)
 }
 
 /// The program that says how likely answers are, `log_prob` `f32[B,T]`, and, where values are learned, `values` `f32[B,T]`.
@@ -83,7 +83,7 @@ pub(crate) fn said(model: &Model, temperature: f64, values: bool) -> Result<Grap
         b.output("log_prob", answers.log_prob);
         answers.values.into_iter().for_each(|v| b.output("values", v));
     }
-    b.finish().map_err(|e| Error(e.to_string()))
+    Ok(model.finish(b, false)?)
 }
 
 /// The program of the reward of texts, `reward` `f32[B,1]`, of `input_ids` and `attention_mask`, `i32[B,T]`.
@@ -95,5 +95,5 @@ pub(crate) fn rewards(model: &Model) -> Result<Graph> {
         let hidden = model.hidden(&s, &Reading::of(ids));
         b.output("reward", heads::reward(&s, model.normed(&s, hidden.x), Some(mask)));
     }
-    b.finish().map_err(|e| Error(e.to_string()))
+    Ok(model.finish(b, false)?)
 }

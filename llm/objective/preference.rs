@@ -64,7 +64,7 @@ pub(super) fn preferences(config: &Config) -> Result<Graph> {
             losses::drift(&pairs.s, answers, reference).output_named(&b, "kl");
         }
     }
-    b.finish().map_err(|e| Error(e.to_string()))
+    Ok(model.finish(b, false)?)
 }
 
 /// The loss of answers, and what each is worth by what the policy says.
@@ -96,7 +96,7 @@ pub(crate) fn reference(model: &Model) -> Result<Graph> {
         let pairs = Pairs::read(&b, model)?;
         b.output("log_prob", pairs.answers(model).log_prob);
     }
-    b.finish().map_err(|e| Error(e.to_string()))
+    Ok(model.finish(b, false)?)
 }
 
 /// The program of rewards, one a text, learned from pairs (Ouyang et al. 2022).
@@ -117,5 +117,5 @@ pub(super) fn rewards(config: &Config) -> Result<Graph> {
             seen.output_named(&b, name);
         }
     }
-    b.finish().map_err(|e| Error(e.to_string()))
+    Ok(model.finish(b, false)?)
 }

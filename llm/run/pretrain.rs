@@ -121,6 +121,7 @@ impl Trainer {
 
     /// The same on any sources, compiled as `options` say; the precision is the configuration's, and prices are the device's.
     pub fn compiled(config: Config, sources: Vec<Source>, device: impl Into<Device>, options: &Options) -> Result<Trainer> {
+        let config = config.adapted()?;
         config.check()?;
         let (start, device) = (Instant::now(), device.into());
         let marks = sources.first().map(|s| s.marks.clone()).unwrap_or_default();

@@ -57,6 +57,9 @@ impl<'a> Saving<'a> {
             return Ok(());
         }
         self.best = loss;
-        if saved { keep(self.dir, &self.dir.join(BEST), Some(loss)) } else { save_best(self.dir, step.session(), step.done(), &self.text, loss) }
+        if saved {
+            return keep(self.dir, &self.dir.join(BEST), Some(loss));
+        }
+        save_best(self.dir, step.session(), step.done(), &self.text, step.beside().as_ref(), loss)
     }
 }

@@ -36,6 +36,27 @@ pub struct Manifest {
     /// The held-out loss it was kept for, of the best one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
+    /// What these parameters stand beside, where they are no whole model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
+}
+
+/// A model that others' parameters stand beside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Base {
+    /// Its directory.
+    pub path: PathBuf,
+    /// The checksum of its tensors.
+    pub checksum: String,
+}
+
+/// What is saved of a session whose model stays as it is.
+pub(crate) struct Beside<'a> {
+    /// That model.
+    pub(crate) base: &'a Base,
+    /// Which parameters and state are none of its.
+    pub(crate) own: Box<dyn Fn(&str) -> bool + 'a>,
 }
 
 const MANIFEST: &str = "checkpoint.json";
@@ -60,13 +81,18 @@ impl Manifest {
 
 /// Saves a session's parameters and state.
 pub fn save(dir: &Path, session: &Session, step: u64, text: &str) -> Result<()> {
-    write_as(dir, session, step, text, None)
+    save_beside(dir, session, step, text, None)
 }
 
-fn write_as(dir: &Path, session: &Session, step: u64, text: &str, loss: Option<f64>) -> Result<()> {
+/// The same of what stands beside a model.
+pub(crate) fn save_beside(dir: &Path, session: &Session, step: u64, text: &str, beside: Option<&Beside>) -> Result<()> {
+    write_as(dir, session, step, text, beside, None)
+}
+
+fn write_as(dir: &Path, session: &Session, step: u64, text: &str, beside: Option<&Beside>, loss: Option<f64>) -> Result<()> {
     let tensors = tensors_of(step);
-    let (bytes, checksum) = write(session, &dir.join(&tensors))?;
-    replace(dir, &Manifest { format: 1, step, tensors, bytes, checksum, text: text.into(), loss })
+    let (bytes, checksum) = write(session, &dir.join(&tensors), &|name| beside.is_none_or(|b| (b.own)(name)))?;
+    replace(dir, &Manifest { format: 1, step, tensors, bytes, checksum, text: text.into(), loss, base: beside.map(|b| b.base.clone()) })
 }
 
 /// Puts a manifest in the place of a directory's last one, whose tensors go once the new ones are there.
@@ -92,10 +118,10 @@ pub fn at_step(run: &Path, step: u64) -> PathBuf {
 const BESIDE: [&str; 3] = [Config::FILE, Tokenizer::OWN, Tokenizer::FILE];
 
 /// Saves a session's state as [`save`] does, as the best of a run: beside its last checkpoint, which stays what it is.
-pub(crate) fn save_best(run: &Path, session: &Session, step: u64, text: &str, loss: f64) -> Result<()> {
+pub(crate) fn save_best(run: &Path, session: &Session, step: u64, text: &str, beside: Option<&Beside>, loss: f64) -> Result<()> {
     let best = run.join(BEST);
     furnish(run, &best)?;
-    write_as(&best, session, step, text, Some(loss))
+    write_as(&best, session, step, text, beside, Some(loss))
 }
 
 /// Keeps a run's last checkpoint in another directory, too, where it stays when the run saves the next. The tensors are one file under two
@@ -167,6 +193,16 @@ impl Checkpoint {
     /// Fills a session. `wanted` says which parameters.
     pub fn restore(&self, session: &mut Session, wanted: &dyn Fn(&str) -> bool) -> Result<()> {
         load(&mut [session], &self.tensors, wanted).map(|_| ())
+    }
+
+    /// Refuses a checkpoint that stands beside another model, or beside none.
+    pub(crate) fn is_beside(&self, dir: &Path, base: Option<&Base>) -> Result<()> {
+        let told = |b: Option<&Base>| b.map_or("no other model".to_string(), |b| format!("{}, checksum {}", b.path.display(), b.checksum));
+        if self.manifest.base.as_ref().map(|b| &b.checksum) == base.map(|b| &b.checksum) {
+            return Ok(());
+        }
+        let (have, want) = (told(base), told(self.manifest.base.as_ref()));
+        Err(Error(format!("{}: this run stands beside {want}, and here is {have}: give it the model that it was trained beside", dir.display())))
     }
 }
 

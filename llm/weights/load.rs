@@ -22,10 +22,10 @@ pub(crate) fn pieces(name: &str, ty: &Type) -> Vec<(String, Vec<usize>)> {
     out
 }
 
-/// Writes every parameter and state tensor of a session to a file, by name; its length and checksum.
-pub(super) fn write(session: &Session, path: &Path) -> Result<(u64, String)> {
+/// Writes the parameters and state tensors of a session that are wanted to a file, by name; its length and checksum.
+pub(super) fn write(session: &Session, path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<(u64, String)> {
     session.show_params(|all| {
-        let mut tensors = state(session, all);
+        let mut tensors = state(session, all, wanted);
         tensors.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let described = |(name, shape, _): &(String, Vec<usize>, &[u8])| Described { name: name.clone(), dtype: Dtype::F32, shape: shape.clone() };
         let mut file = TensorWriter::create(path, &tensors.iter().map(described).collect::<Vec<_>>(), None)?;
@@ -34,14 +34,14 @@ pub(super) fn write(session: &Session, path: &Path) -> Result<(u64, String)> {
     })?
 }
 
-/// Every parameter and state tensor of a session by name and shape, of their bytes in order.
-fn state<'a>(session: &Session, all: &[&'a [u8]]) -> Vec<(String, Vec<usize>, &'a [u8])> {
+/// The parameters and state tensors of a session that are wanted, by name and shape, of the bytes of all in order.
+fn state<'a>(session: &Session, all: &[&'a [u8]], wanted: &dyn Fn(&str) -> bool) -> Vec<(String, Vec<usize>, &'a [u8])> {
     let each = |((name, ty), bytes): ((&str, &Type), &&'a [u8])| {
         let (pieces, bytes) = (pieces(name, ty), *bytes);
         let n = bytes.len() / pieces.len().max(1);
         pieces.into_iter().enumerate().map(move |(i, (name, shape))| (name, shape, &bytes[i * n..(i + 1) * n])).collect::<Vec<_>>()
     };
-    session.params().zip(all).flat_map(each).collect()
+    session.params().zip(all).filter(|p| wanted(p.0.0)).flat_map(each).collect()
 }
 
 /// Fills parameters of sessions, which may share some, a tensor at a time. `wanted` says which; each must be there with its shape, and every tensor must be one of them, or

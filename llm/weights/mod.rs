@@ -9,7 +9,7 @@ pub mod named;
 mod start;
 pub(crate) mod write;
 
-pub use checkpoint::{BEST, Checkpoint, Manifest, at_step, kept, open as open_checkpoint, read as read_manifest, save};
+pub use checkpoint::{BEST, Base, Checkpoint, Manifest, at_step, kept, open as open_checkpoint, read as read_manifest, save};
 pub use checksum::checksum;
 pub use load::load as load_weights;
 pub(crate) use load::pieces;

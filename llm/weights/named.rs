@@ -1,5 +1,6 @@
 //! Tensors of any type by name, in and out of safetensors files: what a program reads and gives.
 
+use super::checksum::Checksum;
 use super::file::{TensorFile, size};
 use super::load::pieces;
 use crate::error::{Error, Result, file_error, hint};
@@ -38,6 +39,38 @@ impl Tensors {
     /// The tensors of several files, none of which may be in two.
     pub(crate) fn of_files(path: &Path, files: &[PathBuf]) -> Result<Tensors> {
         Tensors::of(path, files.iter().map(|f| TensorFile::open(f)).collect::<Result<_>>()?)
+    }
+
+    /// These and the parameters of others, none of which may be in both.
+    pub(crate) fn with(mut self, others: Tensors) -> Result<Tensors> {
+        let before = self.files.len();
+        for (name, (file, info)) in others.all.into_iter().filter(|t| State::parse(&t.0).is_parameter()) {
+            let there = |e: String| file_error(&others.files[file].path, &format!("tensor {name} is there twice"), e);
+            if let Some((other, _)) = self.all.get(name.as_str()) {
+                return Err(there(format!("{} has it, too", self.files[*other].path.display())));
+            }
+            self.all.insert(name, (before + file, info));
+        }
+        self.files.extend(others.files);
+        Ok(self)
+    }
+
+    /// The same tensors by other names.
+    pub(crate) fn renamed(mut self, name: &dyn Fn(&str) -> String) -> Tensors {
+        self.all = self.all.into_iter().map(|(old, place)| (name(&old), place)).collect();
+        self
+    }
+
+    /// The checksum of all that the files hold.
+    pub(crate) fn checksum(&self) -> Result<String> {
+        let mut checksum = Checksum::new(self.all.iter().map(|(name, (_, info))| (name.len() + size(info)) as u64).sum());
+        for (name, (file, info)) in &self.all {
+            checksum.push(name.as_bytes());
+            for at in (0..size(info)).step_by(PIECE) {
+                checksum.push(&self.files[*file].read(info, at, PIECE.min(size(info) - at))?);
+            }
+        }
+        Ok(checksum.finish())
     }
 
     fn of(path: &Path, files: Vec<TensorFile>) -> Result<Tensors> {
