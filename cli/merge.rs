@@ -25,7 +25,7 @@ pub struct Args {
 pub fn run(args: &Args, models: &Models) -> Result<()> {
     let directory = args.adapters.beside(Directory::open(&args.directory, models)?, models)?;
     let made = adapter::merge(&directory, &args.out)?;
-    made.notices.iter().for_each(|notice| note!("notice: {notice}"));
+    made.notices.iter().filter(|_| !directory.is_run()).for_each(|notice| note!("notice: {notice}"));
     say!("{} with {} parameters in {}", directory.model().name(), made.parameters, args.out.display());
     Ok(())
 }

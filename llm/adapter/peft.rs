@@ -34,7 +34,9 @@ pub fn open(dir: &Path) -> Result<(AdapterConfig, Tensors)> {
     }
     let text = read_short(&path, LONGEST).map_err(|e| fail(e.to_string()))?;
     let fields: Fields = serde_json::from_str(&text).map_err(|e| fail(e.to_string()))?;
-    let tensors = Tensors::open(&dir.join(TENSORS))?.renamed(&|name| name.strip_prefix(PREFIX).unwrap_or(name).to_string());
+    // of a head PEFT also saves the model's own matrix
+    let tensors = Tensors::open(&dir.join(TENSORS))?.without(&|name| name.contains(".base_layer."));
+    let tensors = tensors.renamed(&|name| name.strip_prefix(PREFIX).unwrap_or(name).to_string());
     let targets = targets(&tensors);
     if targets.is_empty() {
         return Err(file_error(&dir.join(TENSORS), "there is no adapter in this file", "expected tensors whose names end in lora_A.weight"));

@@ -55,6 +55,12 @@ impl Tensors {
         Ok(self)
     }
 
+    /// These but for some.
+    pub(crate) fn without(mut self, left: &dyn Fn(&str) -> bool) -> Tensors {
+        self.all.retain(|name, _| !left(name));
+        self
+    }
+
     /// The same tensors by other names.
     pub(crate) fn renamed(mut self, name: &dyn Fn(&str) -> String) -> Tensors {
         self.all = self.all.into_iter().map(|(old, place)| (name(&old), place)).collect();
