@@ -233,6 +233,20 @@ impl Classes {
         Ok((vec![source], tokenizer))
     }
 
+    /// The texts to learn from, each with the number of its class.
+    pub fn learned(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.of(&self.parts.train)
+    }
+
+    /// The texts that are looked at once; those that are looked at on the way, where there are none.
+    pub fn looked_at(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.of(if self.parts.test.is_empty() { &self.parts.validation } else { &self.parts.test })
+    }
+
+    fn of<'a>(&'a self, part: &'a [usize]) -> impl Iterator<Item = (&'a str, usize)> {
+        part.iter().map(|i| (self.labelled.texts[*i].0.as_str(), self.labelled.texts[*i].1))
+    }
+
     /// What is looked at once, at the end.
     pub fn test(&mut self) -> Option<Source> {
         self.test.take()

@@ -1,12 +1,11 @@
 //! `eggcorn embed`: a vector for each line of a text.
 
-use super::options::{AdapterArgs, CompileArgs, DeviceArgs, tokenizer};
+use super::options::{AdapterArgs, CompileArgs, DeviceArgs, read_input, tokenizer};
 use super::output::print;
 use super::say;
 use eggcorn::llm::embed::{Embedder, Embedding, Pooling, ids_of};
 use eggcorn::llm::hub::Directory;
 use eggcorn::llm::{Error, Models, Precision, Result, write_file};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Make a vector of each line of a text with an encoder, such as a sentence encoder.
@@ -69,7 +68,7 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
         normalize: args.normalize || said.normalize,
         longest: args.max_length.unwrap_or(said.longest),
     };
-    let text = read(&args.input)?;
+    let text = read_input(&args.input)?;
     let lines = text.lines().enumerate().map(|(i, line)| {
         let ids = ids_of(&tokenizer, line, embedding.longest).map_err(|e| Error(format!("{}:{}: {e}", args.input.display(), i + 1)))?;
         if ids.is_empty() { Err(Error(format!("{}:{}: the line has no token: remove it", args.input.display(), i + 1))) } else { Ok(ids) }
@@ -96,16 +95,6 @@ fn form(path: &Path) -> Result<Form> {
         Some("jsonl") => Ok(Form::Lines),
         _ => Err(Error(format!("--out {}: expected a name that ends in .safetensors, .npy or .jsonl", path.display()))),
     }
-}
-
-fn read(path: &Path) -> Result<String> {
-    let fail = |e: std::io::Error| Error(format!("{}: the text cannot be read: {e}", path.display()));
-    if path.as_os_str() != "-" {
-        return std::fs::read_to_string(path).map_err(fail);
-    }
-    let mut text = String::new();
-    std::io::stdin().lock().read_to_string(&mut text).map_err(fail)?;
-    Ok(text)
 }
 
 /// A file's content.

@@ -32,9 +32,9 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
     let opened = train::open(&args.train, models, None)?;
     let device = args.train.device.open()?;
     let options = args.train.compile.options_on(&device, opened.config.train.precision)?;
-    let mut trainer = Trainer::compiled(opened.config, opened.sources, device, &options)?;
+    let mut trainer = Trainer::compiled(opened.config.clone(), opened.sources, device, &options)?;
     if let Some(start) = &opened.start {
-        trainer.step.start_from(&start.tensors()?)?;
+        start.begin(&mut trainer.step, &opened.config)?;
     }
     let rates = trainer.find_rate(args.from, args.to, args.points)?;
     for (rate, loss) in rates.points.iter().step_by(rates.points.len().div_ceil(20)) {

@@ -36,6 +36,7 @@ mod output;
 mod plot;
 mod policy;
 mod ppo;
+mod predict;
 mod report;
 mod reward;
 mod rollouts;
@@ -90,6 +91,8 @@ enum Command {
     Sweep(sweep::Args),
     /// Write text with a trained model.
     Generate(generate::Args),
+    /// Say which class each text of a file is of.
+    Predict(predict::Args),
     /// Make vectors of texts with an encoder.
     Embed(embed::Args),
     /// Say how good a model is, beside what chance and counting would do: texts, questions, translations.
@@ -159,6 +162,7 @@ impl Cli {
             Command::CoordCheck(a) => coord_check::run(a, models),
             Command::Sweep(a) => sweep::run(a),
             Command::Generate(a) => generate::run(a, models),
+            Command::Predict(a) => predict::run(a, models),
             Command::Embed(a) => embed::run(a, models),
             Command::Eval(a) => eval::run(a, models),
             Command::Import(a) => import::run(a, models),

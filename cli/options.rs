@@ -5,6 +5,7 @@ use eggcorn::llm::{Config, Error, Models, Precision, Result, Tokenizer};
 use eggcorn::models::Model;
 use eggcorn::passes::{Legality, Machine, Opt, Options};
 use eggcorn::runtime::{DEVICES, Device};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -201,4 +202,15 @@ pub fn tokenizer(directory: &Directory, path: Option<&Path>) -> Result<Tokenizer
     let tokenizer = Tokenizer::open(path, None)?;
     directory.fits(&tokenizer)?;
     Ok(tokenizer)
+}
+
+/// The text of a file, or of standard input where it is -.
+pub fn read_input(path: &Path) -> Result<String> {
+    let fail = |e: std::io::Error| Error(format!("{}: the text cannot be read: {e}", path.display()));
+    if path.as_os_str() != "-" {
+        return std::fs::read_to_string(path).map_err(fail);
+    }
+    let mut text = String::new();
+    std::io::stdin().lock().read_to_string(&mut text).map_err(fail)?;
+    Ok(text)
 }

@@ -5,6 +5,7 @@ use super::source::{DimArgs, Source, Text};
 use super::{note, say};
 use eggcorn::ir::names::{LOSS_COUNT, LOSS_MEAN, LOSS_SUM, new_value_of};
 use eggcorn::ir::{Env, Graph, Type, eval};
+use eggcorn::llm::hub::{Directory, Labels};
 use eggcorn::llm::named::{self, Tensors};
 use eggcorn::llm::{Error, Models, Objective, Precision, Result, write_file};
 use eggcorn::models::Model;
@@ -47,21 +48,24 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
-    let source = args.model.source(models)?;
+    let (source, directory) = (args.model.source(models)?, args.model.directory(models)?);
     let input = Tensors::open(&args.input)?;
+    let head = directory.as_ref().and_then(Directory::labels).map(Labels::head);
     let graph = match &source {
         Source::Model(model) => {
             args.dims.none_for_a_model()?;
-            model_program(model, &input, &args.input)?
+            let objective = head.map_or_else(|| Objective::of(model), Objective::Classes);
+            model_program(model, objective, &input, &args.input)?
         }
         Source::Text(text) => text_program(text, &args.dims, &input)?,
     };
     let inputs = graph.inputs.iter().zip(graph.main().inputs()).map(|(name, ty)| Ok((name.clone(), ty.clone(), input.expect(name, &ty)?)));
     let inputs = inputs.collect::<Result<Vec<_>>>()?;
     if let Source::Model(model) = &source {
-        check_ids(model, &inputs, &args.input)?;
+        let labels = head.map_or(model.vocab_size(), |head| head.classes);
+        check_ids(model.vocab_size(), labels, &inputs, &args.input)?;
     }
-    let weights = match (&args.weights, args.model.directory(models)?) {
+    let weights = match (&args.weights, directory) {
         (Some(path), _) => Some(Tensors::open(path)?),
         (None, directory) => directory.map(|d| d.tensors()).transpose()?,
     };
@@ -91,8 +95,7 @@ fn parameter(weights: Option<&Tensors>, input: &Tensors, name: &str, ty: &Type) 
 
 /// The program of a model for tokens of the shapes that the input file has, and for those of the columns it may read that are there. Without
 /// labels there is no loss.
-fn model_program(model: &Model, input: &Tensors, path: &Path) -> Result<Graph> {
-    let objective = Objective::of(model);
+fn model_program(model: &Model, objective: Objective, input: &Tensors, path: &Path) -> Result<Graph> {
     let there = |name: &&&str| input.shape(name).is_some();
     let asked = objective.columns().iter().filter(|name| **name != "labels" || there(name));
     let columns: Vec<&str> = asked.chain(objective.optional().iter().filter(there)).copied().collect();
@@ -100,8 +103,11 @@ fn model_program(model: &Model, input: &Tensors, path: &Path) -> Result<Graph> {
     let shapes: Vec<Vec<usize>> = columns.iter().map(|name| input.shape(name).ok_or_else(|| missing(name))).collect::<Result<_>>()?;
     let shape_of = |source: bool| columns.iter().position(|c| objective.is_source(c) == source).map(|i| shapes[i].clone());
     let (tokens, source) = (shape_of(false).expect("tokens are always read"), shape_of(true));
-    let alike =
-        |(name, shape): (&&str, &Vec<usize>)| *shape == if objective.is_source(name) { source.clone().unwrap_or_default() } else { tokens.clone() };
+    let alike = |(name, shape): (&&str, &Vec<usize>)| match () {
+        () if objective.is_of_row(name) => *shape == [tokens[0], 1],
+        () if objective.is_source(name) => source.as_ref() == Some(shape),
+        () => *shape == tokens,
+    };
     let fits = |shape: &Vec<usize>| shape.len() == 2 && shape[0] == tokens[0] && (1..=model.context()).contains(&shape[1]);
     if !columns.iter().zip(&shapes).all(alike) || ![Some(&tokens), source.as_ref()].into_iter().flatten().all(fits) || tokens[0] == 0 {
         let each: Vec<String> = columns.iter().zip(&shapes).map(|(name, shape)| format!("{name} {shape:?}")).collect();
@@ -131,16 +137,17 @@ fn text_program(text: &Text, dims: &DimArgs, input: &Tensors) -> Result<Graph> {
 /// The label of a position that is not asked, as PyTorch has it.
 const IGNORED: f64 = -100.0;
 
-/// Ids are of the vocabulary, and a label may also say that its position is not asked.
-fn check_ids(model: &Model, inputs: &[(String, Type, Vec<u8>)], path: &Path) -> Result<()> {
-    let vocabulary = 0.0..model.vocab_size() as f64;
-    let masks = ["attention_mask", "token_type_ids"];
-    for (name, ty, bytes) in inputs.iter().filter(|i| !masks.contains(&i.0.as_str())) {
-        let labels = name == "labels";
-        let wrong = named::value(bytes, ty).data.into_iter().find(|x| !(vocabulary.contains(x) || labels && *x == IGNORED));
+/// Ids are of the vocabulary, and a label, of which there are so many, may also say that its position is not asked.
+fn check_ids(vocabulary: usize, labels: usize, inputs: &[(String, Type, Vec<u8>)], path: &Path) -> Result<()> {
+    let others = ["attention_mask", "token_type_ids", "label_weights"];
+    for (name, ty, bytes) in inputs.iter().filter(|i| !others.contains(&i.0.as_str())) {
+        let asked = name == "labels";
+        let range = 0.0..if asked { labels } else { vocabulary } as f64;
+        let wrong = named::value(bytes, ty).data.into_iter().find(|x| !(range.contains(x) || asked && *x == IGNORED));
         if let Some(x) = wrong {
-            let or = if labels { ", or -100 for a position that is not asked" } else { "" };
-            return Err(Error(format!("{}: {name} holds {x}, and the vocabulary is 0..{}{or}", path.display(), model.vocab_size())));
+            let or = if asked { ", or -100 for a position that is not asked" } else { "" };
+            let what = if asked && labels != vocabulary { "there are the classes" } else { "the vocabulary is" };
+            return Err(Error(format!("{}: {name} holds {x}, and {what} 0..{}{or}", path.display(), range.end)));
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use eggcorn::llm::adapter;
 use eggcorn::llm::chat::{self, Chat, Template};
 use eggcorn::llm::evaluate::{Scorer, Seam, TaskFiles, Tracked};
 use eggcorn::llm::hub::{Directory, Generation};
-use eggcorn::llm::record::{From, METRICS, Recorder, SAMPLES, TABLE};
+use eggcorn::llm::record::{From, METRICS, Recorder, SAMPLES, TABLE, TESTED};
 use eggcorn::llm::text::Learning;
 use eggcorn::llm::{
     Aim, Config, Error, Event, Generator, Kind, Manifest, Marks, Models, Outcome, Packing, REFERENCE, RESUMABLE, ROLLOUTS, Result, RunLock, Sampling,
@@ -109,6 +109,8 @@ const FILES: [&str; 14] = [
     report::FILE,
     REFERENCE,
     ROLLOUTS,
+    TESTED,
+    classes::PICTURE,
 ];
 const SAMPLE: &str = "sample.txt";
 /// Tokens of questions that are read at once.
@@ -144,7 +146,7 @@ pub fn run_way(args: &Args, models: &Models, way: &Way) -> Result<()> {
     if opened.config.aim() == Aim::Policy || opened.config.aim() == Aim::Imitation && opened.config.distill.on_policy {
         return policy::run(args, opened, &dir, models);
     }
-    let Opened { config, sources, tokenizer, start, labelled, template } = opened;
+    let Opened { config, sources, tokenizer, start, mut labelled, template } = opened;
     let device = args.device.open()?;
     let options = args.compile.options_on(&device, config.train.precision)?;
     let mut trainer = Trainer::compiled(config.clone(), sources, device.clone(), &options)?;
@@ -191,6 +193,16 @@ pub fn run_way(args: &Args, models: &Models, way: &Way) -> Result<()> {
         Ok(())
     });
     view.clear();
+    let tested = match (&outcome, &mut labelled) {
+        (Ok(Outcome::Finished(_)), Some(texts)) => Some(classes::test(&mut trainer, texts, &dir)?),
+        _ => None,
+    };
+    for event in tested.iter().flat_map(|tested| classes::events(config.train.steps, tested)) {
+        record.write(&event).unwrap_or_else(|e| note!("error: {e}"));
+        if args.json {
+            view.show(&event);
+        }
+    }
     let recorded = record.finish();
     // also of a training that failed, for whoever looks for why
     let shown = report::write(&dir, &config, trainer.step.fused());
@@ -209,9 +221,7 @@ pub fn run_way(args: &Args, models: &Models, way: &Way) -> Result<()> {
                 // one reads and writes nothing, the other answers what somebody asks
                 models::Kind::Encoder | models::Kind::EncoderDecoder => String::new(),
             };
-            if let Some(labelled) = labelled {
-                classes::finish(&mut trainer, labelled, &mut view)?;
-            }
+            tested.iter().for_each(|tested| view.last_words(&classes::words(tested)));
             answers.map_or(Ok(()), |answers| answers.after(&dir))?;
             last_words(&mut view, &dir, &config, loss, &sample);
             let done = recorded.and(shown).and(view.finish());
@@ -241,12 +251,16 @@ fn tracked(
 
 /// Begins with a directory's weights, or beside them.
 pub fn begin(args: &Args, models: &Models, step: &mut Step, start: &Directory, config: &Config) -> Result<()> {
-    let (tensors, beside) = (start.tensors()?, config.adapter.is_on());
-    let unread = if beside { step.stand_beside(&tensors, start.as_base()?)? } else { step.start_from(&tensors)? };
+    let notices = if config.adapter.is_on() {
+        let unread = step.stand_beside(&start.tensors()?, start.as_base()?)?;
+        unread.into_iter().filter(|_| !start.is_run()).collect()
+    } else {
+        start.begin(step, config)?
+    };
     if let Some(dir) = &args.adapter {
         step.start_beside(&adapter::open(dir, models)?.1)?;
     }
-    unread.iter().filter(|_| !start.is_run()).for_each(|notice| note!("notice: {notice}"));
+    notices.iter().for_each(|notice| note!("notice: {notice}"));
     Ok(())
 }
 
@@ -256,6 +270,7 @@ fn last_words(view: &mut View, dir: &Path, config: &Config, loss: f64, sample: &
     // what was evaluated, and what writes, are the averages where there are any
     let ema = if config.train.ema > 0.0 { " --ema" } else { "" };
     let next = match config.model.kind() {
+        _ if config.aim() == Aim::Classes => format!("say classes of texts with: eggcorn predict {shown} FILE"),
         models::Kind::Decoder if dir.join(chat::FILE).exists() => format!("talk to it with: eggcorn chat {shown}"),
         models::Kind::Decoder => format!("write more with: eggcorn generate {shown}{ema}"),
         models::Kind::Encoder => format!("make vectors of texts with: eggcorn embed {shown}"),
@@ -311,7 +326,7 @@ pub fn open_with(args: &Args, models: &Models, saved: Option<&Saved>, way: &Way)
         Some(labelled) => labelled.open(&config, named, &learn)?,
         None => corpus::open(&args.data, &name, &config, named, template.as_ref(), &learn)?,
     };
-    start.as_ref().map_or(Ok(()), |s| s.fits(&tokenizer))?;
+    start.as_ref().map_or(Ok(()), |s| s.fits_or_extends(&tokenizer))?;
     // vocabularies that others made may have room for more tokens than there are
     let made = start.as_ref().map(Directory::model).or_else(|| saved.map(|s| &s.config.model).filter(|_| args.resume));
     let vocabulary = made.map_or(0, Model::vocab_size).max(tokenizer.size());
@@ -324,7 +339,9 @@ pub fn open_with(args: &Args, models: &Models, saved: Option<&Saved>, way: &Way)
     if config.adapter.is_on() && start.is_none() {
         return Err(Error("an adapter stands beside a model that is trained already: give its directory with --init-from".into()));
     }
-    Ok(Opened { config: config.adapted()?, sources, tokenizer, start, labelled, template })
+    // what stays is a loop of its own in every program of the run
+    let config = config.adapted()?.divided()?;
+    Ok(Opened { config, sources, tokenizer, start, labelled, template })
 }
 
 /// The directory whose weights a run begins with: that which is named, or of one that goes on the model that it stands beside.

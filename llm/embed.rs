@@ -1,5 +1,6 @@
 //! Texts to vectors: what an encoder makes of a text's tokens, pooled to one.
 
+use crate::batched::Batched;
 use crate::error::{Error, Result, file_error};
 use crate::files::read_short;
 use crate::hub::Directory;
@@ -9,8 +10,8 @@ use ir::{Builder, DType, Dim, Graph};
 pub use models::Pooling;
 use models::heads::pooled;
 use models::{Kind, Model, Reading};
-use passes::{Goal, Options, compile};
-use runtime::{Device, Session};
+use passes::Options;
+use runtime::Device;
 use serde_json::Value;
 use std::path::Path;
 
@@ -114,95 +115,20 @@ pub fn embedding_graph(model: &Model, embedding: &Embedding) -> Result<Graph> {
     Ok(model.finish(b, false)?)
 }
 
-/// Tokens of a text in the shortest program: there is one for each power of two up to what texts have.
-const SHORTEST: usize = 16;
-
 /// An encoder with its weights, that makes vectors of texts.
-pub struct Embedder {
-    model: Model,
-    embedding: Embedding,
-    device: Device,
-    options: Options,
-    rows: usize,
-    /// Programs by the tokens of a row they read, over one memory of weights.
-    programs: Vec<(usize, Session)>,
-}
+pub struct Embedder(Batched);
 
 impl Embedder {
     /// Compiles a directory's model for so many texts at a time, and reads its weights.
     pub fn open(directory: &Directory, embedding: Embedding, device: Device, options: &Options, rows: usize) -> Result<Embedder> {
-        let model = directory.model().clone();
-        let options = Options { machine: device.target()?.machine(), ..options.clone() };
-        let mut out = Embedder { model, embedding, device, options, rows: rows.max(1), programs: vec![] };
-        let first = out.program(SHORTEST.min(out.model.context()))?;
-        let tensors = directory.tensors()?;
+        let graph = embedding_graph(directory.model(), &embedding)?;
         // heads are of the model, and of no use here
-        for (name, ty) in parameters(&out.model)? {
-            tensors.check(&name, &ty)?;
-        }
-        tensors.check_all_read()?;
-        let session = &mut out.programs[first].1;
-        for (name, ty) in session.params().map(|p| (p.0.to_string(), p.1.clone())).collect::<Vec<_>>() {
-            tensors.each(&name, &ty, &mut |at, bytes| Ok(session.set_param_part(&name, at, bytes)?))?;
-        }
-        Ok(out)
+        let heads = parameters(directory.model())?;
+        Batched::open(directory, graph, "embeddings", &heads, device, options, rows).map(Embedder)
     }
 
-    /// A vector for each text, which is given by its ids: at least one, and no more than the model reads. Texts of like length are read
-    /// together, so that little is filled up.
+    /// A vector for each text, which is given by its ids: at least one, and no more than the model reads.
     pub fn embed(&mut self, texts: &[Vec<i32>]) -> Result<Vec<Vec<f32>>> {
-        let (vocabulary, context) = (self.model.vocab_size() as i64, self.model.context());
-        for text in texts {
-            if text.is_empty() || text.len() > context || text.iter().any(|t| !(0..vocabulary).contains(&i64::from(*t))) {
-                let n = text.len();
-                return Err(Error(format!("a text of {n} tokens: expected 1 to {context} of the model's 0 to {}", vocabulary - 1)));
-            }
-        }
-        let mut order: Vec<usize> = (0..texts.len()).collect();
-        order.sort_by_key(|i| texts[*i].len());
-        let mut out = vec![vec![]; texts.len()];
-        for batch in order.chunks(self.rows) {
-            let own: Vec<&[i32]> = batch.iter().map(|i| texts[*i].as_slice()).collect();
-            for (i, vector) in batch.iter().zip(self.read(&own)?) {
-                out[*i] = vector;
-            }
-        }
-        Ok(out)
-    }
-
-    /// The vectors of at most as many texts as there are rows.
-    fn read(&mut self, texts: &[&[i32]]) -> Result<Vec<Vec<f32>>> {
-        let longest = texts.iter().map(|t| t.len()).max().unwrap_or(0);
-        let context = self.model.context();
-        let tokens = longest.next_power_of_two().clamp(SHORTEST.min(context), context);
-        let at = |row: usize, i: usize| texts.get(row).and_then(|text| text.get(i)).copied();
-        let all = |of: &dyn Fn(Option<i32>) -> i32| -> Vec<i32> { (0..self.rows * tokens).map(|i| of(at(i / tokens, i % tokens))).collect() };
-        let (ids, mask) = (all(&|id| id.unwrap_or(0)), all(&|id| i32::from(id.is_some())));
-        let program = self.program(tokens)?;
-        let session = &mut self.programs[program].1;
-        session.set_i32("input_ids", &ids)?;
-        session.set_i32("attention_mask", &mask)?;
-        session.run().map_err(|e| Error(e.to_string()))?;
-        let all = session.output("embeddings").expect("it is the program's result").f32s();
-        let width = session.program().outputs.iter().map(|(_, ty)| ty.count()).sum::<usize>() / self.rows;
-        Ok(texts.iter().enumerate().map(|(row, _)| all[row * width..][..width].to_vec()).collect())
-    }
-
-    /// The number of the program for so many tokens of a row.
-    fn program(&mut self, tokens: usize) -> Result<usize> {
-        if let Some(found) = self.programs.iter().position(|p| p.0 == tokens) {
-            return Ok(found);
-        }
-        let size = |s: char| match s {
-            'B' => Some(self.rows as u64),
-            'T' => Some(tokens as u64),
-            _ => None,
-        };
-        let graph = embedding_graph(&self.model, &self.embedding)?.bind(&size)?;
-        let program = compile(&graph, Goal::Results, &self.options)?;
-        let from: Vec<&Session> = self.programs.first().map(|p| &p.1).into_iter().collect();
-        let session = Session::sharing_all(program.last(), self.device.clone(), self.options.budget, &from)?;
-        self.programs.push((tokens, session));
-        Ok(self.programs.len() - 1)
+        self.0.read(texts)
     }
 }

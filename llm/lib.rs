@@ -17,7 +17,9 @@
 //! ```
 
 pub mod adapter;
+mod batched;
 pub mod chat;
+mod classify;
 mod config;
 pub mod corpus;
 mod counts;
@@ -37,10 +39,11 @@ mod step;
 pub mod text;
 mod weights;
 
+pub use classify::Classifier;
 pub use config::{
-    AdapterConfig, AdapterKind, Aim, Asked, ChatConfig, ClassifyConfig, Config, Curve, DataConfig, Decay, DistillConfig, Divergence, GroupConfig,
-    Models, ObjectiveConfig, OptimizerConfig, OptimizerName, PolicyConfig, PolicyKind, Precision, Preference, PreferenceConfig, RECIPES, RESUMABLE,
-    Recipe, RewardKind, Schedule, Size, TrainConfig, of_width, recipe,
+    AdapterConfig, AdapterKind, Aim, Asked, ChatConfig, ClassifyConfig, Config, Curve, DataConfig, Decay, Depth, Depths, DistillConfig, Divergence,
+    GroupConfig, Models, NewTokens, ObjectiveConfig, OptimizerConfig, OptimizerName, PolicyConfig, PolicyKind, Precision, Preference,
+    PreferenceConfig, RECIPES, RESUMABLE, Recipe, RewardKind, Schedule, Size, TrainConfig, of_width, recipe,
 };
 pub use counts::{Counts, step_flops};
 pub use data::{

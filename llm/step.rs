@@ -195,7 +195,7 @@ impl Step {
     /// Begins with the parameters of a model that others are beside, which stay as they are: checkpoints do not hold them, and say what they
     /// are beside.
     pub fn stand_beside(&mut self, tensors: &Tensors, base: Base) -> Result<Vec<String>> {
-        let notices = self.start_from(tensors)?;
+        let notices = self.start_from(tensors, &|_| true)?;
         self.base = Some(base);
         follow(&mut self.session, &self.model)?;
         Ok(notices)
@@ -207,13 +207,18 @@ impl Step {
         load_weights(&mut [&mut self.session], tensors, &own)
     }
 
-    /// Begins with the parameters of a file of tensors; a head that is not there stays at its start. What is to be known of tensors that are not
-    /// read.
-    pub fn start_from(&mut self, tensors: &Tensors) -> Result<Vec<String>> {
+    /// Begins with those parameters of a file of tensors that are `wanted`; a head that is not there stays at its start. What is to be known of
+    /// tensors that are not read.
+    pub fn start_from(&mut self, tensors: &Tensors, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<String>> {
         let (all, stays) = (self.model.adaptation().is_none(), &self.stays);
         let there = |name: &str| !models::heads::is_head(name) || tensors.contains(name);
-        let own = |name: &str| State::parse(name).is_parameter() && (all || stays.contains(name)) && there(name);
+        let own = |name: &str| State::parse(name).is_parameter() && (all || stays.contains(name)) && there(name) && wanted(name);
         load_weights(&mut [&mut self.session], tensors, &own)
+    }
+
+    /// Sets a part of a parameter, from a byte on.
+    pub(crate) fn set_parameter_part(&mut self, name: &str, at: usize, bytes: &[u8]) -> Result<()> {
+        Ok(self.session.set_param_part(name, at, bytes)?)
     }
 
     /// Goes on from a run directory's checkpoint. Refused where it was trained on something of another name. One that was
@@ -221,7 +226,7 @@ impl Step {
     pub fn resume(&mut self, dir: &Path, text: &str) -> Result<u64> {
         let saved = checkpoint::open(dir)?;
         if saved.manifest.is_imported() {
-            return self.start_from(&saved.tensors).map(|_| 0);
+            return self.start_from(&saved.tensors, &|_| true).map(|_| 0);
         }
         if saved.manifest.text != text {
             return Err(Error(format!("{}: this run was trained on another text; give the same --data", dir.display())));

@@ -1,6 +1,6 @@
 //! What a model implements.
 
-use crate::heads::{Head, score};
+use crate::heads::{Head, Pooling, score};
 use crate::hub;
 use crate::init::Init;
 use crate::layers::{Past, beside, of_keys, of_queries, of_tokens, or_all, within_documents};
@@ -61,6 +61,14 @@ pub trait Architecture: fmt::Debug + Send + Sync {
     /// key seeds dropout.
     fn classes<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, head: Head, _: Option<Tensor<'g>>) -> Tensor<'g> {
         score(s, x, head.classes)
+    }
+
+    /// Why Hugging Face's libraries have no model with such a head of classes, if they have none.
+    fn classes_to_hub(&self, pooling: Pooling) -> Result<(), String> {
+        match pooling {
+            Pooling::Last => Ok(()),
+            Pooling::Mean | Pooling::First => Err(format!("classify.pooling is {pooling}, and there the last token speaks for a text")),
+        }
     }
 
     /// What else it says of texts, each by a name of its own, from what the blocks made of them, [B, T, C].
@@ -197,6 +205,13 @@ impl Layers {
     }
 }
 
+/// A loop as two, of which the second begins with the pattern that has the layer of a number; one of the two where that is outside of it.
+pub(crate) fn divided(run: Places, layer: Option<usize>) -> impl Iterator<Item = Places> {
+    let first = layer.map_or(0, |layer| (layer.saturating_sub(run.first) / run.step.max(1)).min(run.count));
+    let parts = [Places { count: first, ..run }, Places { first: run.first + run.step * first, count: run.count - first, ..run }];
+    parts.into_iter().filter(|part| part.count > 0)
+}
+
 /// A tensor that generation keeps, [layers, B, heads, length, depth], of which the places of tokens already read are filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kept {
@@ -239,6 +254,7 @@ impl Kept {
 }
 
 /// What a model reads.
+#[derive(Clone)]
 pub struct Reading<'g> {
     /// Ids [B, T], an `i32`.
     pub tokens: Tensor<'g>,
@@ -258,6 +274,8 @@ pub struct Reading<'g> {
     pub types: Option<Tensor<'g>>,
     /// The text that a decoder sees beside its own.
     pub source: Option<Source<'g>>,
+    /// The number of a layer with which another loop begins, so that those before it are one for themselves.
+    pub divided: Option<usize>,
 }
 
 /// What is kept of tokens before those that are read.
@@ -411,7 +429,7 @@ impl<'g> Place<'g> {
 impl<'g> Reading<'g> {
     /// A whole sequence, with nothing before it and nothing dropped.
     pub fn of(tokens: Tensor<'g>) -> Reading<'g> {
-        Reading { tokens, key: None, past: None, documents: None, branches: None, prefix: None, mask: None, types: None, source: None }
+        Reading { tokens, key: None, past: None, documents: None, branches: None, prefix: None, mask: None, types: None, source: None, divided: None }
     }
 
     /// The tokens' positions: `[T]`, or `[B, T]` where each row has its own, in generation and in rows of documents.
@@ -451,7 +469,7 @@ impl<'g> Reading<'g> {
         block: impl Fn(&Scope<'g>, Tensor<'g>, Place<'g>) -> Made<'g>,
     ) -> Hidden<'g> {
         let mut all = Hidden::from(x);
-        for run in layers.into().runs() {
+        for run in layers.into().runs().into_iter().flat_map(|run| divided(run, self.divided)) {
             let next = self.run(s, name, run, all.x, &block);
             all.x = next.x;
             all.kept.extend(next.kept);

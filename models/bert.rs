@@ -129,6 +129,15 @@ impl Architecture for Bert {
         }
     }
 
+    fn classes_to_hub(&self, pooling: Pooling) -> Result<(), String> {
+        let pooler = self.family == Family::Bert;
+        match pooling {
+            Pooling::Mean | Pooling::Last => Err(format!("classify.pooling is {pooling}, and there the first token speaks for a text")),
+            Pooling::First if self.pooler != pooler => Err(format!("pooler is {}, and there such a model has pooler = {pooler}", self.pooler)),
+            Pooling::First => Ok(()),
+        }
+    }
+
     fn further<'g>(&self, s: &Scope<'g>, x: Tensor<'g>) -> Vec<(&'static str, Tensor<'g>)> {
         let mut all = vec![("last_hidden_state", x)];
         let rows = |x: Tensor<'g>| x.reshape((x.dim(-3), x.dim(-1)));

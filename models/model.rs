@@ -1,13 +1,13 @@
 //! A model by name: the mathematics behind one handle, with its settings.
 
 use crate::adaptation::Adaptation;
-use crate::architecture::{Architecture, Encoded, Hidden, Kept, Kepts, Kind, Reading, Shape, Source};
-use crate::heads::{Head, pooled};
+use crate::architecture::{Architecture, Encoded, Hidden, Kept, Kepts, Kind, Reading, Shape, Source, divided};
+use crate::heads::{Head, Pooling, pooled};
 use crate::hub::{self, Fields, Written};
 use crate::init::Init;
 use crate::layers::nth;
 use ir::names::{self, PAST};
-use ir::{Builder, DType, Dim, Graph, ModelErrors, Scope, Tensor};
+use ir::{Builder, DType, Dim, Graph, ModelErrors, Places, Scope, Tensor};
 use serde::{Serialize, de::DeserializeOwned};
 use std::fmt;
 use std::sync::Arc;
@@ -88,6 +88,8 @@ pub struct Model {
     room: usize,
     /// What every program of it is changed by.
     adaptation: Option<Arc<dyn Adaptation>>,
+    /// The number of the layer with which another loop begins.
+    divided: Option<usize>,
 }
 
 impl PartialEq for Model {
@@ -112,7 +114,15 @@ impl<M: Architecture + Default + Serialize + DeserializeOwned + 'static> From<M>
 impl Model {
     fn of<M: Architecture + Default + Serialize + DeserializeOwned + 'static>(model: M) -> Result<Model, String> {
         let settings = toml::Table::try_from(&model).map_err(|e| format!("the settings of {} have no TOML form: {e}", M::name()))?;
-        Ok(Model { name: M::name(), settings, read: Entry::of::<M>().read, mathematics: Arc::new(model), room: usize::MAX, adaptation: None })
+        Ok(Model {
+            name: M::name(),
+            settings,
+            read: Entry::of::<M>().read,
+            mathematics: Arc::new(model),
+            room: usize::MAX,
+            adaptation: None,
+            divided: None,
+        })
     }
 
     /// The name people call it by.
@@ -154,7 +164,13 @@ impl Model {
             Some(n) => *n = toml::Value::Integer(tokens as i64),
             None => return Err(format!("the model {} has no setting {VOCABULARY}: give it one", self.name)),
         }
-        self.with(settings)
+        self.with(settings).map(|model| model.divided(self.divided))
+    }
+
+    /// The same model, whose layers from a number on are a loop of their own: what is only done to these, such as training, costs nothing in
+    /// those before. Tensors of files have the same names.
+    pub fn divided(&self, layer: Option<usize>) -> Model {
+        Model { divided: layer, ..self.clone() }
     }
 
     /// Which tokens a token sees.
@@ -165,7 +181,19 @@ impl Model {
     /// What generation keeps of the tokens before.
     pub fn cache(&self) -> Vec<Kept> {
         let fits = |k: Kept| Kept { length: k.length.min(self.room), ..k };
-        self.mathematics.cache().into_iter().map(fits).collect()
+        let (mut all, mut start) = (vec![], 0);
+        for k in self.mathematics.cache().into_iter().map(fits) {
+            // what the layers of one pattern keep stands together, the first layer's first
+            if !(start..start + k.place.step).contains(&k.place.first) {
+                start = k.place.first;
+            }
+            let run = Places { first: start, step: k.place.step, count: k.layers };
+            let part = |p: Places| Kept { place: names::Place { first: p.first + k.place.first - start, ..k.place }, layers: p.count, ..k };
+            all.extend(divided(run, self.divided).map(part));
+        }
+        // one loop's after another's
+        all.sort_by_key(|k| k.place.first);
+        all
     }
 
     /// The same model, where generation has room for so many tokens at least, or for as many as the model has positions: what is kept takes
@@ -176,7 +204,7 @@ impl Model {
 
     /// What the blocks make of tokens, and what they keep.
     pub fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> Hidden<'g> {
-        self.mathematics.hidden(s, read)
+        self.mathematics.hidden(s, &Reading { divided: self.divided, ..read.clone() })
     }
 
     /// What an encoder makes of a text that a decoder sees, [B, S, C].
@@ -208,6 +236,11 @@ impl Model {
     pub fn classes<'g>(&self, s: &Scope<'g>, x: Tensor<'g>, head: Head, mask: Option<Tensor<'g>>, key: Option<Tensor<'g>>) -> Tensor<'g> {
         let speaks = pooled(s, self.normed(s, x), mask, head.pooling);
         self.mathematics.classes(s, speaks, head, key)
+    }
+
+    /// Why Hugging Face's libraries have no model with such a head of classes, if they have none.
+    pub fn classes_to_hub(&self, pooling: Pooling) -> Result<(), String> {
+        self.mathematics.classes_to_hub(pooling)
     }
 
     /// What else it says of texts, by name, from what the blocks made of them.

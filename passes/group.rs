@@ -72,19 +72,25 @@ pub struct Group {
     pub which: Which,
     /// How.
     pub optimizer: Optimizer,
-    /// Their learning rate as a share of the step's.
+    /// Their learning rate as a share of the step's; of stacked layers the last one's.
     pub lr: f64,
+    /// How many times as large each stacked layer's rate is as that of the one before it.
+    pub growth: f64,
 }
 
 impl Group {
     /// These parameters by this optimizer, at the step's learning rate.
     pub fn new(which: Which, optimizer: Optimizer) -> Group {
-        Group { which, optimizer, lr: 1.0 }
+        Group { which, optimizer, lr: 1.0, growth: 1.0 }
     }
 
     /// Which setting is outside its range, if one is.
     pub fn check(&self) -> Result<(), String> {
         self.optimizer.check()?;
-        not_negative("the share of the learning rate", self.lr)
+        not_negative("the share of the learning rate", self.lr)?;
+        if self.growth >= 1.0 && (self.growth as f32).is_finite() {
+            return Ok(());
+        }
+        Err(format!("the growth of the learning rate from layer to layer is {}, expected at least 1", self.growth))
     }
 }

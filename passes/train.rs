@@ -75,6 +75,19 @@ struct Trained<'t, 'u> {
 }
 
 impl<'t> Trained<'t, '_> {
+    /// The learning rate of it, of the step's: a number, or of stacked layers one for each.
+    fn rate(&self, lr: V<'t>, stacked: usize) -> V<'t> {
+        let Group { lr: share, growth, .. } = *self.group;
+        let lr = if share == 1.0 { lr } else { lr * share };
+        if growth == 1.0 || stacked == 0 {
+            return lr;
+        }
+        // growthⁱ⁻ⁿ⁺¹, which is at most 1
+        let (axis, layers) = (-(self.ty.rank() as i8), self.ty.dims[0]);
+        let number = lr.iota(axis, layers).as_f32() - (layers.size() as f64 - 1.0);
+        lr * (number * growth.ln()).un(Un::Exp)
+    }
+
     /// What is kept of it, by name: the parameter, what its optimizer keeps, its average. Of each the old and the new value.
     fn updated(&self, tape: &'t Tape, scale: V<'t>, [lr, step]: [V<'t>; 2], average: f64) -> Vec<(String, V<'t>, V<'t>)> {
         let (optimizer, stacked) = (&self.group.optimizer, names::loops(&self.path));
@@ -86,7 +99,7 @@ impl<'t> Trained<'t, '_> {
         });
         let all: Vec<(String, V)> = std::iter::once((self.path.clone(), self.value)).chain(slots).collect();
         let kept: Vec<V> = all[1..].iter().map(|s| s.1).collect();
-        let rate = Rate { lr: if self.group.lr == 1.0 { lr } else { lr * self.group.lr }, step, stacked };
+        let rate = Rate { lr: self.rate(lr, stacked), step, stacked };
         let new = optimizer.update(self.value, self.grad * scale, &kept, rate);
         let mut out: Vec<_> = all.into_iter().zip(&new).map(|((name, old), new)| (name, old, *new)).collect();
         if average > 0.0 {

@@ -2,6 +2,7 @@
 
 use crate::common::{Directory, Random, difference, environment, gpt, llama};
 use ir::{Builder, DType, Dim, Env, Graph, Value, eval};
+use llm::evaluate::NaiveBayes;
 use llm::{ClassifyConfig, Config, Confusion, Kind, Labelled, Mode, Models, Objective, TextReader, Tokenizer};
 use models::{Bert, Family, Head, Model, Pooling, heads};
 use std::path::Path;
@@ -272,6 +273,21 @@ fn settings_say_what_does_not_fit() {
     assert!(both.check_text().unwrap_err().to_string().contains("a decoder or an encoder alone"));
 }
 
+/// Naive Bayes is what its formula says: words of two letters at least, whatever their case; words that were never seen say nothing.
+#[test]
+fn naive_bayes_by_hand() {
+    let texts = [("Win WIN prize!", 1), ("see you a", 0), ("you won", 0), ("win you", 1)];
+    let bayes = NaiveBayes::of(2, texts);
+    // kinds of words: win, prize, see, you, won; in class 0 see, you twice, won; in class 1 win three times, prize, you
+    let p = |count: f64, all: f64| ((count + 1.0) / (all + 5.0)).ln();
+    let scores = |words: &[(f64, f64)]| [words.iter().map(|w| p(w.0, 4.0)).sum::<f64>(), words.iter().map(|w| p(w.1, 5.0)).sum()];
+    let [a, b] = scores(&[(2.0, 1.0), (0.0, 3.0), (2.0, 1.0)]);
+    assert_eq!(bayes.class("You win, you xyz"), usize::from(b > a));
+    assert_eq!([bayes.class("see"), bayes.class("PRIZE"), bayes.class("nothing known")], [0, 1, 0]);
+    assert_eq!(NaiveBayes::of(3, [("a", 2), ("b", 2), ("c", 1)]).majority(), 2);
+    assert_eq!(NaiveBayes::of(3, [("aa", 2), ("bb", 1)]).class("cc dd"), 1, "a class without a text is never said");
+}
+
 /// A head on a model from scratch learns what a word gives away, and the run says how much of what it never saw it knows.
 #[cfg(feature = "llvm")]
 #[test]
@@ -287,15 +303,90 @@ fn classes_are_learned_from_the_command_line() {
     };
     let data = d.write("sms.tsv", (0..200).map(|i| line(i % 3 == 0)).collect::<String>());
     let sets = "data.tokenizer=bpe data.vocabulary=300 train.steps=120 train.batch=16 train.context=12 train.lr=5e-3 train.eval_every=60";
-    for (model, small) in [("gpt2", "n_layer=1 n_embd=16 n_head=2"), ("bert", "num_hidden_layers=1 hidden_size=16 num_attention_heads=2")] {
+    for (model, small) in [("gpt2", "n_layer=1 n_embd=16 n_head=2"), ("bert", "num_hidden_layers=1 hidden_size=16 num_attention_heads=2 pooler=true")]
+    {
         let run = d.path(model);
         let args: Vec<&str> = ["finetune", "classify", model, "--data", &data, "--out", &run].into_iter().collect();
         let sets: Vec<&str> = sets.split(' ').chain(small.split(' ')).flat_map(|s| ["--set", s]).collect();
         let out = works(&[&args[..], &sets].concat());
-        let accuracy = out.lines().find_map(|l| l.strip_prefix("test accuracy: ")).unwrap_or_else(|| panic!("{out}"));
-        assert!(accuracy.split(' ').next().unwrap().parse::<f64>().unwrap() > 90.0, "{out}");
+        let accuracy = |who: &str| -> f64 {
+            let line = out.lines().find(|l| l.trim_start().starts_with(who)).unwrap_or_else(|| panic!("{out}"));
+            line.split_whitespace().rev().nth(2).unwrap().parse().unwrap()
+        };
+        assert!(accuracy("this model") > 90.0 && accuracy("naive Bayes") == 100.0 && accuracy("majority class") < 75.0, "{out}");
+        let report = std::fs::read_to_string(d.0.join(model).join("report.html")).unwrap();
+        assert!(report.contains("<h2>Classes</h2>") && report.contains("class=\"matrix\""));
+        assert!(std::fs::read_to_string(d.0.join(model).join("confusion.svg")).unwrap().contains("<rect class=\"cell\""));
+        let metrics = std::fs::read_to_string(d.0.join(model).join("metrics.jsonl")).unwrap();
+        assert!(["\"accuracy\"", "\"test macro-F1\"", "\"test, naive Bayes: accuracy\""].iter().all(|w| metrics.contains(w)), "{metrics}");
+        // the same is said by the run, by what is exported of it, and by what is imported of that
+        let messages = d.write("messages.txt", "see you home now\nnow win and there\n\n");
+        let said = works(&["predict", &run, &messages]);
+        assert_eq!(said.lines().map(|l| l.split('\t').next().unwrap()).collect::<Vec<_>>()[..2], ["ham", "spam"]);
+        let objects = d.write("messages.jsonl", "{\"body\": \"see you home now\"}\n\n{\"body\": \"now win and there\"}\n");
+        let json = works(&["predict", &run, &objects, "--field", "body", "--json", "--batch", "1"]);
+        assert!(json.lines().count() == 2 && json.contains("\"probabilities\":{\"ham\":"), "{json}");
+        fails(&["predict", &run, &objects], &["messages.jsonl:1", "--field"]);
+        let (exported, imported) = (d.path(&format!("{model}-hf")), d.path(&format!("{model}-again")));
+        works(&["export", &run, &exported]);
+        assert!(std::fs::read_to_string(format!("{exported}/config.json")).unwrap().contains("ForSequenceClassification"));
+        works(&["import", &exported, "--out", &imported]);
+        for other in [&exported, &imported] {
+            assert_eq!(works(&["predict", other, &messages]), said);
+        }
+        // and learned on from, with the head that is there
+        let small = ["--set", "train.steps=1", "--set", "train.lr=1e-9"];
+        let on = d.path("on");
+        let out = works(&[&["finetune", "classify", "--init-from", &run, "--data", &data, "--out", &on], &sets[..], &small].concat());
+        let line = out.lines().find(|l| l.trim_start().starts_with("this model")).unwrap();
+        assert_eq!(line.split_whitespace().rev().nth(2).unwrap().parse::<f64>().unwrap(), accuracy("this model"));
+        std::fs::remove_dir_all(&on).unwrap();
     }
+    fails(&["predict", &d.path("gpt2"), "missing.txt"], &["missing.txt"]);
     let bad = d.write("bad.tsv", "ham\ta\nspam\tb\nsomething else\n");
     fails(&["finetune", "classify", "gpt2", "--data", &bad, "--out", &d.path("none")], &["bad.tsv:3"]);
     fails(&["finetune", "classify", "gpt2", "--out", &d.path("none")], &["--data"]);
+}
+
+/// A vocabulary grows: old rows stay, new ones are the mean of the old, or as from scratch, tied or not; another vocabulary is refused.
+#[cfg(feature = "llvm")]
+#[test]
+fn a_vocabulary_grows() {
+    use crate::cli::{SMALL, fails, text, works};
+    let d = Directory::new("grown");
+    let data = d.write("text.txt", text());
+    let bpe = ["--set", "data.tokenizer=bpe", "--set", "data.vocabulary=280"];
+    let rows = |run: &str, name: &str| -> Vec<Vec<f32>> {
+        let tensors = llm::open_checkpoint(Path::new(run)).unwrap().tensors;
+        let shape = tensors.shape(name).unwrap();
+        let bytes = tensors.expect(name, &ir::Type::f32([shape[0], shape[1]])).unwrap();
+        let all: Vec<f32> = bytes.chunks(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        all.chunks(shape[1]).map(<[f32]>::to_vec).collect()
+    };
+    for (tied, names) in [("true", vec!["transformer.wte.weight"]), ("false", vec!["transformer.wte.weight", "lm_head.weight"])] {
+        let (run, own) = (d.path(&format!("run-{tied}")), format!("tie_word_embeddings={tied}"));
+        let tie = ["--set", own.as_str()];
+        works(&[&["train", "gpt2", "--data", &data, "--out", &run, "--set", "n_positions=8"], &SMALL[..], &bpe, &tie].concat());
+        let extended = d.path(&format!("extended-{tied}.json"));
+        let mark = "<|user|>";
+        works(&["tokenizer", "extend", &format!("{run}/tokenizer.json"), "--special", mark, "--special", "<|bot|>", "--out", &extended]);
+        for how in ["mean", "seed"] {
+            let (grown, new) = (d.path(&format!("grown-{tied}-{how}")), format!("data.new_tokens={how}"));
+            let still = ["--set", "train.steps=1", "--set", "train.batch=2", "--set", "train.context=8", "--set", "train.lr=1e-30", "--set", &new];
+            works(&[&["train", "--init-from", &run, "--data", &data, "--tokenizer", &extended, "--out", &grown], &still[..]].concat());
+            for name in &names {
+                let (old, new) = (rows(&run, name), rows(&grown, name));
+                assert_eq!(new.len(), old.len() + 2);
+                assert_eq!(new[..old.len()], old[..], "{name} {how}");
+                let mean = |i: usize| old.iter().map(|row| f64::from(row[i])).sum::<f64>() / old.len() as f64;
+                let is_mean = |row: &[f32]| row.iter().enumerate().all(|(i, x)| (f64::from(*x) - mean(i)).abs() < 1e-6);
+                assert_eq!(new[old.len()..].iter().all(|row| is_mean(row)), how == "mean", "{name} {how}");
+                assert!(new[old.len()..].iter().flatten().any(|x| *x != 0.0));
+            }
+        }
+    }
+    let other = d.path("other.json");
+    let longer = d.write("longer.txt", "a long time ago ".repeat(40) + &text());
+    works(&["tokenizer", "train", &longer, "--vocabulary", "290", "--out", &other]);
+    fails(&["train", "--init-from", &d.path("run-true"), "--data", &data, "--tokenizer", &other, "--out", &d.path("none")], &["tokenizer extend"]);
 }

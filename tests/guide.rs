@@ -81,6 +81,7 @@ fn every_command_prints_what_the_guide_says() {
     let d = Directory::new("guide");
     d.write("LICENSE-APACHE", std::fs::read(root().join("LICENSE-APACHE")).unwrap());
     d.write("colours.jsonl", std::fs::read(root().join("docs/guide/colours.jsonl")).unwrap());
+    d.write("messages.tsv", std::fs::read(root().join("docs/guide/messages.tsv")).unwrap());
     let mut ran = 0;
     for chapter in chapters() {
         let name = chapter.file_name().unwrap().to_string_lossy().into_owned();

@@ -220,6 +220,8 @@ mod toolchains;
 /// Tasks that are asked while a model is trained.
 #[cfg(feature = "llvm")]
 mod tracked;
+/// Which layers are trained, and at what rates.
+mod trained_layers;
 /// Training, resuming, generating; what must not depend on depth or length.
 #[cfg(feature = "llvm")]
 mod training;

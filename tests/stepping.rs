@@ -299,7 +299,7 @@ fn averages_are_evaluated() {
     let dir = Directory::new("step-averages");
     averaged.run(Some(&dir.0), &AtomicBool::new(true), &mut |_| Ok(())).unwrap();
     let tensors = llm::open_checkpoint(&dir.0).unwrap().tensors.averaged().unwrap();
-    same.step.start_from(&tensors).unwrap();
+    same.step.start_from(&tensors, &|_| true).unwrap();
     assert_eq!(same.evaluate(None).unwrap(), a);
     plain.run(Some(&dir.0), &AtomicBool::new(true), &mut |_| Ok(())).unwrap();
     let none = llm::open_checkpoint(&dir.0).unwrap().tensors.averaged().err().unwrap().to_string();

@@ -2,6 +2,7 @@
 
 mod block;
 mod chart;
+pub mod matrix;
 mod page;
 
 pub use block::alone;
@@ -9,7 +10,7 @@ pub use chart::{Chart, Line, Unit};
 
 use super::say;
 use eggcorn::ir::Graph;
-use eggcorn::llm::record::History;
+use eggcorn::llm::record::{History, Tested};
 use eggcorn::llm::{Config, Error, Mode, Models, Result, write_file};
 use eggcorn::passes::{Goal, Options, compile};
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ pub const FILE: &str = "report.html";
 pub fn run(args: &Args, models: &Models) -> Result<()> {
     let dir = &args.directory;
     let (history, config) = (History::read(dir)?, Config::of_run(dir, models)?);
-    let html = page::page(&title(dir), &history, &config, fused(&config).as_ref());
+    let html = page::page(&title(dir), &history, &config, Tested::read(dir)?.as_ref(), fused(&config).as_ref());
     let path = args.out.clone().unwrap_or_else(|| dir.join(FILE));
     write_file(&path, html.as_bytes())?;
     say!("{}", path.display());
@@ -43,7 +44,7 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
 
 /// Writes the page of a run whose program is known.
 pub fn write(dir: &Path, config: &Config, fused: &Graph) -> Result<()> {
-    let html = page::page(&title(dir), &History::read(dir)?, config, Some(fused));
+    let html = page::page(&title(dir), &History::read(dir)?, config, Tested::read(dir)?.as_ref(), Some(fused));
     write_file(&dir.join(FILE), html.as_bytes()).map_err(|e| Error(format!("the report: {e}")))
 }
 

@@ -2,9 +2,10 @@
 
 use super::block;
 use super::chart::{Chart, Line, Unit};
+use super::matrix;
 use eggcorn::ir::Graph;
-use eggcorn::llm::Config;
-use eggcorn::llm::record::{History, Row, duration, thousands};
+use eggcorn::llm::record::{History, Row, Tested, duration, thousands};
+use eggcorn::llm::{Config, Confusion, OfClass};
 use std::collections::BTreeSet;
 use std::fmt::{Arguments, Write};
 
@@ -35,12 +36,13 @@ pub fn put(to: &mut String, text: Arguments) {
 }
 
 /// A run as a page.
-pub fn page(name: &str, history: &History, config: &Config, fused: Option<&Graph>) -> String {
+pub fn page(name: &str, history: &History, config: &Config, tested: Option<&Tested>, fused: Option<&Graph>) -> String {
     let name = escaped(name);
     let sections = [
         heading(&name, history, config),
         tiles(history),
         losses(history, config),
+        tested.map(classes).unwrap_or_default(),
         measured(history),
         course(history),
         samples(history),
@@ -173,6 +175,25 @@ fn measured(h: &History) -> String {
     let all = names.iter().map(|name| (name, points(name))).filter(|(_, points)| points.len() > 1);
     let charts: String = all.map(|(name, points)| chart(name, points)).collect();
     if charts.is_empty() { charts } else { section("Measured on the way", &format!("<div class=\"charts\">\n{charts}</div>\n")) }
+}
+
+/// Which classes are taken for which, beside what counting does.
+fn classes(tested: &Tested) -> String {
+    let share = |x: f64| format!("<td>{:.2} %</td>", 100.0 * x);
+    let who = |(who, found): &(&str, Confusion)| format!("<tr><th>{who}</th>{}<td>{:.4}</td></tr>\n", share(found.accuracy()), found.macro_f1());
+    let all = tested.all();
+    let one = |(name, c): (&String, OfClass)| {
+        format!("<tr><th>{}</th>{}{}<td>{:.4}</td><td>{}</td></tr>\n", escaped(name), share(c.precision), share(c.recall), c.f1, thousands(c.texts))
+    };
+    let found: String = tested.classes.iter().zip(all[0].1.of_classes()).map(one).collect();
+    let tables = format!(
+        "<table><tr><th></th><th>accuracy</th><th>macro-F1</th></tr>\n{}</table>\n<table><tr><th></th><th>precision</th><th>recall</th><th>F1</th>\
+         <th>texts</th></tr>\n{found}</table>\n",
+        all.iter().map(who).collect::<String>()
+    );
+    let words = format!("<p>{} {} texts, which nothing was learned from.</p>\n", thousands(all[0].1.count()), escaped(&tested.part));
+    let picture = matrix::draw(&tested.classes, &tested.model);
+    section("Classes", &format!("{words}<div class=\"settings\">\n{tables}</div>\n<div class=\"scroll\">{picture}</div>\n"))
 }
 
 /// Texts that the model wrote on the way: of many the first, the last, and some between.

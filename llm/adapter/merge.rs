@@ -2,7 +2,7 @@
 
 use super::{Linear, Low, lora};
 use crate::chat::Template;
-use crate::config::ChatConfig;
+use crate::config::{ChatConfig, Config};
 use crate::error::{Error, Result};
 use crate::hub::{Directory, Imported, write_run};
 use crate::objective::parameters;
@@ -31,7 +31,7 @@ pub fn merge(from: &Directory, to: &Path) -> Result<Imported> {
     };
     let (tokenizer, template) = (from.tokenizer()?, Template::of(from.path(), &ChatConfig::default().date)?);
     let beside = (tokenizer.as_ref(), template.as_ref().map(Template::source));
-    write_run(&plain, &all, beside, &from.generation()?, to, &read)?;
+    write_run(Config::of(plain), &all, beside, &from.generation()?, to, &read)?;
     Ok(Imported { parameters: all.iter().map(|p| p.1.count()).sum(), notices })
 }
 

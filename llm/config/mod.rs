@@ -5,6 +5,7 @@ mod chat;
 mod classify;
 mod dial;
 mod distill;
+mod layers;
 mod models;
 mod mup;
 mod objective;
@@ -25,6 +26,8 @@ pub use classify::ClassifyConfig;
 pub use dial::of_width;
 use dial::width;
 pub use distill::{DistillConfig, Divergence};
+use layers::Share;
+pub use layers::{Depth, Depths};
 pub use objective::{Aim, ObjectiveConfig};
 pub use optimizer::{GroupConfig, OptimizerConfig, OptimizerName};
 pub use policy::{PolicyConfig, PolicyKind, RewardKind};
@@ -89,6 +92,8 @@ pub struct DataConfig {
     pub vocabulary: usize,
     /// How text becomes words, of one that is learned by byte-pair encoding.
     pub split: Split,
+    /// How tokens begin that a tokenizer has more than the model which training begins with: mean, as the mean of the others, or seed.
+    pub new_tokens: NewTokens,
     /// The share of the text, at its end, that is held out.
     pub held_out: f64,
     /// What a text is made of: text, lines, of which each is a document, pairs, each a text and its answer with a tab between, classes, each
@@ -110,12 +115,26 @@ pub struct DataConfig {
     pub curriculum: Vec<Stage>,
 }
 
+/// How the rows of new tokens begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum NewTokens {
+    /// As the mean of those of the tokens there are.
+    #[default]
+    Mean,
+    /// As those of a model from scratch.
+    Seed,
+}
+
+ir::spell!(NewTokens, "start", [Mean "mean", Seed "seed"]);
+
 impl Default for DataConfig {
     fn default() -> DataConfig {
         DataConfig {
             tokenizer: Kind::Char,
             vocabulary: 8192,
             split: Split::Gpt2,
+            new_tokens: NewTokens::Mean,
             held_out: 0.1,
             documents: Unit::Text,
             task: Task::None,
@@ -466,7 +485,9 @@ impl Config {
 
     /// What a step does to the parameters. An error names a group of them that decides nothing.
     pub fn update(&self) -> Result<Update> {
-        let groups = self.optimizer.groups(&self.trained()?, self.wider()?)?;
+        let depths = self.depths()?;
+        let share = |path: &str, ty: &Type| depths.as_ref().map_or(Some(Share::WHOLE), |d| self.share(d, path, ty));
+        let groups = self.optimizer.groups(&self.trained()?, self.wider()?, &share)?;
         let t = &self.train;
         Ok(Update { groups, grad_clip: t.grad_clip, accumulate: t.accumulate, average: t.ema, outliers: t.outliers() })
     }

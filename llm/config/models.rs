@@ -34,6 +34,11 @@ impl Models {
         entry.default().map_err(|e| Error(format!("the model {name} has no default: {e}")))
     }
 
+    /// Whether there is a model of a name that Hugging Face's `architectures` have.
+    pub fn has_hub(&self, architecture: &str) -> bool {
+        self.0.iter().any(|m| m.hub().contains(&architecture))
+    }
+
     /// The model of Hugging Face's settings, as `config.json` has them: of the first of its `architectures`. Some models follow from which
     /// tensors there are, too, where that is known.
     pub fn from_hub(&self, fields: &Fields, tensors: Option<&dyn Fn(&str) -> bool>) -> Result<Model> {

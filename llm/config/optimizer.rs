@@ -1,5 +1,6 @@
 //! `[optimizer]`: how parameters are updated, and which of them otherwise.
 
+use super::layers::Share;
 use super::mup::Wider;
 use super::settings::word;
 use ir::Type;
@@ -7,6 +8,7 @@ use models::check::within;
 use passes::{Adafactor, Adam, AdamW, Group, Lion, Muon, Optimizer, Scale, Sgd, Which};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::ops::Bound::{Excluded, Included};
 use toml::{Table, Value};
 
 /// An optimizer by name.
@@ -66,6 +68,12 @@ pub struct OptimizerConfig {
     pub mup: bool,
     /// The width at which rates and starts are as they are written.
     pub base_width: usize,
+    /// How many of the last layers are trained, and what stands behind them; those before, and embeddings, stay what they are. All, where it is
+    /// not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_layers: Option<usize>,
+    /// What the rate of a layer is multiplied by for each layer behind it; that of embeddings once more.
+    pub layer_decay: f64,
     /// Parameters that are updated otherwise; the first group that holds one decides.
     pub groups: Vec<GroupConfig>,
 }
@@ -88,6 +96,8 @@ impl Default for OptimizerConfig {
             d,
             mup: false,
             base_width: 128,
+            last_layers: None,
+            layer_decay: 1.0,
             groups: vec![],
         }
     }
@@ -151,6 +161,8 @@ impl OptimizerConfig {
             ("weight_decay".to_string(), Value::Float(decay)),
             ("momentum".into(), Value::Float(self.momentum(self.name))),
             ("nesterov".into(), Value::Boolean(self.nesterov(self.name))),
+            // what nobody can write stands for all
+            ("last_layers".into(), Value::Integer(-1)),
         ])
     }
 
@@ -185,7 +197,12 @@ impl OptimizerConfig {
 
     /// A group for each of some parameters that is trained; an error names a group that holds none of them, or none that no group before it
     /// holds.
-    pub(super) fn groups(&self, parameters: &[(String, Type)], wider: Option<Wider>) -> Result<Vec<Group>, String> {
+    pub(super) fn groups(
+        &self,
+        parameters: &[(String, Type)],
+        wider: Option<Wider>,
+        share: &dyn Fn(&str, &Type) -> Option<Share>,
+    ) -> Result<Vec<Group>, String> {
         let whiches: Vec<Which> = self.groups.iter().map(GroupConfig::which).collect();
         let (mut held, mut decided) = (BTreeSet::<usize>::new(), BTreeSet::<usize>::new());
         let mut out = vec![];
@@ -193,7 +210,8 @@ impl OptimizerConfig {
             let own: Vec<usize> = (0..whiches.len()).filter(|i| whiches[*i].holds(path, ty)).collect();
             held.extend(own.iter().copied());
             decided.extend(own.first());
-            out.extend(self.group(path, ty, own.first().map(|i| &self.groups[*i]), wider));
+            let group = self.group(path, ty, own.first().map(|i| &self.groups[*i]), wider).zip(share(path, ty));
+            out.extend(group.map(|(group, share)| Group { lr: group.lr * share.lr, growth: share.growth, ..group }));
         }
         if let Some(i) = (0..self.groups.len()).find(|i| !decided.contains(i)) {
             let title = self.groups[i].title();
@@ -233,7 +251,9 @@ impl OptimizerConfig {
     /// Settings that are not as they are by default and that no optimizer in use has.
     pub fn ignored(&self) -> Vec<String> {
         let names: Vec<OptimizerName> = self.groups.iter().filter_map(|g| g.name).chain([self.name]).collect();
-        let has = |key: &str| ["name", "groups", "mup", "base_width"].contains(&key) || names.iter().any(|n| settings(*n).contains(&key));
+        let has = |key: &str| {
+            ["name", "groups", "mup", "base_width", "last_layers", "layer_decay"].contains(&key) || names.iter().any(|n| settings(*n).contains(&key))
+        };
         let (own, usual) = (super::table(self), super::table(&OptimizerConfig::default()));
         own.into_iter().filter(|(key, value)| !has(key) && usual.get(key) != Some(value)).map(|(key, _)| key).collect()
     }
@@ -250,6 +270,7 @@ impl OptimizerConfig {
         for name in OptimizerName::ALL.iter().filter(|n| **n != OptimizerName::Sgd || **n == self.name) {
             self.optimizer(*name, self.decay(*name)).check().map_err(at)?;
         }
+        within("optimizer.layer_decay", self.layer_decay, (Excluded(0.0), Included(1.0)), 0.9)?;
         within("optimizer.base_width", self.base_width, 1..=models::check::LARGEST, 128)?;
         let known = [OptimizerName::AdamW, OptimizerName::Adam, OptimizerName::Lion].contains(&self.name);
         if self.mup && !known {

@@ -94,6 +94,11 @@ impl Marks {
         Marks { within: (0..size as i32).map(|id| goes_on(tokenizer, id)).collect(), special, ..marks }
     }
 
+    /// What fills rows up where one looks for it to find where a text ends: a token for that, or what ends a document.
+    pub fn filling(&self, end: Option<i32>) -> i32 {
+        if self.is_text(self.pad) { end.unwrap_or(self.pad) } else { self.pad }
+    }
+
     /// Whether a token is text.
     pub fn is_text(&self, id: i32) -> bool {
         self.special.binary_search(&id).is_err()

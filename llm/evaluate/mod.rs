@@ -1,6 +1,7 @@
 //! How good a model is: the loss of texts and questions with answers, beside what chance and counting would do; and translations.
 
 mod asked;
+mod bayes;
 mod documents;
 mod metrics;
 mod ngram;
@@ -16,6 +17,7 @@ mod tracked;
 mod translation;
 
 pub use asked::{Asked, TaskFiles, scores};
+pub use bayes::NaiveBayes;
 pub use documents::Document;
 pub use metrics::{Mean, Norm, Summary, groups};
 

@@ -1,13 +1,15 @@
 //! A directory that has a model.
 
-use super::{CONFIG, GENERATION, Generation, INDEX, LONGEST, TENSORS};
+use super::{CONFIG, GENERATION, Generation, INDEX, LONGEST, Labels, TENSORS};
 use crate::adapter::{self, Adapter, Part};
 use crate::config::{Config, Models};
 use crate::error::{Error, Result, file_error, hint};
 use crate::files::read_short;
+use crate::objective::{Objective, parameters};
 use crate::text::Tokenizer;
 use crate::weights::named::Tensors;
 use crate::weights::{Base, open_checkpoint, read_manifest};
+use ir::Type;
 use models::Model;
 use models::hub::Fields;
 use serde::Deserialize;
@@ -23,6 +25,8 @@ pub struct Directory {
     model: Model,
     /// The settings as they are written, of a directory that is no run's.
     fields: Option<Fields>,
+    /// The classes that its head says, where it has one that does.
+    labels: Option<Labels>,
     /// Whether averages of weights count in their place.
     averaged: bool,
     /// The model that a run's parameters stand beside.
@@ -43,9 +47,11 @@ impl Directory {
     /// Reads what the model is, one of those there are.
     pub fn open(path: &Path, models: &Models) -> Result<Directory> {
         if path.join(Config::FILE).is_file() {
-            let Config { model, adapter, .. } = Config::of_run(path, models)?;
+            let config = Config::of_run(path, models)?;
+            let labels = Labels::of_run(&config);
+            let Config { model, adapter, .. } = config;
             let base = read_manifest(path)?.and_then(|m| m.base).map(|base| Directory::beside(path, &base, models)).transpose()?;
-            let own = Directory { base: base.map(Box::new), ..Directory::plain(path, model, None) };
+            let own = Directory { base: base.map(Box::new), labels, ..Directory::plain(path, model, None) };
             return if adapter.is_on() { own.adapted(vec![adapter.into()]) } else { Ok(own) };
         }
         let config = path.join(CONFIG);
@@ -61,12 +67,25 @@ impl Directory {
         // without tensors, or with damaged ones, a directory still says what its model is
         let tensors = of_folder(path).ok();
         let there = tensors.as_ref().map(|tensors| |name: &str| tensors.contains(name));
-        let model = models.from_hub(&fields, there.as_ref().map(|f| f as &dyn Fn(&str) -> bool)).map_err(|e| fail(e.to_string()))?;
-        Ok(Directory::plain(path, model, Some(fields)))
+        let with_head = Labels::split(&fields, &|name| models.has_hub(name)).map_err(fail)?;
+        let without = with_head.as_ref().map_or(&fields, |(fields, _)| fields);
+        let model = models.from_hub(without, there.as_ref().map(|f| f as &dyn Fn(&str) -> bool)).map_err(|e| fail(e.to_string()))?;
+        let labels = with_head.map(|(_, classes)| Labels::read(classes, &model));
+        Ok(Directory { labels, ..Directory::plain(path, model, Some(fields)) })
     }
 
     fn plain(path: &Path, model: Model, fields: Option<Fields>) -> Directory {
-        Directory { path: path.into(), model, fields, averaged: false, base: None, adapter: None, beside: vec![], models: Models::default() }
+        Directory {
+            path: path.into(),
+            model,
+            fields,
+            labels: None,
+            averaged: false,
+            base: None,
+            adapter: None,
+            beside: vec![],
+            models: Models::default(),
+        }
     }
 
     /// The same with these beside the model.
@@ -152,6 +171,19 @@ impl Directory {
     /// The model.
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// The classes that its head says, where it has one that does.
+    pub fn labels(&self) -> Option<&Labels> {
+        self.labels.as_ref()
+    }
+
+    /// The model's parameters by name, those of every head.
+    pub fn parameters(&self) -> Result<Vec<(String, Type)>> {
+        match &self.labels {
+            Some(labels) => Objective::Classes(labels.head()).parameters(&self.model),
+            None => parameters(&self.model),
+        }
     }
 
     /// Whether it is a run's.

@@ -4,9 +4,9 @@ use super::import::described;
 use super::{CONFIG, Directory, GENERATION, INDEX, TENSORS, TOKENIZER};
 use crate::chat::{self, Template};
 use crate::config::ChatConfig;
+use crate::data::Marks;
 use crate::error::{Error, Result};
 use crate::files::{NewDirectory, write_file};
-use crate::objective::parameters;
 use crate::text::Tokenizer;
 use crate::weights::named::{Tensors, narrowed};
 use crate::weights::write::{Described, TensorWriter};
@@ -75,7 +75,7 @@ pub fn export(from: &Directory, to: &Path, how: &Export) -> Result<usize> {
     if generation.end.is_empty() {
         generation.end.extend(tokenizer.as_ref().and_then(Tokenizer::end_of_text));
     }
-    let all = parameters(model)?;
+    let all = from.parameters()?;
     let tensors = from.tensors()?;
     for (name, ty) in &all {
         tensors.check(name, ty)?;
@@ -88,6 +88,11 @@ pub fn export(from: &Directory, to: &Path, how: &Export) -> Result<usize> {
     };
     let said = generation.written();
     let mut fields = written.into_fields();
+    if let Some(labels) = from.labels() {
+        let pad = tokenizer.as_ref().map_or(0, |t| Marks::of(t).filling(t.end_of_text()));
+        let none = |why| Error(format!("{}: {} with its head cannot be exported: {why}", from.path().display(), model.name()));
+        labels.write(model, &mut fields, pad).map_err(none)?;
+    }
     fields.insert("torch_dtype".into(), how.dtype.torch().into());
     fields.extend(said.clone().into_iter().filter(|(key, _)| key.ends_with("_token_id")));
     put(CONFIG, &Value::Object(fields))?;

@@ -5,6 +5,7 @@
 
 use super::import::{Imported, write_run};
 use super::{Directory, Generation};
+use crate::config::Config;
 use crate::error::{Error, Result, file_error};
 use crate::files::read_exact_at;
 use crate::objective::parameters;
@@ -108,7 +109,7 @@ impl Flat {
         if let Some((name, _)) = all.iter().flat_map(|(name, ty)| pieces(name, ty)).find(|(name, _)| !self.places.contains_key(name)) {
             return Err(missing(&name));
         }
-        write_run(&self.model, &all, (tokenizer, None), &Generation::default(), to, &|name, ty| self.read(name, ty))?;
+        write_run(Config::of(self.model.clone()), &all, (tokenizer, None), &Generation::default(), to, &|name, ty| self.read(name, ty))?;
         Ok(Imported { parameters: all.iter().map(|p| p.1.count()).sum(), notices: vec![] })
     }
 

@@ -5,13 +5,11 @@ use crate::chat::{self, Template};
 use crate::config::{ChatConfig, Config, DataConfig};
 use crate::error::Result;
 use crate::files::{NewDirectory, write_file};
-use crate::objective::parameters;
 use crate::text::{Kind, Tokenizer};
 use crate::weights::checkpoint::{Manifest, tensors_of};
 use crate::weights::pieces;
 use crate::weights::write::{Described, TensorWriter};
 use ir::Type;
-use models::Model;
 use safetensors::tensor::Dtype;
 use std::path::Path;
 
@@ -32,20 +30,21 @@ pub fn import(from: &Directory, tokenizer: Option<&Tokenizer>, to: &Path) -> Res
     let tokenizer = tokenizer.or(own.as_ref());
     tokenizer.map_or(Ok(()), |t| from.fits(t))?;
     let (tensors, generation) = (from.tensors()?, from.generation()?);
-    let all = parameters(from.model())?;
+    let all = from.parameters()?;
     for (name, ty) in &all {
         tensors.check(name, ty)?;
     }
     let notices = tensors.check_all_read()?;
+    let config = from.labels().map_or_else(|| Config::of(from.model().clone()), |labels| labels.config(from.model()));
     let template = Template::of(from.path(), &ChatConfig::default().date)?;
     let template = template.as_ref().map(Template::source);
-    write_run(from.model(), &all, (tokenizer, template), &generation, to, &|name, ty| tensors.expect(name, ty))?;
+    write_run(config, &all, (tokenizer, template), &generation, to, &|name, ty| tensors.expect(name, ty))?;
     Ok(Imported { parameters: all.iter().map(|p| p.1.count()).sum(), notices })
 }
 
 /// Writes the run directory; `read` gives a tensor by its name and type.
 pub(crate) fn write_run(
-    model: &Model,
+    config: Config,
     all: &[(String, Type)],
     (tokenizer, template): (Option<&Tokenizer>, Option<&str>),
     generation: &Generation,
@@ -53,8 +52,7 @@ pub(crate) fn write_run(
     read: &dyn Fn(&str, &Type) -> Result<Vec<u8>>,
 ) -> Result<()> {
     let new = NewDirectory::create(to)?;
-    let usual = Config::of(model.clone());
-    Config { data: DataConfig { tokenizer: Kind::File, ..usual.data.clone() }, ..usual }.write(new.path())?;
+    Config { data: DataConfig { tokenizer: Kind::File, ..config.data.clone() }, ..config }.write(new.path())?;
     tokenizer.map_or(Ok(()), |t| t.write(new.path()))?;
     template.map_or(Ok(()), |t| write_file(&new.path().join(chat::FILE), t.as_bytes()))?;
     if *generation != Generation::default() {

@@ -3,11 +3,13 @@
 //! Parameters have the names and layouts of such a model's tensors, and its settings are each model's own affair
 //! ([`models::Architecture::from_hub`]), so what stands here is of every model.
 
+mod begin;
 mod directory;
 mod export;
 mod flat;
 mod generation;
 mod import;
+mod labels;
 
 pub use directory::Directory;
 pub use export::{Export, FileType, export};
@@ -15,6 +17,7 @@ pub use flat::Flat;
 pub use generation::Generation;
 pub(crate) use import::write_run;
 pub use import::{Imported, import};
+pub use labels::Labels;
 
 /// The names of the files of a model's directory.
 const CONFIG: &str = "config.json";

@@ -115,6 +115,12 @@ impl Objective {
         self == Objective::Answer && ["input_ids", "attention_mask"].contains(&column)
     }
 
+    /// Whether a column has one element a row.
+    pub fn is_of_row(self, column: &str) -> bool {
+        let classes = matches!(self, Objective::Classes(_));
+        classes && column == "labels" || ["next_sentence_label", "next_sentence_weight", "label_weights"].contains(&column)
+    }
+
     /// The program that reads the columns and no others, as [`graph_of`](Self::graph_of) makes it.
     pub fn graph(self, model: &Model, mode: Mode) -> Result<Graph> {
         self.graph_of(model, mode, &[])
@@ -162,11 +168,11 @@ impl Objective {
         bind(&graph, batch, context, target(&config.objective, aim, context))
     }
 
-    /// The parameters of what a model says of texts, by name; of classes their head alone.
-    pub fn parameters(self, model: &Model) -> Result<Vec<(String, Type)>> {
+    /// The program of what a model says of texts, with no loss; of classes by their head alone.
+    pub fn forward(self, model: &Model) -> Result<Graph> {
         let columns: Vec<&str> = self.columns().iter().filter(|c| **c != "labels").copied().collect();
-        let graph = match self {
-            Objective::Classes(_) => self.build(model, Mode::Evaluate, &columns, With::default())?,
+        match self {
+            Objective::Classes(_) => self.build(model, Mode::Evaluate, &columns, With::default()),
             Objective::NextToken
             | Objective::NextInDocument
             | Objective::Masked
@@ -174,9 +180,13 @@ impl Objective {
             | Objective::Preferences
             | Objective::Rewards
             | Objective::Policy
-            | Objective::Imitation => self.results(model, &columns)?,
-        };
-        Ok(graph.params().into_iter().map(|(name, ty)| (name.to_string(), ty)).collect())
+            | Objective::Imitation => self.results(model, &columns),
+        }
+    }
+
+    /// Its parameters, by name.
+    pub fn parameters(self, model: &Model) -> Result<Vec<(String, Type)>> {
+        Ok(self.forward(model)?.params().into_iter().map(|(name, ty)| (name.to_string(), ty)).collect())
     }
 
     /// The program of an objective that has a section of its own.
@@ -203,12 +213,9 @@ impl Objective {
         let s = b.scope();
         let shape = |name: &str| (Dim::sym('B'), Dim::sym(if self.is_source(name) { 'S' } else { 'T' }));
         let names = || self.columns().iter().chain(self.optional()).filter(|c| asked_for.contains(c));
-        let input = |name: &str| match name {
-            // one a row
-            "next_sentence_label" => s.input(name, DType::I32, (Dim::sym('B'), Dim::ONE)),
-            "next_sentence_weight" | "label_weights" => s.input(name, DType::F32, (Dim::sym('B'), Dim::ONE)),
-            "labels" if matches!(self, Objective::Classes(_)) => s.input(name, DType::I32, (Dim::sym('B'), Dim::ONE)),
-            _ => s.input(name, DType::I32, shape(name)),
+        let input = |name: &str| {
+            let dtype = if ["next_sentence_weight", "label_weights"].contains(&name) { DType::F32 } else { DType::I32 };
+            s.input(name, dtype, if self.is_of_row(name) { (Dim::sym('B'), Dim::ONE) } else { shape(name) })
         };
         let columns: Vec<(&str, Tensor)> = names().map(|name| (*name, input(name))).collect();
         let column = |name: &str| columns.iter().find(|c| c.0 == name).map(|c| c.1);

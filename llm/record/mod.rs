@@ -5,12 +5,14 @@ mod history;
 mod metrics;
 mod progress;
 mod table;
+mod tested;
 
 pub use board::{BOARD, BoardEvent, events};
 pub use history::{History, Ready, Row};
 pub use metrics::{From, line};
 pub use progress::{Progress, duration, milliseconds, thousands};
 pub use table::{COLUMNS, TABLE};
+pub use tested::{TESTED, Tested};
 
 use crate::error::{Error, Result};
 use crate::files::write_file;

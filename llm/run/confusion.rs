@@ -28,6 +28,11 @@ impl Confusion {
         Confusion { rows }
     }
 
+    /// Counts that are there already, as many rows as there are classes, and as many counts a row.
+    pub fn of_rows(rows: Vec<Vec<u64>>) -> Confusion {
+        Confusion { rows }
+    }
+
     /// Adds counts as a program gives them, row by row.
     pub fn add(&mut self, counts: &[f32]) {
         let classes = counts.len().isqrt();

@@ -123,6 +123,7 @@ impl Trainer {
     pub fn compiled(config: Config, sources: Vec<Source>, device: impl Into<Device>, options: &Options) -> Result<Trainer> {
         let config = config.adapted()?;
         config.check()?;
+        let config = config.divided()?;
         let (start, device) = (Instant::now(), device.into());
         let marks = sources.first().map(|s| s.marks.clone()).unwrap_or_default();
         // what imitates reads what a text is read by

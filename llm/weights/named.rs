@@ -150,7 +150,7 @@ impl Tensors {
     }
 
     /// Whether a tensor is there, or a piece of it.
-    fn has(&self, name: &str, ty: &Type) -> bool {
+    pub(crate) fn has(&self, name: &str, ty: &Type) -> bool {
         self.find(name).is_some() || pieces(name, ty).iter().any(|p| self.find(&p.0).is_some())
     }
 
