@@ -337,7 +337,7 @@ fn classes_are_learned_from_the_command_line() {
         // and learned on from, with the head that is there
         let small = ["--set", "train.steps=1", "--set", "train.lr=1e-9"];
         let on = d.path("on");
-        let out = works(&[&["finetune", "classify", "--init-from", &run, "--data", &data, "--out", &on], &sets[..], &small].concat());
+        let out = works(&[&["finetune", "classify", "--init-from", &run, "--data", &data, "--out", &on][..], &sets, &small].concat());
         let line = out.lines().find(|l| l.trim_start().starts_with("this model")).unwrap();
         assert_eq!(line.split_whitespace().rev().nth(2).unwrap().parse::<f64>().unwrap(), accuracy("this model"));
         std::fs::remove_dir_all(&on).unwrap();
@@ -366,14 +366,14 @@ fn a_vocabulary_grows() {
     for (tied, names) in [("true", vec!["transformer.wte.weight"]), ("false", vec!["transformer.wte.weight", "lm_head.weight"])] {
         let (run, own) = (d.path(&format!("run-{tied}")), format!("tie_word_embeddings={tied}"));
         let tie = ["--set", own.as_str()];
-        works(&[&["train", "gpt2", "--data", &data, "--out", &run, "--set", "n_positions=8"], &SMALL[..], &bpe, &tie].concat());
+        works(&[&["train", "gpt2", "--data", &data, "--out", &run, "--set", "n_positions=8"][..], &SMALL, &bpe, &tie].concat());
         let extended = d.path(&format!("extended-{tied}.json"));
         let mark = "<|user|>";
         works(&["tokenizer", "extend", &format!("{run}/tokenizer.json"), "--special", mark, "--special", "<|bot|>", "--out", &extended]);
         for how in ["mean", "seed"] {
             let (grown, new) = (d.path(&format!("grown-{tied}-{how}")), format!("data.new_tokens={how}"));
             let still = ["--set", "train.steps=1", "--set", "train.batch=2", "--set", "train.context=8", "--set", "train.lr=1e-30", "--set", &new];
-            works(&[&["train", "--init-from", &run, "--data", &data, "--tokenizer", &extended, "--out", &grown], &still[..]].concat());
+            works(&[&["train", "--init-from", &run, "--data", &data, "--tokenizer", &extended, "--out", &grown][..], &still].concat());
             for name in &names {
                 let (old, new) = (rows(&run, name), rows(&grown, name));
                 assert_eq!(new.len(), old.len() + 2);

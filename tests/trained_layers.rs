@@ -1,7 +1,7 @@
 //! Which layers are trained, and at what rates: what stays costs no gradient, and what is trained is as in the whole model.
 
 use crate::common::{Random, gpt};
-use ir::{Dim, Env, Graph, Op, Type, Value, eval, names};
+use ir::{Env, Graph, Op, Type, Value, eval, names};
 use llm::{Config, Depth, Depths, Objective, Packing, step_program};
 use models::{Bert, Gemma, Gpt, Head, Llama, Model, Pooling};
 use passes::Options;
@@ -38,7 +38,7 @@ fn config(model: Model, sets: &[&str]) -> Config {
 fn pieces(name: &str, ty: &Type) -> Vec<(String, Type)> {
     match names::loops(name) {
         0 => vec![(name.into(), ty.clone())],
-        _ => (0..ty.sizes()[0]).map(|i| (names::iteration(name, i), Type { dims: ty.dims[1..].into(), ..ty.clone() })).collect(),
+        _ => (0..ty.sizes()[0]).map(|i| (names::iteration(name, i), Type { dims: ty.dims[1..].iter().copied().collect(), ..ty.clone() })).collect(),
     }
 }
 
@@ -212,7 +212,6 @@ fn models_in_two_loops_write_as_one() {
 fn pieces_of(name: &str, ty: &Type) -> Vec<(String, Type)> {
     let Some(rest) = name.strip_prefix("past.") else { return pieces(name, ty) };
     let path = if rest.contains('{') { name.to_string() } else { format!("{name}.{}", names::LOOP) };
-    let own = Type { dims: ty.dims[1..].iter().copied().collect::<ir::Dims>(), ..ty.clone() };
-    let count = ty.dims[0].value().unwrap_or(Dim::ONE.value().unwrap()) as usize;
-    (0..count).map(|i| (names::iteration(&path, i), own.clone())).collect()
+    let own = Type { dims: ty.dims[1..].iter().copied().collect(), ..ty.clone() };
+    (0..ty.sizes()[0]).map(|i| (names::iteration(&path, i), own.clone())).collect()
 }
