@@ -53,6 +53,17 @@ fn recipes_train() {
     }
 }
 
+/// The recipe of classes, on texts that have some.
+#[test]
+fn classes_are_trained() {
+    let lines: String = text().lines().enumerate().map(|(i, l)| format!("{}\t{l}\n", if i % 3 == 0 { "spam" } else { "ham" })).collect();
+    let small = ["data.vocabulary=200", "num_hidden_layers=1", "hidden_size=32", "intermediate_size=48", "classify.classes=[\"ham\", \"spam\"]"];
+    let few = ["train.steps=4", "train.batch=3", "train.eval_every=2", "train.eval_batches=2"];
+    let events = trained("spam", &[&few[..], &small].concat(), &lines);
+    let found: Vec<&str> = events.iter().filter_map(|e| if let Event::Measured { what, .. } = e { Some(what.as_str()) } else { None }).collect();
+    assert_eq!(found, ["accuracy", "macro-F1", "accuracy", "macro-F1"]);
+}
+
 /// A task that is easy is learned: sequences that were not trained on are sorted right.
 #[test]
 fn a_task_is_learned() {
