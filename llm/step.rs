@@ -64,7 +64,7 @@ pub fn step_program(config: &Config, options: &Options) -> Result<Stages> {
 
 /// The same of a size.
 fn sized_program(config: &Config, size: Size, options: &Options) -> Result<Stages> {
-    let config = &config.clone().adapted()?;
+    let config = &config.clone().adapted()?.divided()?;
     let graph = Objective::configured(config, Mode::Train, config.train.batch, size.context)?;
     Ok(compile(&graph, Goal::Step(&Update { accumulate: size.accumulate, ..config.update()? }), options)?)
 }

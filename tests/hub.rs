@@ -411,7 +411,7 @@ fn crafted_configs() {
     with(r#"{"architectures": "GPT2LMHeadModel"}"#, &["architectures is missing"]);
     with(r#"{"architectures": []}"#, &["architectures is missing"]);
     with(r#"{"architectures": ["GPT2LMHeadModle"]}"#, &["there is no model GPT2LMHeadModle", "did you mean GPT2LMHeadModel"]);
-    with(r#"{"architectures": ["GPT2ForSequenceClassification"]}"#, &["there is no model", "LlamaForCausalLM"]);
+    with(r#"{"architectures": ["GPT2ForTokenClassification"]}"#, &["there is no model", "LlamaForCausalLM"]);
     with(&format!("{{\"a\": {}", "[".repeat(100_000)), &["recursion limit"]);
     std::fs::write(&path, b"\xff").unwrap();
     refused(Directory::open(&d.0, &models), &["config.json", "UTF-8"]);
