@@ -94,7 +94,7 @@ impl Args {
 }
 
 /// What a run directory holds besides checkpoints.
-const FILES: [&str; 14] = [
+const FILES: [&str; 16] = [
     Config::FILE,
     Generation::FILE,
     chat::FILE,
