@@ -143,6 +143,7 @@ const NEAR: &[Near] = &[
 
     ("associate",      "a:f32[5,4] b:f32[4,3] c:f32[3,2] e:f32[7] g:f32[3] h:f32[5,3]", "(contract[ac,cb->ab] (contract[ac,cb->ab] a b) c)", &["(contract[ab,c->abc] (contract[ac,cb->ab] a b) e)", "(contract[ab,b->ab] (contract[ac,cb->ab] a b) g)", "(contract[ab,ab->ab] (contract[ac,cb->ab] a b) h)"]),
     ("factor",         "x:f32[2,3] y:f32[2,3] u:f32[3,4] v:f32[3,4]", "(add (contract[ac,cb->ab] x u) (contract[ac,cb->ab] x v))", &["(add (contract[ac,cb->ab] x u) (contract[ac,cb->ab] y v))", "(sub (contract[ac,cb->ab] x u) (contract[ac,cb->ab] x v))", "(add (contract[ac,cb->ab] x u) (contract[ca,cb->ab] (transpose[1,0] x) v))"]),
+    ("factor-turned",  "x:f32[2,3] y:f32[2,3] u:f32[4,3] v:f32[3,4] a:f32[3,1] b:f32[1,4]", "(add (contract[ac,bc->ab] x u) (contract[ac,cb->ab] x (contract[ac,cb->ab] a b)))", &["(add (contract[ac,bc->ab] y u) (contract[ac,cb->ab] x (contract[ac,cb->ab] a b)))", "(sub (contract[ac,bc->ab] x u) (contract[ac,cb->ab] x (contract[ac,cb->ab] a b)))", "(add (contract[ac,cb->ab] x v) (contract[ac,cb->ab] x (contract[ac,cb->ab] a b)))", "(add (contract[ac,bc->ab] x u) (contract[ac,cb->ab] x v))"]),
     ("distribute",     "x:f32[2,3] u:f32[3,4] a:f32[3,1] b:f32[1,4] v:f32[3,4] r:f32[1,4]", "(contract[ac,cb->ab] x (add u (contract[ac,cb->ab] a b)))", &["(contract[ac,cb->ab] x (add u v))", "(contract[ac,cb->ab] x (sub u (contract[ac,cb->ab] a b)))", "(contract[ac,cb->ab] x (add r (contract[ac,cb->ab] a b)))"]),
 ];
 
