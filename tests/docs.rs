@@ -53,8 +53,9 @@ fn commands_of_the_readme_run() {
             // long, or in need of files: `tests/cli.rs` runs them small; here their flags are checked
             // files and folders of text: run together with the documents about them
             "tokenizer" | "data" => {}
-            "train" | "sft" | "dpo" | "grpo" | "distill" | "chat" | "generate" | "run" | "bench" => {
-                let help = output(&[args[0], "--help"]);
+            "train" | "finetune" | "predict" | "merge" | "sft" | "dpo" | "grpo" | "distill" | "chat" | "generate" | "run" | "bench" => {
+                let command = if args[0] == "finetune" { &args[..2] } else { &args[..1] };
+                let help = output(&[command, &["--help"]].concat());
                 args.iter().filter(|a| a.starts_with("--")).for_each(|a| assert!(help.contains(a), "{command}: {a}"));
             }
             _ => {
