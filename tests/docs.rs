@@ -54,8 +54,8 @@ fn commands_of_the_readme_run() {
             // files and folders of text: run together with the documents about them
             "tokenizer" | "data" => {}
             "train" | "finetune" | "predict" | "merge" | "sft" | "dpo" | "grpo" | "distill" | "chat" | "generate" | "run" | "bench" => {
-                let command = if args[0] == "finetune" { &args[..2] } else { &args[..1] };
-                let help = output(&[command, &["--help"]].concat());
+                let names = if args[0] == "finetune" { 2 } else { 1 };
+                let help = output(&[&args[..names], &["--help"]].concat());
                 args.iter().filter(|a| a.starts_with("--")).for_each(|a| assert!(help.contains(a), "{command}: {a}"));
             }
             _ => {
