@@ -159,25 +159,15 @@ pub fn run_way(args: &Args, models: &Models, way: &Way) -> Result<()> {
     if config.aim() == Aim::Imitation {
         trainer.imitating(Teacher::open(&config, models, &tokenizer, &device, &options)?);
     }
-    config.write(&dir)?;
-    tokenizer.write(&dir)?;
-    if let Some(template) = &template {
-        write_file(&dir.join(chat::FILE), template.source().as_bytes())?;
-        let generation = start.as_ref().map(Directory::generation).transpose()?.unwrap_or_default();
-        generation.ending(Chat::new(template, &tokenizer).stop()?).write(&dir)?;
-    }
-    if config.model.kind() == models::Kind::EncoderDecoder {
-        Generation::of_answers(&Marks::of(&tokenizer)).write(&dir)?;
-    }
+    keep(&dir, &config, &tokenizer, template.as_ref(), start.as_ref())?;
     let mut writer = Writer::new(&config, &tokenizer, &trainer, device.clone(), &options)?;
     let mut tracked = tracked(args, &config, &tokenizer, start.as_ref(), &trainer, &device, &options)?;
-    let answers = match (talk, &template) {
-        (Some(talk), Some(template)) => {
-            let held_out = args.conversations(&config)?.into_iter().flat_map(|parts| parts.held_out).collect();
-            Some(Answers::before(talk, held_out, &config, (template, &tokenizer), &trainer, (&device, &args.compile))?)
-        }
-        _ => None,
-    };
+    let talk = talk.zip(template.as_ref());
+    let answers = talk.map(|(talk, template)| {
+        let held_out = args.conversations(&config)?.into_iter().flat_map(|parts| parts.held_out).collect();
+        Answers::before(talk, held_out, &config, (template, &tokenizer), &trainer, (&device, &args.compile))
+    });
+    let answers = answers.transpose()?;
     let mut record = Recorder::open(&dir, From { step, to: config.train.steps })?;
     let stop = stop_on_interrupt("stopping after this step; once more to stop at once, unsaved")?;
     let mut view = View::new(args.json);
@@ -193,10 +183,8 @@ pub fn run_way(args: &Args, models: &Models, way: &Way) -> Result<()> {
         Ok(())
     });
     view.clear();
-    let tested = match (&outcome, &mut labelled) {
-        (Ok(Outcome::Finished(_)), Some(texts)) => Some(classes::test(&mut trainer, texts, &dir)?),
-        _ => None,
-    };
+    let ended = labelled.as_mut().filter(|_| matches!(outcome, Ok(Outcome::Finished(_))));
+    let tested = ended.map(|texts| classes::test(&mut trainer, texts, &dir)).transpose()?;
     for event in tested.iter().flat_map(|tested| classes::events(config.train.steps, tested)) {
         record.write(&event).unwrap_or_else(|e| note!("error: {e}"));
         if args.json {
@@ -214,12 +202,10 @@ pub fn run_way(args: &Args, models: &Models, way: &Way) -> Result<()> {
         }
         Outcome::Finished(loss) => {
             plot(&dir)?;
-            let sample = match config.model.kind() {
-                _ if matches!(config.aim(), Aim::Classes | Aim::Rewards) => String::new(),
-                models::Kind::Decoder if answers.is_some() => String::new(),
-                models::Kind::Decoder => sample(&dir, &tokenizer, Generator::sharing(&config.model, device, &options, trainer.step.session())?)?,
-                // one reads and writes nothing, the other answers what somebody asks
-                models::Kind::Encoder | models::Kind::EncoderDecoder => String::new(),
+            let sample = if answers.is_none() && writes(&config) {
+                sample(&dir, &tokenizer, Generator::sharing(&config.model, device, &options, trainer.step.session())?)?
+            } else {
+                String::new()
             };
             tested.iter().for_each(|tested| view.last_words(&classes::words(tested)));
             answers.map_or(Ok(()), |answers| answers.after(&dir))?;
@@ -228,6 +214,21 @@ pub fn run_way(args: &Args, models: &Models, way: &Way) -> Result<()> {
             done.map_err(|e| Error(format!("{e}; all else of the run is saved in {}", dir.display())))
         }
     }
+}
+
+/// Writes what a run directory has besides checkpoints, before the first step.
+fn keep(dir: &Path, config: &Config, tokenizer: &Tokenizer, template: Option<&Template>, start: Option<&Directory>) -> Result<()> {
+    config.write(dir)?;
+    tokenizer.write(dir)?;
+    if let Some(template) = template {
+        write_file(&dir.join(chat::FILE), template.source().as_bytes())?;
+        let generation = start.map(Directory::generation).transpose()?.unwrap_or_default();
+        generation.ending(Chat::new(template, tokenizer).stop()?).write(dir)?;
+    }
+    if config.model.kind() == models::Kind::EncoderDecoder {
+        Generation::of_answers(&Marks::of(tokenizer)).write(dir)?;
+    }
+    Ok(())
 }
 
 /// What asks the tasks that are named.
@@ -262,6 +263,12 @@ pub fn begin(args: &Args, models: &Models, step: &mut Step, start: &Directory, c
     }
     notices.iter().for_each(|notice| note!("notice: {notice}"));
     Ok(())
+}
+
+/// Whether the model goes on with a text: of the others one reads and writes nothing, one answers what somebody asks, and one has a head of
+/// another kind.
+fn writes(config: &Config) -> bool {
+    config.model.kind() == models::Kind::Decoder && !matches!(config.aim(), Aim::Classes | Aim::Rewards)
 }
 
 /// What is said at the end.

@@ -125,6 +125,11 @@ impl Step {
         &self.session
     }
 
+    /// Numbers that parameters have, without the optimizer's state.
+    pub fn parameters(&self) -> usize {
+        self.session.params().filter(|p| State::parse(p.0).is_parameter()).map(|p| p.1.count()).sum()
+    }
+
     /// What the compiler has to say of the program.
     pub fn notices(&self) -> &[String] {
         &self.notices

@@ -308,16 +308,14 @@ impl Policy {
         let (session, t) = (self.step.session(), &self.config.train);
         let prompts = t.steps / self.config.policy.updates * (t.step_rows() / self.config.policy.group) as u64;
         let epochs = self.data.epochs(t.seed, prompts, t.context)?;
-        let tokens = |s: &Source| (!s.train.is_made()).then(|| s.train.count());
-        let one = |(s, epochs): (&Source, f64)| Reads { source: s.name.clone(), tokens: tokens(s), epochs };
         Ok(Event::Ready {
-            parameters: session.params().filter(|p| State::parse(p.0).is_parameter()).map(|p| p.1.count()).sum(),
+            parameters: self.step.parameters(),
             bytes: session.bytes() + self.evaluation.bytes(),
             compile_seconds: self.compile_seconds,
             kernels: session.program().kernels.len(),
             from_step: self.step.done(),
             to_step: t.steps,
-            sources: self.data.sources().iter().zip(epochs).map(one).collect(),
+            sources: Reads::of(self.data.sources(), epochs),
             flops: 3.0 * self.evaluation.flops() * f64::from(t.accumulate),
             ceiling: None,
         })

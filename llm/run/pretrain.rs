@@ -11,7 +11,7 @@ use crate::config::{Aim, Config, DataConfig, TrainConfig};
 use crate::data::{Batch, Collator, Data, Source};
 use crate::error::{Error, Result};
 use crate::step::{Report, Step};
-use passes::{Options, State};
+use passes::Options;
 use runtime::limits::resident_peak;
 use runtime::{Device, Session};
 use std::path::Path;
@@ -85,6 +85,14 @@ pub struct Reads {
     pub tokens: Option<u64>,
     /// How often they are read over, from the first step to the last.
     pub epochs: f64,
+}
+
+impl Reads {
+    /// Of sources, each read over so often.
+    pub(super) fn of(sources: &[Source], epochs: Vec<f64>) -> Vec<Reads> {
+        let tokens = |s: &Source| (!s.train.is_made()).then(|| s.train.count());
+        sources.iter().zip(epochs).map(|(s, epochs)| Reads { source: s.name.clone(), tokens: tokens(s), epochs }).collect()
+    }
 }
 
 /// How training ended.
@@ -341,7 +349,7 @@ impl Trainer {
     fn ready(&self, meter: &Meter) -> Result<Event> {
         let session = self.step.session();
         Ok(Event::Ready {
-            parameters: session.params().filter(|p| State::parse(p.0).is_parameter()).map(|p| p.1.count()).sum(),
+            parameters: self.step.parameters(),
             bytes: session.bytes() + self.evaluation.bytes(),
             compile_seconds: self.compile_seconds,
             kernels: session.program().kernels.len(),
@@ -357,9 +365,7 @@ impl Trainer {
     fn sources(&self) -> Result<Vec<Reads>> {
         let t = &self.config.train;
         let epochs = self.data.epochs(t.seed, t.rows(), t.context)?;
-        let tokens = |s: &Source| (!s.train.is_made()).then(|| s.train.count());
-        let one = |(s, epochs): (&Source, f64)| Reads { source: s.name.clone(), tokens: tokens(s), epochs };
-        Ok(self.data.sources().iter().zip(epochs).map(one).collect())
+        Ok(Reads::of(self.data.sources(), epochs))
     }
 
     /// The session of the training step.
