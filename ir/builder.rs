@@ -823,7 +823,7 @@ macro_rules! methods {
 }
 methods!(
     exp Exp, log Log, sqrt Sqrt, rsqrt Rsqrt, recip Recip, tanh Tanh, sin Sin, cos Cos, abs Abs, erf Erf;
-    maximum Maximum, minimum Minimum, lt Lt, le Le, equals Eq;
+    maximum Maximum, minimum Minimum, lt Lt, le Le, equals Eq, and And, shr Shr;
     Add add Add, Sub sub Sub, Mul mul Mul, Div div Div
 );
 

@@ -250,6 +250,7 @@ fn float(bin: Bin, x: f64, y: f64) -> f64 {
         Bin::Lt => truth(x < y),
         Bin::Le => truth(x <= y),
         Bin::Eq => truth(x == y),
+        Bin::And | Bin::Shr => unreachable!("the type rule has bits of whole numbers alone"),
     }
 }
 
@@ -264,6 +265,8 @@ fn whole(bin: Bin, dtype: DType, x: i64, y: i64) -> f64 {
         Bin::Lt => truth(x < y),
         Bin::Le => truth(x <= y),
         Bin::Eq => truth(x == y),
+        Bin::And => wrap(dtype, x & y),
+        Bin::Shr => wrap(dtype, x >> (y & 31)),
         Bin::Div | Bin::Pow => unreachable!("the type rule has floats alone divided and raised"),
     }
 }

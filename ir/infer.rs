@@ -228,6 +228,8 @@ fn binary(bin: Bin, t: &[&Type]) -> Result<Type, String> {
         _ if t[0].dtype.is_half() => Err(format!("{} has no arithmetic; cast to f32", t[0].dtype)),
         Bin::Lt | Bin::Le | Bin::Eq => Ok(Type { dtype: DType::Bool, dims, parts: vec![] }),
         Bin::Pow | Bin::Div => float(t, dims),
+        Bin::And | Bin::Shr if matches!(t[0].dtype, DType::I32 | DType::U32) => Ok(Type { dtype: t[0].dtype, dims, parts: vec![] }),
+        Bin::And | Bin::Shr => Err(format!("{} is of the bits of whole numbers, not of {}", bin.name(), t[0].dtype)),
         Bin::Add | Bin::Sub | Bin::Mul | Bin::Maximum | Bin::Minimum if t[0].dtype == DType::Bool => Err("truth values have no arithmetic".into()),
         Bin::Add | Bin::Sub | Bin::Mul | Bin::Maximum | Bin::Minimum => Ok(Type { dtype: t[0].dtype, dims, parts: vec![] }),
     }

@@ -40,10 +40,11 @@ spelled! {
 
 spelled! {
     /// Elementwise functions of two operands. Whole numbers wrap at 32 bits; they are not divided. `maximum` and `minimum` are NaN where an
-    /// operand is, as PyTorch's, and may give a zero of either sign where both are zeros. Comparisons with NaN are false.
+    /// operand is, as PyTorch's, and may give a zero of either sign where both are zeros. Comparisons with NaN are false. `and` and `shr` are of
+    /// the bits of whole numbers: shifted right by the second's lowest five, with copies of the sign coming in where they have one.
     Bin {
         Add "add", Sub "sub", Mul "mul", Div "div", Maximum "maximum", Minimum "minimum", Pow "pow",
-        Lt "lt", Le "le", Eq "eq",
+        Lt "lt", Le "le", Eq "eq", And "and", Shr "shr",
     }
 }
 
@@ -421,7 +422,7 @@ impl Op {
 
     /// Whether the two operands may be exchanged.
     pub fn commutes(&self) -> bool {
-        matches!(self, Op::Bin(Bin::Add | Bin::Mul | Bin::Maximum | Bin::Minimum | Bin::Eq))
+        matches!(self, Op::Bin(Bin::Add | Bin::Mul | Bin::Maximum | Bin::Minimum | Bin::Eq | Bin::And))
     }
 
     /// The value of a constant.

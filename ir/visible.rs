@@ -74,7 +74,7 @@ impl ScoreFn {
             Bin::Sub => Some(a - b),
             Bin::Maximum => Some(a.max(b)),
             Bin::Minimum => Some(a.min(b)),
-            Bin::Mul | Bin::Div | Bin::Pow | Bin::Lt | Bin::Le | Bin::Eq => None,
+            Bin::Mul | Bin::Div | Bin::Pow | Bin::Lt | Bin::Le | Bin::Eq | Bin::And | Bin::Shr => None,
         }
     }
 }
@@ -160,7 +160,7 @@ impl Masks {
             Bin::Lt => Some(a < b),
             Bin::Le => Some(a <= b),
             Bin::Eq => Some(a == b),
-            Bin::Add | Bin::Sub | Bin::Mul | Bin::Div | Bin::Maximum | Bin::Minimum | Bin::Pow => None,
+            Bin::Add | Bin::Sub | Bin::Mul | Bin::Div | Bin::Maximum | Bin::Minimum | Bin::Pow | Bin::And | Bin::Shr => None,
         }
     }
 

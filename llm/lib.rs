@@ -61,7 +61,7 @@ pub use run::{
 };
 pub use step::{Report, Step, step_program};
 pub use text::{Decoder, Kind, Specials, Tokenizer};
-pub use weights::named;
 pub use weights::{
     BEST, Checkpoint, Manifest, RunLock, at_step, checksum, initialise, kept, load_weights, open_checkpoint, read_manifest, save, utc,
 };
+pub use weights::{named, packed};

@@ -261,8 +261,7 @@ fn beside(config: &Config) -> Result<Option<String>> {
 /// Starts the parameters that follow from the model's own.
 fn follow(session: &mut Session, model: &Model) -> Result<()> {
     let Some(adaptation) = model.adaptation() else { return Ok(()) };
-    let read = |path: &str| Ok(session.param(path)?.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect());
-    for (path, values) in adaptation.follow(&read)? {
+    for (path, values) in adaptation.follow(&|path| session.param(path))? {
         session.fill_param(&path, |own| own.copy_from_slice(&values))?;
     }
     Ok(())

@@ -13,8 +13,9 @@ pub trait Adaptation: fmt::Debug + Send + Sync {
     /// How a parameter starts that is added, `{}` in its path being the layer's number already; none of the model's own.
     fn init(&self, path: &str) -> Option<Init>;
 
-    /// Parameters that are added whose start follows from the model's own, of which one is read by its path: the path and the values of each.
-    fn follow(&self, _read: &dyn Fn(&str) -> Result<Vec<f32>, String>) -> Result<Vec<(String, Vec<f32>)>, String> {
+    /// Parameters that are added whose start follows from the program's others, of which the bytes of one are read by its path: the path and
+    /// the values of each.
+    fn follow(&self, _read: &dyn Fn(&str) -> Result<Vec<u8>, String>) -> Result<Vec<(String, Vec<f32>)>, String> {
         Ok(vec![])
     }
 

@@ -16,8 +16,13 @@ pub enum Init {
 impl Init {
     /// Fills a tensor.
     pub fn fill(self, seed: u64, name: &str, out: &mut [f32]) {
+        self.numbers(seed, name)(out);
+    }
+
+    /// Gives a tensor's numbers in order, as many as it is given room for each time; an even number each time but the last.
+    pub fn numbers(self, seed: u64, name: &str) -> impl FnMut(&mut [f32]) {
         let mut random = SplitMix(seed ^ hash(name));
-        match self {
+        move |out| match self {
             Init::Zeros => out.fill(0.0),
             Init::Ones => out.fill(1.0),
             Init::Uniform(bound) => out.iter_mut().for_each(|x| *x = ((2.0 * unit(random.next()) - 1.0) * bound) as f32),

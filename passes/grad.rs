@@ -383,7 +383,7 @@ fn pullback<'t>(op: &Op, g: V<'t>, y: V<'t>, args: &[V<'t>], wants: &[bool]) -> 
         (Op::Bin(Bin::Maximum), &[a, b]) => some(shares(g, [a, b], [a.bin(Bin::Lt, b), b.bin(Bin::Lt, a)])),
         (Op::Bin(Bin::Minimum), &[a, b]) => some(shares(g, [a, b], [b.bin(Bin::Lt, a), a.bin(Bin::Lt, b)])),
         (Op::Bin(Bin::Pow), &[x, a])     => Some(vec![wants[0].then(|| power_base(g, x, a)), wants[1].then(|| power_exponent(g, x, a, y))]),
-        (Op::Bin(Bin::Lt | Bin::Le | Bin::Eq), _) => Some(vec![None, None]),
+        (Op::Bin(Bin::Lt | Bin::Le | Bin::Eq | Bin::And | Bin::Shr), _) => Some(vec![None, None]),
         (Op::Un(Un::Exp), &[_])          => some(vec![g * y]),
         (Op::Un(Un::Log), &[x])          => some(vec![g / x]),
         (Op::Un(Un::Neg), &[_])          => some(vec![-g]),

@@ -230,7 +230,8 @@ impl Session {
         }
         let mut values = vec![0.0; ty.count()];
         fill(&mut values);
-        self.backend.set_param(i, 0, &values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
+        let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
+        self.backend.set_param(i, 0, &bytes)
     }
 
     /// Takes over every parameter that another session has, too. On one device, or where both are on processors, the memory itself is

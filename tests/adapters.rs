@@ -9,18 +9,18 @@ use models::{Adaptation, Bert, Deepseek, Gemma, Gpt, Mixtral, Model, T5, Transfo
 use passes::Options;
 use std::sync::Arc;
 
-fn lora(rank: usize, alpha: f64, targets: &[&str]) -> AdapterConfig {
+pub fn lora(rank: usize, alpha: f64, targets: &[&str]) -> AdapterConfig {
     let targets = targets.iter().map(|t| t.to_string()).collect();
     AdapterConfig { kind: AdapterKind::Lora, rank, alpha, targets, ..AdapterConfig::default() }
 }
 
-fn adapted(model: &Model, settings: &AdapterConfig) -> (Model, Arc<Adapter>) {
+pub fn adapted(model: &Model, settings: &AdapterConfig) -> (Model, Arc<Adapter>) {
     let adapter = Arc::new(Adapter::of(model, settings).unwrap());
     (model.adapted(Some(adapter.clone())), adapter)
 }
 
 /// A model of every kind, with layers of every layout.
-fn every() -> Vec<Model> {
+pub fn every() -> Vec<Model> {
     let gemma = Gemma {
         vocab_size: 13,
         max_position_embeddings: 16,
@@ -85,7 +85,7 @@ fn every() -> Vec<Model> {
 }
 
 /// W + s B A for every layer, and its columns of their own lengths where they have such, by plain loops, in the place of W.
-fn merged(env: &Env, adapter: &Adapter, scale: f64) -> Env {
+pub fn merged(env: &Env, adapter: &Adapter, scale: f64) -> Env {
     let mut out = env.clone();
     for Linear { module, path, inputs, outputs, ty, .. } in adapter.layers() {
         let (a, b) = (&env[&format!("{module}.lora_A.weight")], &env[&format!("{module}.lora_B.weight")]);

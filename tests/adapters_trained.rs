@@ -4,6 +4,7 @@
 use crate::common::{Directory, difference};
 use ir::{Env, Value, eval};
 use llm::named::value;
+use llm::packed::Held;
 use llm::{AdapterConfig, AdapterKind, Config, Event, Models, Objective, Outcome, TrainConfig, Trainer, hub, read_manifest};
 use models::{Gpt, Model};
 use passes::State;
@@ -137,4 +138,54 @@ fn a_run_stands_beside_its_model() {
     assert!(error.contains("this run stands beside") && error.contains("give it the model that it was trained beside"), "{error}");
     assert!(trainer(&config).resume(&run).unwrap_err().0.contains("here is no other model"));
     assert_eq!(beside(&config, &one).resume(&run).unwrap(), 0);
+}
+
+/// Beside a model whose matrices are in few bits: it begins where the model of these levels is, goes on as if never stopped, holds what is
+/// beside it alone, and is, merged, what it was.
+#[test]
+fn training_beside_a_model_in_few_bits() {
+    for (dora, held) in [(false, Held::Nf4), (true, Held::Nf4), (false, Held::Int8)] {
+        let folder = Directory::new("in-few-bits");
+        let [base_dir, run, merged] = ["base", "run", "merged"].map(|n| folder.0.join(n));
+        [&base_dir, &run].into_iter().for_each(|d| std::fs::create_dir_all(d).unwrap());
+        let loss = base(&base_dir, 0.0);
+        let config = config(AdapterConfig { base: held, dora, ..lora(0.0) }, 0.0, 1);
+        let mut whole = beside(&config, &base_dir);
+        let first = whole.evaluate(None).unwrap();
+        assert!((first - loss).abs() < 0.02 && first != loss, "{first} {loss}");
+        let own = |name: &str| name.contains("lora_");
+        let before = state(&whole);
+        assert!(before.iter().any(|p| p.0.ends_with("c_attn.weight.nf4") || p.0.ends_with("c_attn.weight.int8")));
+        assert!(!before.iter().any(|p| p.0.ends_with("c_attn.weight")), "the matrix itself is nowhere");
+        let never = AtomicBool::new(false);
+        assert!(matches!(whole.run(None, &never, &mut |_| Ok(())).unwrap(), Outcome::Finished(after) if after < first));
+        for (old, new) in before.iter().zip(state(&whole)) {
+            assert_eq!(old.1 != new.1, own(&old.0), "{}", old.0);
+        }
+        let stop = AtomicBool::new(false);
+        let mut stopped = beside(&config, &base_dir);
+        let outcome = stopped.run(Some(&run), &stop, &mut |e| {
+            stop.store(matches!(e, Event::Step { step: 3.., .. }), Ordering::Relaxed);
+            Ok(())
+        });
+        assert_eq!(outcome.unwrap(), Outcome::Stopped(3));
+        let mut second = beside(&config, &base_dir);
+        assert_eq!(second.resume(&run).unwrap(), 3);
+        second.run(Some(&run), &never, &mut |_| Ok(())).unwrap();
+        assert!(state(&second) == state(&whole));
+        config.clone().adapted().unwrap().write(&run).unwrap();
+        let directory = hub::Directory::open(&run, &Models::default()).unwrap();
+        llm::adapter::merge(&directory, &merged).unwrap();
+        let one = hub::Directory::open(&merged, &Models::default()).unwrap();
+        let logits = |directory: &hub::Directory| {
+            let (graph, tensors) = (Objective::NextToken.bound(directory.model(), llm::Mode::Evaluate, 1, 8).unwrap(), directory.tensors().unwrap());
+            let ids = Value::new(vec![1, 8], (0..8).map(f64::from).collect());
+            let mut env: Env = [("input_ids".to_string(), ids.clone()), ("labels".into(), ids)].into();
+            for (name, ty) in graph.params() {
+                env.insert(name.to_string(), value(&tensors.expect(&name, &ty).unwrap(), &ty));
+            }
+            eval(&graph, &env).unwrap()["logits"].clone()
+        };
+        assert!(difference(&logits(&one), &logits(&directory)) < 1e-5, "{held}");
+    }
 }

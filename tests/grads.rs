@@ -1,7 +1,7 @@
 //! Every op's pullback against differences in `f64`, in the middle of a program, with an upstream cotangent that is not 1.
 
 use crate::common::{Random, environment};
-use ir::{Builder, DType, Graph, Op, Row, Tensor, Type, Un, eval, infer};
+use ir::{Bin, Builder, DType, Graph, Op, Row, Tensor, Type, Un, eval, infer};
 use passes::{Opt, optimize};
 
 /// Operands that a smooth op takes at some shape: the types, and whether it wants positive numbers.
@@ -113,8 +113,8 @@ fn disagreement(graph: &Graph, grads: &Graph, seed: u32) -> f64 {
 
 fn all() -> Vec<(Op, Vec<Type>)> {
     let mut r = Random(11);
-    // differences see through a stopped gradient; comparisons and equality have none
-    let smooth = |op: &Op| !matches!(op, Op::StopGradient | Op::Bin(ir::Bin::Lt | ir::Bin::Le | ir::Bin::Eq));
+    // differences see through a stopped gradient; comparisons have none, and bits are of whole numbers
+    let smooth = |op: &Op| !matches!(op, Op::StopGradient | Op::Bin(Bin::Lt | Bin::Le | Bin::Eq | Bin::And | Bin::Shr));
     let plain: Vec<(Op, Vec<Type>)> =
         (0..3).flat_map(|_| Op::plain()).filter(smooth).filter_map(|op| operands(&op, &mut r).map(|t| (op, t))).collect();
     plain.into_iter().chain(with_attributes()).collect()

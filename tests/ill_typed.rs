@@ -19,6 +19,8 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("%0 x: f32[2], %1 y: i32[2]", "add %0, %1", "add(a: f32[2], b: i32[2]): element types differ: f32 and i32"),
     ("%0 x: bf16[2]", "add %0, %0", "add(a: bf16[2], b: bf16[2]): bf16 has no arithmetic; cast to f32"),
     ("%0 p: bool[2]", "add %0, %0", "add(a: bool[2], b: bool[2]): truth values have no arithmetic"),
+    ("%0 x: f32[2]", "and %0, %0", "and(a: f32[2], b: f32[2]): and is of the bits of whole numbers, not of f32"),
+    ("%0 p: bool[2]", "shr %0, %0", "shr(a: bool[2], b: bool[2]): shr is of the bits of whole numbers, not of bool"),
     ("%0 i: i32[2]", "div %0, %0", "div(a: i32[2], b: i32[2]): i32[2] is not f32"),
     ("%0 i: i32[2]", "pow %0, %0", "pow(a: i32[2], b: i32[2]): i32[2] is not f32"),
     ("%0 x: f32[2,3]", "iota[-1,2147483649]", "iota[-1,2147483649](): 2147483649 positions are more than an i32 counts"),

@@ -154,6 +154,8 @@ mod optimizers;
 #[cfg(feature = "llvm")]
 mod own_model;
 /// The memory plan.
+/// Matrices in few bits: levels, words, programs, memory.
+mod packed;
 mod plan;
 /// Models that write, are rewarded and learn from it.
 #[cfg(feature = "llvm")]

@@ -176,10 +176,26 @@ impl Maker<'_> {
             return None;
         }
         let i = self.f.add(Op::Iota(-1, self.ty(x).dim(-1)), &[]);
+        // or by bits of the place
+        let i = if self.r.below(2) == 0 { i } else { self.bits(i) };
         let n = self.f.add(Op::Const(2f64.to_bits(), DType::I32), &[]);
         let p = self.f.add(Op::Bin([Bin::Lt, Bin::Le, Bin::Eq][self.r.below(3)]), &[i, n]);
         let other = self.f.add(num(0.25), &[]);
         self.try_add(Op::Select, &[p, x, other])
+    }
+
+    /// Whole numbers made of bits of others, with a sign or without, shifted by as much as a word has and by more.
+    fn bits(&mut self, i: NodeId) -> NodeId {
+        let dtype = [DType::I32, DType::U32][self.r.below(2)];
+        let constant = |g: &mut Self, n: f64| g.f.add(Op::Const(n.to_bits(), dtype), &[]);
+        let factor = constant(self, if dtype == DType::U32 { 2_654_435_769.0 } else { -1_640_531_527.0 });
+        let (mask, shift) = ([0.0, 3.0, 255.0][self.r.below(3)], [0.0, 1.0, 29.0, 31.0, 33.0][self.r.below(5)]);
+        let (shift, mask) = (constant(self, shift), constant(self, mask));
+        let i = self.f.add(Op::Cast(dtype), &[i]);
+        let mixed = self.f.add(Op::Bin(Bin::Mul), &[i, factor]);
+        let shifted = self.f.add(Op::Bin(Bin::Shr), &[mixed, shift]);
+        let own = if self.r.below(3) == 0 { shifted } else { self.f.add(Op::Bin(Bin::And), &[shifted, mask]) };
+        self.f.add(Op::Cast(DType::I32), &[own])
     }
 
     fn reduce(&mut self, x: NodeId) -> Option<NodeId> {

@@ -33,7 +33,7 @@ macro_rules! unary {
 }
 binary!(
     iadd IAddOp, isub ISubOp, imul IMulOp, udiv UDivOp, urem URemOp, umin UMinOp, umax UMaxOp, ult ULessThanOp, ule ULessThanOrEqualOp,
-    slt SLessThanOp, sle SLessThanOrEqualOp, ieq IEqualOp, ine INotEqualOp, xor BitwiseXorOp, shift_right ShiftRightOp,
+    slt SLessThanOp, sle SLessThanOrEqualOp, ieq IEqualOp, ine INotEqualOp, xor BitwiseXorOp, and BitwiseAndOp, shift_right ShiftRightOp,
     fadd FAddOp, fsub FSubOp, fmul FMulOp, fdiv FDivOp, pow PowfOp, flt FLessThanOp, fle FLessThanOrEqualOp, feq FEqualOp, fne FNotEqualOp,
 );
 unary!(is_nan IsNanOp, fneg FNegOp, fabs FAbsOp, exp ExpOp, log LogOp, sqrt SqrtOp, rsqrt RsqrtOp, recip RecipOp, round RoundOp);

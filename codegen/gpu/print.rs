@@ -344,6 +344,9 @@ impl Printer<'_> {
             (Bin::Le, _) => b.ule(x, y),
             (Bin::Eq, Elem::F32) => b.feq(x, y),
             (Bin::Eq, _) => b.ieq(x, y),
+            (Bin::And, _) => b.and(x, y),
+            // a shift is by less than a word is long, and by a number without sign
+            (Bin::Shr, _) => b.shift_right(x, b.and(self.cast(b, elem, Elem::U32, y, lanes), b.splat(b.word(31), Elem::U32, lanes))),
         }
     }
 

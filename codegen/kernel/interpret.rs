@@ -453,11 +453,8 @@ fn halve(red: Red, mut x: Vec<f64>) -> f64 {
 
 /// As evaluation means it, rounded as a kernel rounds; whole numbers wrap at 32 bits.
 fn binary(bin: Bin, elem: Elem, x: f64, y: f64) -> f64 {
-    let whole = |n: i64| if elem == Elem::U32 { f64::from(n as u32) } else { f64::from(n as i32) };
     match (bin, elem) {
-        (Bin::Add, Elem::I32 | Elem::U32) => whole((x as i64).wrapping_add(y as i64)),
-        (Bin::Sub, Elem::I32 | Elem::U32) => whole((x as i64).wrapping_sub(y as i64)),
-        (Bin::Mul, Elem::I32 | Elem::U32) => whole((x as i64).wrapping_mul(y as i64)),
+        (_, Elem::I32 | Elem::U32) => ir::binary(bin, elem.dtype(), x, y),
         (Bin::Maximum | Bin::Minimum, _) => ir::binary(bin, DType::F32, x, y),
         _ => f64::from(ir::binary(bin, DType::F32, x, y) as f32),
     }

@@ -544,6 +544,8 @@ impl<'c> Printer<'c, '_> {
             Bin::Lt => test(FloatPredicate::OLT, IntPredicate::SLT, IntPredicate::ULT),
             Bin::Le => test(FloatPredicate::OLE, IntPredicate::SLE, IntPredicate::ULE),
             Bin::Eq => test(FloatPredicate::OEQ, IntPredicate::EQ, IntPredicate::EQ),
+            Bin::And => self.int_and(x, y),
+            Bin::Shr => self.shift(x, self.int_and(y, self.int_like(y, 31)), !unsigned),
         }
     }
 
@@ -595,10 +597,13 @@ impl<'c> Printer<'c, '_> {
         by_lanes!(self, x, self.int_like(x, n), |b, x, n| b.build_left_shift(x, n, ""))
     }
     pub(super) fn shift_right(&self, x: V<'c>, n: u64) -> V<'c> {
-        by_lanes!(self, x, self.int_like(x, n), |b, x, n| b.build_right_shift(x, n, false, ""))
+        self.shift(x, self.int_like(x, n), false)
     }
     pub(super) fn shift_right_signed(&self, x: V<'c>, n: u64) -> V<'c> {
-        by_lanes!(self, x, self.int_like(x, n), |b, x, n| b.build_right_shift(x, n, true, ""))
+        self.shift(x, self.int_like(x, n), true)
+    }
+    fn shift(&self, x: V<'c>, n: V<'c>, signed: bool) -> V<'c> {
+        by_lanes!(self, x, n, |b, x, n| b.build_right_shift(x, n, signed, ""))
     }
     pub(super) fn select(&self, p: V<'c>, a: V<'c>, b: V<'c>) -> V<'c> {
         if let V::VectorValue(p) = p {
@@ -669,7 +674,7 @@ macro_rules! arithmetic {
 arithmetic!(
     add build_float_add into_float_value, sub build_float_sub into_float_value, mul build_float_mul into_float_value,
     div build_float_div into_float_value, int_add build_int_add into_int_value, int_sub build_int_sub into_int_value,
-    int_mul build_int_mul into_int_value, int_xor build_xor into_int_value
+    int_mul build_int_mul into_int_value, int_xor build_xor into_int_value, int_and build_and into_int_value
 );
 
 fn vector(ty: BasicTypeEnum, lanes: u32) -> BasicTypeEnum {

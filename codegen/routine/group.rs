@@ -369,9 +369,34 @@ impl Grouping<'_> {
         }
     }
 
+    /// Where each group stands in the program. One that makes more than it reads of what others made, as a matrix taken out of few bits, stands
+    /// where its first reader does, so that it is not in memory long before.
+    fn places(&self) -> Vec<Option<NodeId>> {
+        let mut order: Vec<usize> = (0..self.groups.len()).filter(|g| self.groups[*g].is_some()).collect();
+        order.sort_by_key(|g| Reverse(self.level[*g]));
+        let mut places = vec![None; self.groups.len()];
+        for g in order {
+            let own = self.get(g).nodes.iter().max().copied();
+            let first = self.readers[g].iter().filter_map(|r| places[*r]).min();
+            places[g] = first.filter(|_| self.grows(g)).max(own);
+        }
+        places
+    }
+
+    /// Whether a group leaves more bytes in memory than it reads of what others left there.
+    fn grows(&self, group: usize) -> bool {
+        let nodes = &self.get(group).nodes;
+        let outside = |id: NodeId| self.of[id.index()] != Some(group);
+        let read: BTreeSet<NodeId> = nodes.iter().flat_map(|n| &self.func.node(*n).args).filter_map(|a| self.producers[a.index()]).collect();
+        let bytes = |id: &NodeId| self.func.ty(*id).bytes();
+        let left = nodes.iter().filter(|n| self.users[n.index()].iter().any(|u| outside(*u)));
+        left.map(bytes).sum::<usize>() > read.iter().filter(|id| outside(**id)).map(bytes).sum()
+    }
+
     /// The groups in an order of the kernel graph; among those that are ready, the one earliest in the program.
     fn schedule(self) -> Groups {
-        let place = |g: usize| Reverse((self.get(g).nodes.iter().max().copied(), g));
+        let places = self.places();
+        let place = |g: usize| Reverse((places[g], g));
         let mut waiting: Vec<usize> = self.needs.iter().map(BTreeSet::len).collect();
         let standing = (0..self.groups.len()).filter(|g| self.groups[*g].is_some());
         let mut ready: BinaryHeap<_> = standing.clone().filter(|g| waiting[*g] == 0).map(place).collect();

@@ -128,7 +128,7 @@ impl<'a> ScoreSteps<'a> {
             Bin::Minimum if b_below => b,
             Bin::Maximum if a_below => b,
             Bin::Maximum if b_below => a,
-            Bin::Minimum | Bin::Maximum | Bin::Mul | Bin::Div | Bin::Pow | Bin::Lt | Bin::Le | Bin::Eq => return None,
+            Bin::Minimum | Bin::Maximum | Bin::Mul | Bin::Div | Bin::Pow | Bin::Lt | Bin::Le | Bin::Eq | Bin::And | Bin::Shr => return None,
         };
         // what wraps is no line
         let whole = i64::from(i32::MIN)..=i64::from(i32::MAX);

@@ -1,5 +1,6 @@
 //! An adapter and its model made one.
 
+use super::packed::matrix;
 use super::{Linear, Low, lora};
 use crate::chat::Template;
 use crate::config::{ChatConfig, Config};
@@ -24,8 +25,11 @@ pub fn merge(from: &Directory, to: &Path) -> Result<Imported> {
     let notices = tensors.check_all_read()?;
     let read = |name: &str, ty: &ir::Type| {
         let bytes = tensors.expect(name, ty)?;
-        let Some((linear, lows)) = adapter.beside(name) else { return Ok(bytes) };
+        let Some((linear, packed, lows)) = adapter.beside(name) else { return Ok(bytes) };
         let mut w = floats(&bytes);
+        if let Some(packed) = packed {
+            w = packed.rounded(matrix(linear), &w);
+        }
         lows.iter().try_for_each(|low| add(&mut w, linear, low, name, &tensors))?;
         Ok(w.iter().flat_map(|x| x.to_le_bytes()).collect())
     };

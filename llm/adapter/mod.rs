@@ -5,12 +5,13 @@
 
 mod lora;
 mod merge;
+mod packed;
 pub mod peft;
 mod weave;
 
 pub use lora::Low;
 pub use merge::merge;
-pub use weave::{Linear, linears, weave};
+pub use weave::{Change, Linear, linears, weave};
 
 use crate::config::{AdapterConfig, Config, Models};
 use crate::error::Result as Outcome;
@@ -18,6 +19,7 @@ use crate::error::{Error, hint};
 use crate::objective::whole;
 use crate::weights::named::Tensors;
 use crate::weights::open_checkpoint;
+use crate::weights::packed::{Held, Packed};
 use ir::{Graph, Type};
 use models::{Adaptation, Init, Model};
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,8 +61,10 @@ pub struct Adapter {
     parts: Vec<Part>,
     /// The layers that something is beside, by module.
     layers: BTreeMap<String, (Linear, Vec<Low>)>,
-    /// What the other layers are called.
-    others: Vec<String>,
+    /// How matrices of all layers but heads are held.
+    held: Held,
+    /// The other layers.
+    others: Vec<Linear>,
 }
 
 impl Adapter {
@@ -73,8 +77,13 @@ impl Adapter {
     pub fn of_parts(model: &Model, parts: Vec<Part>) -> Result<Adapter, String> {
         let all = linears(&whole(&model.adapted(None)).map_err(|e| e.0)?);
         let mut layers: BTreeMap<String, (Linear, Vec<Low>)> = BTreeMap::new();
+        let held = parts.first().map_or(Held::Whole, |part| part.settings.base);
         for Part { name, settings, weight } in &parts {
             settings.check()?;
+            if settings.base != held {
+                let all = [held, settings.base].map(|h| h.to_string()).join(" and ");
+                return Err(format!("adapter.base is {all}: adapters that count at once stand beside matrices that are held one way"));
+            }
             settings.targets.iter().try_for_each(|target| check_target(model, &all, target))?;
             let scale = settings.scale() * weight;
             let low = Low { name: name.clone(), rank: settings.rank, scale, dropout: settings.dropout, dora: settings.dora };
@@ -83,8 +92,8 @@ impl Adapter {
                 layers.entry(linear.module.clone()).or_insert_with(|| (linear.clone(), vec![])).1.push(low.clone());
             }
         }
-        let others = all.into_iter().map(|l| l.module).filter(|m| !layers.contains_key(m)).collect();
-        Ok(Adapter { parts, layers, others })
+        let others = all.into_iter().filter(|l| !layers.contains_key(&l.module)).collect();
+        Ok(Adapter { parts, layers, held, others })
     }
 
     /// What is beside the model at once.
@@ -102,15 +111,35 @@ impl Adapter {
         let end = |module: &String| {
             let parts: Vec<&str> = module.split('.').collect();
             let ends = (0..parts.len()).rev().take_while(|from| !parts[*from].starts_with('{')).map(|from| parts[from..].join("."));
-            let own = |end: &String| !self.others.iter().any(|other| is_target(other, end));
+            let own = |end: &String| !self.others.iter().any(|other| is_target(&other.module, end));
             ends.clone().find(own).or_else(|| ends.last())
         };
         self.layers.keys().filter_map(end).collect()
     }
 
-    /// What is beside the matrix of a path, in which layers have their numbers.
-    fn beside(&self, path: &str) -> Option<(&Linear, &[Low])> {
-        self.layers.values().find(|(linear, _)| is_alike(path, &linear.path)).map(|(linear, lows)| (linear, lows.as_slice()))
+    /// What becomes of the matrix of a path, in which layers have their numbers: how it is held, and what is beside it.
+    fn beside(&self, path: &str) -> Option<(&Linear, Option<Packed>, &[Low])> {
+        let is_it = |l: &&Linear| is_alike(path, &l.path);
+        let own = self.layers.values().find(|(linear, _)| is_it(&linear)).map(|(linear, lows)| (linear, lows.as_slice()));
+        let (linear, lows) = own.or_else(|| self.others.iter().find(is_it).map(|linear| (linear, [].as_slice())))?;
+        Some((linear, self.packed(linear), lows))
+    }
+
+    /// How a layer's matrix is held, if in few bits.
+    fn packed(&self, linear: &Linear) -> Option<Packed> {
+        self.held.packed().filter(|_| is_target(&linear.module, ALL))
+    }
+
+    /// The matrices of all layers of one kind, one after the other, as a program has them whose parameters are read.
+    fn matrices(&self, linear: &Linear, read: &dyn Fn(&str) -> Result<Vec<u8>, String>) -> Result<Vec<f32>, String> {
+        let words = |path: &str| Ok::<Vec<u32>, String>(read(path)?.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect());
+        let floats = |path: &str| Ok::<Vec<f32>, String>(words(path)?.into_iter().map(f32::from_bits).collect());
+        let Some(packed) = self.packed(linear) else { return floats(&linear.path) };
+        let [own, scales] = packed.names(&linear.path);
+        let sizes = packed::matrix(linear);
+        let [per_words, per_scales] = [packed.words(sizes), packed.scales(sizes)].map(|s| s.iter().product());
+        let (own, scales) = (words(&own)?, floats(&scales)?);
+        Ok(own.chunks(per_words).zip(scales.chunks(per_scales)).flat_map(|(w, s)| packed.unpack(sizes, w, s)).collect())
     }
 
     /// The parameters of all that is beside the model: paths and types, stacked where layers are.
@@ -123,11 +152,12 @@ impl Adapter {
 
 impl Adaptation for Adapter {
     fn apply(&self, graph: &Graph, learning: bool) -> Result<Graph, String> {
-        let beside = |linear: &Linear| {
+        let change = |linear: &Linear| {
             let own = self.layers.get(&linear.module).map_or(vec![], |l| l.1.clone());
-            own.into_iter().map(|low| Low { dropout: if learning { low.dropout } else { 0.0 }, ..low }).collect()
+            let beside = own.into_iter().map(|low| Low { dropout: if learning { low.dropout } else { 0.0 }, ..low }).collect();
+            Change { packed: self.packed(linear), beside }
         };
-        Ok(weave(graph, &beside))
+        Ok(weave(graph, &change))
     }
 
     /// As PEFT does: A as PyTorch's linear layers start, evenly between −1/√in and 1/√in, and B at 0, so that nothing is changed at first.
@@ -144,11 +174,11 @@ impl Adaptation for Adapter {
     }
 
     /// Lengths of columns are those of the model's matrices.
-    fn follow(&self, read: &dyn Fn(&str) -> Result<Vec<f32>, String>) -> Result<Vec<(String, Vec<f32>)>, String> {
+    fn follow(&self, read: &dyn Fn(&str) -> Result<Vec<u8>, String>) -> Result<Vec<(String, Vec<f32>)>, String> {
         let mut out = vec![];
         for (linear, lows) in self.layers.values() {
             for (_, path, _) in lows.iter().flat_map(|low| low.parameters(linear)).filter(|p| p.0 == lora::MAGNITUDE) {
-                out.push((path, merge::lengths(linear, &read(&linear.path)?)));
+                out.push((path, merge::lengths(linear, &self.matrices(linear, read)?)));
             }
         }
         Ok(out)

@@ -1,7 +1,9 @@
 //! Linear layers of a program, wherever they are in its loops: found by their matrices, and each given something beside it.
 
 use super::lora::{self, Low};
-use ir::{Bin, DType, Dim, Ein, Func, Graph, Loc, Loop, Node, NodeId, Op, Type, names};
+use super::packed::unpacked;
+use crate::weights::packed::Packed;
+use ir::{Bin, DType, Dim, Ein, Func, Graph, Loc, Loop, Node, NodeId, Op, Type, names, num};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// A product of something with a matrix that is a parameter.
@@ -33,16 +35,25 @@ const ADDED: u32 = 1 << 24;
 const STEPS: [u32; 3] = [1, 1 << 8, 1 << 20];
 const OWN: u32 = 1 << 30;
 
+/// What becomes of a layer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Change {
+    /// How its matrix is held, if not as it is.
+    pub packed: Option<Packed>,
+    /// What stands beside it.
+    pub beside: Vec<Low>,
+}
+
 /// The linear layers of a program, in its order.
 pub fn linears(graph: &Graph) -> Vec<Linear> {
-    let mut weaver = Weaver::new(graph, &|_| vec![]);
+    let mut weaver = Weaver::new(graph, &|_| Change::default());
     weaver.main();
     weaver.found
 }
 
-/// The program with what is said beside its layers.
-pub fn weave(graph: &Graph, beside: &dyn Fn(&Linear) -> Vec<Low>) -> Graph {
-    let mut weaver = Weaver::new(graph, beside);
+/// The program with what is said of its layers.
+pub fn weave(graph: &Graph, change: &dyn Fn(&Linear) -> Change) -> Graph {
+    let mut weaver = Weaver::new(graph, change);
     let (main, inputs) = weaver.main();
     let mut funcs = weaver.funcs;
     funcs.push(main);
@@ -103,7 +114,7 @@ impl Frame {
     }
 
     /// A number that seeds.
-    fn uint(&mut self, n: u32) -> NodeId {
+    pub(super) fn uint(&mut self, n: u32) -> NodeId {
         self.add(Op::Const(f64::from(n).to_bits(), DType::U32), &[])
     }
 
@@ -152,13 +163,38 @@ impl Frame {
 
     /// The node as it was, of these of the old nodes.
     fn copy(&mut self, node: &Node) -> NodeId {
-        let args = node.args.iter().map(|a| self.new[a.index()]).collect();
+        self.copy_of(node, |_| None)
+    }
+
+    /// The same, where some operands are others.
+    fn copy_of(&mut self, node: &Node, other: impl Fn(NodeId) -> Option<NodeId>) -> NodeId {
+        let args = node.args.iter().map(|a| other(*a).unwrap_or(self.new[a.index()])).collect();
         self.func.push(Node { args, ..node.clone() })
     }
 
-    /// The numbers of the inputs, once all are known: those that are stacked stand behind the first so many, the others at the end.
-    fn settle(&mut self, before: u32) {
+    /// A layer's matrix, as it is held.
+    fn matrix(&mut self, old: NodeId, linear: &Linear, change: &Change) -> NodeId {
+        change.packed.map_or(self.new[old.index()], |packed| unpacked(self, linear, packed))
+    }
+
+    /// Whether anything reads an input.
+    fn reads(&self, input: u32) -> bool {
+        let own = |id: &NodeId| matches!(self.func.node(*id).op, Op::Input(i, _) if i == input);
+        self.func.nodes.iter().flat_map(|n| &n.args).chain(&self.func.results).any(own)
+    }
+
+    /// The numbers of the inputs, once all are known: those that are stacked stand behind the first so many, the others at the end, and those
+    /// that nothing reads are none.
+    fn settle(&mut self, before: u32, unread: &BTreeSet<u32>) {
         let per = self.extras.iter().filter(|e| e.stacked).count() as u32;
+        for node in &mut self.func.nodes {
+            match &mut node.op {
+                Op::Input(i, _) if unread.contains(i) => (node.op, node.ty) = (num(0.0), Type::scalar(DType::F32)),
+                Op::Input(i, _) if *i < ADDED => *i -= unread.range(..*i).count() as u32,
+                _ => {}
+            }
+        }
+        let before = before - unread.range(..before).count() as u32;
         let own = self.func.nodes.iter().filter(|n| matches!(n.op, Op::Input(i, _) if i < ADDED)).count() as u32;
         let place = |e: usize| {
             let alike = self.extras[..e].iter().filter(|x| x.stacked == self.extras[e].stacked).count() as u32;
@@ -177,8 +213,8 @@ impl Frame {
     }
 }
 
-/// A body that is written: its number, and what it is given besides.
-type Body = (u32, Vec<Extra>);
+/// A body that is written: its number, what it is given besides, and which of its old inputs nothing reads any more.
+type Body = (u32, Vec<Extra>, BTreeSet<u32>);
 
 struct Weaver<'a> {
     graph: &'a Graph,
@@ -186,19 +222,19 @@ struct Weaver<'a> {
     /// Bodies that were written already, by number and matrices.
     done: BTreeMap<(u32, Vec<(u32, Known)>), Body>,
     embeddings: BTreeSet<String>,
-    beside: &'a dyn Fn(&Linear) -> Vec<Low>,
+    change: &'a dyn Fn(&Linear) -> Change,
     found: Vec<Linear>,
 }
 
 impl<'a> Weaver<'a> {
-    fn new(graph: &'a Graph, beside: &'a dyn Fn(&Linear) -> Vec<Low>) -> Weaver<'a> {
+    fn new(graph: &'a Graph, change: &'a dyn Fn(&Linear) -> Change) -> Weaver<'a> {
         let main = graph.main();
         let table = |n: &Node| {
             let Op::Gather = n.op else { return None };
             if let Op::Param(path, _) = &main.node(n.args[0]).op { Some(path.to_string()) } else { None }
         };
         let embeddings = main.nodes.iter().filter_map(table).collect();
-        Weaver { graph, funcs: vec![], done: BTreeMap::new(), embeddings, beside, found: vec![] }
+        Weaver { graph, funcs: vec![], done: BTreeMap::new(), embeddings, change, found: vec![] }
     }
 
     /// Main, and the names of its inputs.
@@ -239,33 +275,34 @@ impl<'a> Weaver<'a> {
 
     /// A product, and what is beside it where one of its operands is a matrix.
     fn contract(&mut self, frame: &mut Frame, node: &Node, ein: &Ein) -> NodeId {
-        let product = frame.copy(node);
         let [a, b] = [node.args[0], node.args[1]];
         let (x, at, ein) = match (frame.at.contains_key(&a), frame.at.contains_key(&b)) {
             (false, true) => (a, b, ein.clone()),
             (true, false) => (b, a, ein.swap()),
-            (false, false) | (true, true) => return product,
+            (false, false) | (true, true) => return frame.copy(node),
         };
         let w = frame.at[&at].clone();
         let sums = |l: &u8| *l >= ein.out;
         let inside = match ein.b[..] {
             [one, other] if sums(&one) && !sums(&other) && !ein.a.contains(&other) => 0,
             [one, other] if sums(&other) && !sums(&one) && !ein.a.contains(&one) => 1,
-            _ => return product,
+            _ => return frame.copy(node),
         };
-        let Some(linear) = self.linear(&w, inside, true) else { return product };
-        let parts = (self.beside)(&linear);
-        let site = lora::Site { x: frame.new[x.index()], w: frame.new[at.index()], ein, linear: &linear };
-        parts.iter().fold(product, |sum, part| lora::beside(frame, &site, sum, part))
+        let Some(linear) = self.linear(&w, inside, true) else { return frame.copy(node) };
+        let change = (self.change)(&linear);
+        let (x, w) = (frame.new[x.index()], frame.matrix(at, &linear, &change));
+        let product = frame.copy_of(node, |arg| if arg == at { Some(w) } else { None });
+        let site = lora::Site { x, w, ein, linear: &linear };
+        change.beside.iter().fold(product, |sum, part| lora::beside(frame, &site, sum, part))
     }
 
     /// What is made of a matrix, [out, in] as PyTorch has it, of which a part is read: made of it with what is added.
     fn made(&mut self, frame: &mut Frame, node: &Node) -> NodeId {
         let matrix = frame.at.get(&node.args[0]).filter(|k| !self.embeddings.contains(&k.path)).cloned();
         let Some(linear) = matrix.and_then(|k| self.linear(&k, 1, false)) else { return frame.copy(node) };
-        let w = frame.new[node.args[0].index()];
-        let parts = (self.beside)(&linear);
-        let whole = parts.iter().fold(w, |sum, part| lora::within(frame, &linear, sum, part));
+        let change = (self.change)(&linear);
+        let w = frame.matrix(node.args[0], &linear, &change);
+        let whole = change.beside.iter().fold(w, |sum, part| lora::within(frame, &linear, sum, part));
         frame.add(node.op.clone(), &[whole])
     }
 
@@ -292,8 +329,7 @@ impl<'a> Weaver<'a> {
         let inside = |i: usize, k: &Known| Known { taken: k.taken + usize::from(i < stacked), stacked: i < stacked, ..k.clone() };
         let given = node.args.iter().enumerate().skip(carried);
         let known: BTreeMap<u32, Known> = given.filter_map(|(i, a)| Some((i as u32, inside(i, frame.at.get(a)?)))).collect();
-        let (func, extras) = self.body(l, &known);
-        let mut args: Vec<NodeId> = node.args.iter().map(|a| frame.new[a.index()]).collect();
+        let (func, extras, unread) = self.body(l, &known);
         let (mut per, mut same) = (vec![], vec![]);
         for extra in &extras {
             let operand = match &extra.what {
@@ -302,9 +338,12 @@ impl<'a> Weaver<'a> {
             };
             if extra.stacked { per.push(operand) } else { same.push(operand) }
         }
-        let l = Loop { func, stacked: l.stacked + per.len() as u32, ..l.clone() };
-        args.splice(stacked..stacked, per);
-        args.extend(same);
+        let old = |places: std::ops::Range<usize>| -> Vec<NodeId> {
+            places.filter(|i| !unread.contains(&(*i as u32))).map(|i| frame.new[node.args[i].index()]).collect()
+        };
+        let (first, rest) = (old(0..stacked), old(stacked..node.args.len()));
+        let l = Loop { func, stacked: (first.len() - carried + per.len()) as u32, ..l.clone() };
+        let args = [first, per, rest, same].concat();
         let types: Vec<&Type> = args.iter().map(|a| frame.func.ty(*a)).collect();
         let ty = Graph::repeat_type(&self.funcs, &l, &types).unwrap_or_else(|why| panic!("what is beside a layer does not fit its loop: {why}"));
         frame.func.push(Node { op: Op::Repeat(l), args, ty, loc: node.loc })
@@ -318,9 +357,11 @@ impl<'a> Weaver<'a> {
         }
         let func = &self.graph.funcs[l.func as usize];
         let mut frame = self.function(func, known, false);
-        frame.settle(l.carried + l.stacked);
+        // a matrix that is held otherwise is no operand any more
+        let unread: BTreeSet<u32> = known.keys().copied().filter(|i| !frame.reads(*i)).collect();
+        frame.settle(l.carried + l.stacked, &unread);
         self.funcs.push(frame.func);
-        let body = (self.funcs.len() as u32 - 1, frame.extras);
+        let body = (self.funcs.len() as u32 - 1, frame.extras, unread);
         self.done.insert(key, body.clone());
         body
     }

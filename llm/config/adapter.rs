@@ -1,5 +1,6 @@
 //! `[adapter]`: what is trained beside a model's parameters, which stay as they are.
 
+use crate::weights::packed::Held;
 use models::check::within;
 use serde::{Deserialize, Serialize};
 use std::ops::Bound::{Excluded, Included};
@@ -35,12 +36,14 @@ pub struct AdapterConfig {
     pub rslora: bool,
     /// Train the lengths of the sum's columns apart from their directions (Liu et al. 2024, DoRA).
     pub dora: bool,
+    /// How the model's own matrices are held, but those of heads and embeddings: whole, int8 or nf4 (Dettmers et al. 2023, QLoRA).
+    pub base: Held,
 }
 
 impl Default for AdapterConfig {
     fn default() -> AdapterConfig {
         let targets = vec![crate::adapter::ALL.into()];
-        AdapterConfig { kind: AdapterKind::None, rank: 8, alpha: 16.0, targets, dropout: 0.0, rslora: false, dora: false }
+        AdapterConfig { kind: AdapterKind::None, rank: 8, alpha: 16.0, targets, dropout: 0.0, rslora: false, dora: false, base: Held::Whole }
     }
 }
 
@@ -62,6 +65,9 @@ impl AdapterConfig {
         within("adapter.rank", self.rank, 1..=models::check::LARGEST, usual.rank)?;
         within("adapter.alpha", self.alpha, (Excluded(0.0), Included(1e6)), usual.alpha)?;
         within("adapter.dropout", self.dropout, 0.0..1.0, 0.05)?;
+        if !self.is_on() && self.base != Held::Whole {
+            return Err(format!("adapter.base is {}, and nothing stands beside the model: try adapter.kind = \"lora\"", self.base));
+        }
         if self.targets.is_empty() {
             return Err(
                 "adapter.targets is empty: name a layer, as in adapter.targets = [\"q_proj\", \"v_proj\"], or all of them, [\"all-linear\"]".into()

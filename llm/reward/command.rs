@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// A command that runs as long as the training.
@@ -17,6 +18,8 @@ pub struct Command {
     lines: Receiver<String>,
     /// The last of what it complained of.
     said: Arc<Mutex<Vec<u8>>>,
+    /// What hears it.
+    listening: JoinHandle<()>,
     limit: Duration,
 }
 
@@ -33,8 +36,8 @@ impl Command {
         let mut child = child.map_err(|e| Error(format!("policy.reward_command: {text}: {e}")))?;
         let said = Arc::default();
         let lines = lines(child.stdout.take().expect("it is piped"));
-        listen(child.stderr.take().expect("it is piped"), &said);
-        Ok(Command { text: text.into(), input: child.stdin.take(), child, lines, said, limit })
+        let listening = listen(child.stderr.take().expect("it is piped"), &said);
+        Ok(Command { text: text.into(), input: child.stdin.take(), child, lines, said, listening, limit })
     }
 
     /// What each answer is worth. Fails where the command ends, takes too long, or writes what is no number.
@@ -86,7 +89,7 @@ impl Command {
         let mut ended = None;
         for _ in 0..20 {
             ended = self.child.try_wait().ok().flatten();
-            if ended.is_some() {
+            if ended.is_some() && self.listening.is_finished() {
                 break;
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -131,7 +134,7 @@ fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
 }
 
 /// Keeps the end of what a command complains of.
-fn listen(mut from: impl Read + Send + 'static, said: &Arc<Mutex<Vec<u8>>>) {
+fn listen(mut from: impl Read + Send + 'static, said: &Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
     let said = said.clone();
     std::thread::spawn(move || {
         let mut piece = [0; 1024];
@@ -144,5 +147,5 @@ fn listen(mut from: impl Read + Send + 'static, said: &Arc<Mutex<Vec<u8>>>) {
             let over = all.len().saturating_sub(SHOWN);
             all.drain(..over);
         }
-    });
+    })
 }

@@ -6,6 +6,7 @@ mod file;
 mod load;
 mod lock;
 pub mod named;
+pub mod packed;
 mod start;
 pub(crate) mod write;
 

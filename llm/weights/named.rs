@@ -3,6 +3,7 @@
 use super::checksum::Checksum;
 use super::file::{TensorFile, size};
 use super::load::pieces;
+use super::packed::Part;
 use crate::error::{Error, Result, file_error, hint};
 use ir::names::new_value_of;
 use ir::{DType, Type, Value};
@@ -12,7 +13,14 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+/// A tensor that is there, and which part of it is asked for, where that is one matrix in few bits.
+struct Found {
+    name: String,
+    part: Option<Part>,
+}
 
 /// The tensors of a safetensors file or of several that belong together, and which of them were read. A tensor is in memory while it is
 /// read, and no longer.
@@ -138,8 +146,8 @@ impl Tensors {
         let found = self.found(name, ty)?;
         match &found[..] {
             // a copy of the largest tensors would be felt
-            [(whole, _)] => self.bytes(whole, ty.dtype).map(Some),
-            pieces => pieces.iter().map(|p| self.bytes(&p.0, ty.dtype)).collect::<Result<Vec<_>>>().map(|all| Some(all.concat())),
+            [(whole, _)] => self.held(whole, ty.dtype).map(Some),
+            pieces => pieces.iter().map(|p| self.held(&p.0, ty.dtype)).collect::<Result<Vec<_>>>().map(|all| Some(all.concat())),
         }
     }
 
@@ -156,16 +164,21 @@ impl Tensors {
 
     /// Refuses a tensor that is not there, has another shape than its type or elements that are none of it. None of its bytes are read.
     pub fn check(&self, name: &str, ty: &Type) -> Result<()> {
-        for (found, sizes) in self.found(name, ty)? {
-            let (file, info) = &self.all[&found];
+        for (Found { name, part }, sizes) in self.found(name, ty)? {
+            let (file, info) = &self.all[&name];
             let path = &self.files[*file].path;
-            if info.shape != sizes {
+            let (have, dtype) = match (part, &info.shape[..]) {
+                (Some(part), [rows, columns]) => (part.sizes([*rows, *columns]).to_vec(), DType::F32),
+                (Some(_), _) => return Err(file_error(path, &format!("tensor {name} has shape {:?}", info.shape), "expected a matrix")),
+                (None, shape) => (shape.to_vec(), ty.dtype),
+            };
+            if have != sizes {
+                let what = part.map_or(String::new(), |part| format!(", in {} bits {have:?}", part.packed.bits()));
                 let why = format!("expected {sizes:?}: is this the same model?");
-                return Err(file_error(path, &format!("tensor {found} has shape {:?}", info.shape), why));
+                return Err(file_error(path, &format!("tensor {name} has shape {:?}{what}", info.shape), why));
             }
-            let converts = convertible(info.dtype, ty.dtype);
-            converts.map_err(|(what, why)| file_error(path, &format!("tensor {found} {what}"), why))?;
-            self.read.borrow_mut().insert(found);
+            convertible(info.dtype, dtype).map_err(|(what, why)| file_error(path, &format!("tensor {name} {what}"), why))?;
+            self.read.borrow_mut().insert(name);
         }
         Ok(())
     }
@@ -175,15 +188,25 @@ impl Tensors {
         self.check(name, ty)?;
         let mut at = 0;
         for (found, _) in self.found(name, ty)? {
-            let bytes = self.bytes(&found, ty.dtype)?;
-            show(at, &bytes)?;
-            at += bytes.len();
+            let mut show_one = |bytes: Vec<u8>| {
+                at += bytes.len();
+                show(at - bytes.len(), &bytes)
+            };
+            let info = &self.all[&found.name].1;
+            if found.part.is_some() || !matches!(info.dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16) {
+                show_one(self.held(&found, ty.dtype)?)?;
+                continue;
+            }
+            // the largest tensors are floats, and not to be in memory twice
+            for from in (0..size(info)).step_by(PIECE) {
+                show_one(self.bytes(&found.name, from..size(info).min(from + PIECE), ty.dtype)?)?;
+            }
         }
         Ok(())
     }
 
     /// The tensors that a type's is made of, by the names they have here, and their sizes.
-    fn found(&self, name: &str, ty: &Type) -> Result<Vec<(String, Vec<usize>)>> {
+    fn found(&self, name: &str, ty: &Type) -> Result<Vec<(Found, Vec<usize>)>> {
         match self.find(name) {
             Some(whole) => Ok(vec![(whole, ty.sizes())]),
             None => {
@@ -198,17 +221,37 @@ impl Tensors {
         file_error(&self.path, "a tensor is missing", format!("{name}{}", hint(name, &names)))
     }
 
+    /// The tensor of a name, or the matrix that one of this name is made of.
+    fn find(&self, name: &str) -> Option<Found> {
+        let own = || Some(Found { name: self.named(name)?, part: None });
+        let made = || Part::of(name).and_then(|(matrix, part)| Some(Found { name: self.named(matrix)?, part: Some(part) }));
+        own().or_else(made)
+    }
+
     /// The name a tensor has here: its own, or that without what the models inside of others are called by, as in files of these alone.
-    fn find(&self, name: &str) -> Option<String> {
+    fn named(&self, name: &str) -> Option<String> {
         let short = ["transformer.", "model.", "bert.", "roberta."].iter().find_map(|prefix| name.strip_prefix(prefix));
         [Some(name), short].into_iter().flatten().find(|n| self.all.contains_key(*n)).map(String::from)
     }
 
-    /// A whole tensor as memory holds it.
-    fn bytes(&self, name: &str, dtype: DType) -> Result<Vec<u8>> {
+    /// What is asked for, as memory holds it.
+    fn held(&self, Found { name, part }: &Found, dtype: DType) -> Result<Vec<u8>> {
+        let (file, info) = &self.all[name];
+        let Some(part) = part else { return self.bytes(name, 0..size(info), dtype) };
+        let [rows, columns] = info.shape[..] else { unreachable!("it was checked that this is a matrix") };
+        let matrix: Vec<f32> = self.bytes(name, 0..size(info), DType::F32)?.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        if let Some((at, x)) = matrix.iter().enumerate().find(|x| !x.1.is_finite()) {
+            let why = format!("expected numbers, of which a block's largest gives the others their levels; {x} is element {at}");
+            return Err(file_error(&self.files[*file].path, &format!("tensor {name} cannot be held in {} bits", part.packed.bits()), why));
+        }
+        Ok(part.bytes([rows, columns], &matrix))
+    }
+
+    /// Bytes of a tensor's file, from one to another, as memory holds them.
+    fn bytes(&self, name: &str, range: Range<usize>, dtype: DType) -> Result<Vec<u8>> {
         let (file, info) = &self.all[name];
         let file = &self.files[*file];
-        let bytes = file.read(info, 0, size(info))?;
+        let bytes = file.read(info, range.start, range.len())?;
         memory(bytes, info.dtype, dtype).map_err(|(what, why)| file_error(&file.path, &format!("tensor {name} {what}"), why))
     }
 
