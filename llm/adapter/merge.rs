@@ -15,6 +15,10 @@ pub fn merge(from: &Directory, to: &Path) -> Result<Imported> {
     let Some(adapter) = from.adapter() else {
         return Err(Error(format!("{}: nothing stands beside this model; give an adapter with --adapter", from.path().display())));
     };
+    if adapter.prompt.is_some() {
+        let what = "tokens stand before this model's texts, of which no weights are made";
+        return Err(Error(format!("{}: {what}; generate, eval and others read the directory as it is", from.path().display())));
+    }
     let (plain, tensors): (Model, Tensors) = (from.model().adapted(None), from.tensors()?);
     let all = parameters(&plain)?;
     let own: Vec<_> = adapter.parameters().collect();
