@@ -14,7 +14,7 @@ import tempfile
 
 
 def run(eggcorn, folder, text, scratch, kind, steps, batch, context):
-    sets = ["adapter.kind=lora", "adapter.rank=8", f"adapter.base={kind}", "data.held_out=0.1", "train.schedule=constant", "train.warmup=0"]
+    sets = ["adapter.kind=lora", "adapter.rank=8", f"adapter.base={kind}", "data.held_out=0.002", "train.schedule=constant", "train.warmup=0"]
     sets += [f"train.{s}" for s in (f"steps={steps}", f"batch={batch}", f"context={context}", "lr=2e-4", "eval_batches=1", f"eval_every={steps + 1}")]
     command = [eggcorn, "finetune", "lora", "--init-from", folder, "--data", text, "--out", f"{scratch}/{kind}", "--threads", "2"]
     done = subprocess.run(command + [w for s in sets for w in ("--set", s)], capture_output=True, text=True)

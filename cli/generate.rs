@@ -3,7 +3,7 @@
 use super::options::{AdapterArgs, CompileArgs, DeviceArgs, tokenizer};
 use super::output::print;
 use super::sampling::SamplingArgs;
-use super::{note, say};
+use super::{note, prompts, say};
 use eggcorn::llm::hub::{Directory, Generation};
 use eggcorn::llm::{
     Choice, Decoder, Error, Generator, Models, Precision, Result, Sampling, Search, Specials, Stop, Stopping, Tokenizer, likeliest, load_weights,
@@ -13,26 +13,29 @@ use eggcorn::models::{Kind, Model};
 use eggcorn::passes::{Options, State};
 use eggcorn::runtime::Device;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Write text with a trained model.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 300 --temperature 0.8 --top-k 40 --seed 1\n  eggcorn generate runs/shakespeare --prompt \"To be\" --top-p 0.9 --repetition-penalty 1.1 --stop \". \"\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --num-samples 4 --min-p 0.05 --logit-bias z=-inf\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 5 --logprobs 3\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 20 --beams 4\n  eggcorn generate SmolLM2-135M-Instruct/ --prompt \"The capital of France is\" --max-tokens 64\n  eggcorn generate SmolLM2-135M/ --adapter my-lora/ --prompt \"Once\"\n  eggcorn generate SmolLM2-135M/ --adapter one/:0.7 --adapter runs/two:0.3\n  eggcorn generate t5-small/ --source \"translate English to German: The house is small.\" --beams 4"
+    after_help = "Examples:\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 300 --temperature 0.8 --top-k 40 --seed 1\n  eggcorn generate runs/shakespeare --prompt \"To be\" --top-p 0.9 --repetition-penalty 1.1 --stop \". \"\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --num-samples 4 --min-p 0.05 --logit-bias z=-inf\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 5 --logprobs 3\n  eggcorn generate runs/shakespeare --prompt \"ROMEO:\" --max-tokens 20 --beams 4\n  eggcorn generate SmolLM2-135M-Instruct/ --prompt \"The capital of France is\" --max-tokens 64\n  eggcorn generate SmolLM2-135M/ --adapter my-lora/ --prompt \"Once\"\n  eggcorn generate SmolLM2-135M/ --adapter one/:0.7 --adapter runs/two:0.3\n  eggcorn generate SmolLM2-135M/ --adapter poems=one/ --adapter letters=runs/two --prompts lines.tsv\n  eggcorn generate t5-small/ --source \"translate English to German: The house is small.\" --beams 4"
 )]
 pub struct Args {
     /// The directory of the model: a run's, or Hugging Face's.
     #[arg(value_name = "DIR")]
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     /// The text that is answered, by a model that answers some, such as T5.
     #[arg(long, value_name = "TEXT")]
     source: Option<String>,
     /// What the text begins with; a newline unless said, or what else the model's text has.
     #[arg(long)]
     prompt: Option<String>,
+    /// Write a text behind each line of a file, or of standard input where it is -: a prompt, or the name of an adapter, a tab and a prompt.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "source", "num_samples", "beams"])]
+    prompts: Option<PathBuf>,
     /// How many tokens to write.
     #[arg(long, default_value_t = 200)]
-    max_tokens: usize,
+    pub(super) max_tokens: usize,
     #[command(flatten)]
     sampling: SamplingArgs,
     /// Write so many texts at once, each with the next seed.
@@ -53,12 +56,12 @@ pub struct Args {
     logprobs: Option<usize>,
     /// Take the averages of the weights, of a run with train.ema.
     #[arg(long)]
-    ema: bool,
+    pub(super) ema: bool,
     /// A tokenizer where the directory has none: tokenizer.json, or another that train takes.
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
     #[command(flatten)]
-    adapters: AdapterArgs,
+    pub(super) adapters: AdapterArgs,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
@@ -66,6 +69,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
+    if let Some(path) = &args.prompts {
+        return behind_each(args, path, models);
+    }
     let directory = args.adapters.beside(Directory::open(&args.directory, models)?.averaged(args.ema), models)?;
     let tokenizer = tokenizer(&directory, args.tokenizer.as_deref())?;
     let generation = directory.generation()?;
@@ -84,6 +90,16 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
     source.map_or(Ok(()), |ids| generator.answer(&vec![ids.as_slice(); rows]))?;
     let text = Text::new(&tokenizer, stop, generation.end, args.logprobs);
     if args.beams.is_some() { search(args, generator, &prompt, &ids, text) } else { samples(args, generator, &prompt, &ids, &sampling, &text) }
+}
+
+/// A text behind each prompt of a file.
+fn behind_each(args: &Args, path: &Path, models: &Models) -> Result<()> {
+    let directory = Directory::open(&args.directory, models)?;
+    let (tokenizer, generation) = (tokenizer(&directory, args.tokenizer.as_deref())?, directory.generation()?);
+    let (sampling, stop) = (args.sampling.sampling(&tokenizer, generation.sampling())?, args.sampling.stop()?);
+    let (text, device) = (Text::new(&tokenizer, stop, generation.end, args.logprobs), args.device.open()?);
+    let options = args.compile.options_on(&device, Precision::F32)?;
+    prompts::run(args, path, models, &prompts::Writing { tokenizer: &tokenizer, sampling, text, device, options })
 }
 
 /// The likeliest text that is found.
@@ -177,7 +193,7 @@ fn notice_length(tokens: usize, context: usize) {
 
 /// A text as it is written.
 #[derive(Clone)]
-struct Text<'t> {
+pub(super) struct Text<'t> {
     tokenizer: &'t Tokenizer,
     decoder: Decoder<'t>,
     stop: Stop,
@@ -195,7 +211,7 @@ impl<'t> Text<'t> {
     }
 
     /// What a token adds to what is shown, and whether the text goes on.
-    fn push(&mut self, choice: &Choice) -> Result<(String, ControlFlow<()>)> {
+    pub(super) fn push(&mut self, choice: &Choice) -> Result<(String, ControlFlow<()>)> {
         if let Some(n) = self.logprobs {
             let all = log_probabilities(choice.logits)?;
             let name = |id: i32| format!("{:?} {:.4}", self.tokenizer.decode(&[id]), all[id as usize]);
@@ -212,7 +228,7 @@ impl<'t> Text<'t> {
     }
 
     /// What was shown, what remains, and the lines of log-probabilities.
-    fn finish(mut self) -> (String, String, Vec<String>) {
+    pub(super) fn finish(mut self) -> (String, String, Vec<String>) {
         let end = self.stop.push(&self.decoder.finish());
         let rest = self.stop.finish();
         (self.shown, end + &rest, self.lines)

@@ -37,6 +37,7 @@ mod plot;
 mod policy;
 mod ppo;
 mod predict;
+mod prompts;
 mod report;
 mod reward;
 mod rollouts;

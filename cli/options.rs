@@ -1,7 +1,7 @@
 //! Options several commands share.
 
 use eggcorn::llm::hub::Directory;
-use eggcorn::llm::{Config, Error, Models, Precision, Result, Tokenizer};
+use eggcorn::llm::{Config, Error, Models, Precision, Result, Tokenizer, hint};
 use eggcorn::models::Model;
 use eggcorn::passes::{Legality, Machine, Opt, Options};
 use eggcorn::runtime::{DEVICES, Device};
@@ -25,23 +25,25 @@ pub struct ModelArgs {
 #[derive(Clone, Default, clap::Args)]
 pub struct AdapterArgs {
     /// An adapter beside the model: a directory as PEFT writes it, or that of a run beside a model. Of several all count, each as much as its
-    /// weight says, or 1.
-    #[arg(long, value_name = "DIR[:WEIGHT]")]
+    /// weight says, or 1; of those with names, of generate, the ones that a line of --prompts names.
+    #[arg(long, value_name = "[NAME=]DIR[:WEIGHT]")]
     pub adapter: Vec<AdapterArg>,
 }
 
-/// An adapter, and how much of it counts.
+/// An adapter: what it is called, if it is, where it is, and how much of it counts.
 #[derive(Clone)]
-pub struct AdapterArg(PathBuf, f64);
+pub struct AdapterArg(Option<String>, PathBuf, f64);
 
 impl FromStr for AdapterArg {
     type Err = String;
     fn from_str(text: &str) -> std::result::Result<AdapterArg, String> {
+        let name = text.split_once('=').filter(|(name, _)| !name.is_empty() && !name.contains(std::path::is_separator));
+        let (name, text) = name.map_or((None, text), |(name, rest)| (Some(name.to_string()), rest));
         let weighed = text.rsplit_once(':').and_then(|(path, weight)| Some((path, weight.parse::<f64>().ok()?)));
         match weighed {
             Some((_, weight)) if !weight.is_finite() => Err(format!("{weight} is no weight: expected a number, as in 0.5")),
-            Some((path, weight)) => Ok(AdapterArg(path.into(), weight)),
-            None => Ok(AdapterArg(text.into(), 1.0)),
+            Some((path, weight)) => Ok(AdapterArg(name, path.into(), weight)),
+            None => Ok(AdapterArg(name, text.into(), 1.0)),
         }
     }
 }
@@ -49,8 +51,28 @@ impl FromStr for AdapterArg {
 impl AdapterArgs {
     /// A directory's model with what stands beside it.
     pub fn beside(&self, directory: Directory, models: &Models) -> Result<Directory> {
-        let all: Vec<(PathBuf, f64)> = self.adapter.iter().map(|a| (a.0.clone(), a.1)).collect();
-        directory.with_adapters(&all, models)
+        match self.adapter.iter().find_map(|a| a.0.as_ref()) {
+            Some(name) => {
+                Err(Error(format!("--adapter {name}=…: lines of generate --prompts name adapters; leave {name}= away, and it counts always")))
+            }
+            None => self.beside_named(directory, None, models),
+        }
+    }
+
+    /// The same with those of a name, too.
+    pub fn beside_named(&self, directory: Directory, name: Option<&str>, models: &Models) -> Result<Directory> {
+        let own = self.adapter.iter().filter(|a| a.0.is_none() || a.0.as_deref() == name);
+        directory.with_adapters(&own.map(|a| (a.1.clone(), a.2)).collect::<Vec<_>>(), models)
+    }
+
+    /// Why there are no adapters of a name, if there are none.
+    pub fn knows(&self, name: &str) -> std::result::Result<(), String> {
+        let all: Vec<&str> = self.adapter.iter().filter_map(|a| a.0.as_deref()).collect();
+        if all.contains(&name) {
+            return Ok(());
+        }
+        let there = if all.is_empty() { "there are none with names".into() } else { format!("there are {}", all.join(", ")) };
+        Err(format!("no adapter is called {name}{}; {there}: name one with --adapter {name}=DIR", hint(name, &all)))
     }
 }
 

@@ -35,7 +35,7 @@ impl Architecture for Tiny {
     /// x + tanh(softmax(q kᵀ / √d, causal) v W), normalised, layer after layer
     fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> Hidden<'g> {
         let places = s.param("places", [self.context, self.width]).gather(read.positions(s));
-        let x = s.param("words", [self.vocab_size, self.width]).gather(read.tokens) + places; // [B, T, C]
+        let x = read.embed(|ids| s.param("words", [self.vocab_size, self.width]).gather(ids)) + places; // [B, T, C]
         read.blocks(s, "blocks", self.layers, x, |s, x, place| {
             let (b, t, c) = (x.dim(-3), x.dim(-2), x.dim(-1));
             let [q, k, v] = ["q", "k", "v"].map(|name| linear(&s.at(name), x, self.width).reshape((b, 1usize, t, c)));

@@ -402,16 +402,17 @@ pub fn score_dims(a: &Attn, q: &Type, k: &Type, v: &Type) -> Result<Dims, String
 fn concat(a: i8, t: &[&Type]) -> Result<Type, String> {
     let first = *t.first().ok_or("there is nothing to put together")?;
     let i = axis(first, a)?;
-    let mut whole = 0u64;
+    let mut whole = Dim::num(0);
     for part in t {
         let fits = part.dtype == first.dtype && part.rank() == first.rank() && (0..first.rank()).all(|j| j == i || part.dims[j] == first.dims[j]);
         if !fits {
             return Err(format!("{part} does not fit beside {first}"));
         }
-        // each is below 2⁴¹, and a program has fewer operands than would overflow
-        whole = whole.saturating_add(numeric(part.dims[i])?);
+        // one part may have a name for a size, and is so much longer for the others
+        let (named, known) = if whole.value().is_some() { (part.dims[i], whole) } else { (whole, part.dims[i]) };
+        whole = named.plus(numeric(known)?).ok_or_else(|| format!("dim {named} must be a number or a name here"))?;
     }
-    resized(first, i, whole)
+    Ok(Type { dims: first.dims.iter().enumerate().map(|(j, d)| if j == i { whole } else { *d }).collect(), ..first.clone() })
 }
 
 /// Numpy's broadcasting: axes are aligned at the end, sizes must agree or be 1.

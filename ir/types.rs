@@ -10,11 +10,16 @@ pub const ELEMENTS_MAX: u64 = 1 << 40;
 /// The largest number of axes a tensor may have.
 pub const RANK_MAX: usize = 16;
 
-/// A number times at most three named sizes (one capital letter each), in normal form: equal dims are equal values.
+/// A number times at most three named sizes (one capital letter each), and times one that a number is added to, as in `B*T+8`, which is B times
+/// what is 8 more than T. It is in normal form: equal dims are equal values.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Dim {
     number: u64,
     symbols: [u8; 3],
+    /// The name of the size that a number is added to, or 0.
+    longer: u8,
+    /// That number.
+    by: u32,
 }
 
 /// The dims of a tensor, outermost first.
@@ -22,38 +27,52 @@ pub type Dims = SmallVec<[Dim; 5]>;
 
 impl Dim {
     /// The dim 1, which broadcasts.
-    pub const ONE: Dim = Dim { number: 1, symbols: [0; 3] };
+    pub const ONE: Dim = Dim { number: 1, symbols: [0; 3], longer: 0, by: 0 };
 
     /// A dim of known size.
     pub fn num(n: u64) -> Dim {
-        Dim { number: n, symbols: [0; 3] }
+        Dim { number: n, ..Dim::ONE }
     }
 
     /// A named dim. The name is one capital letter; with another the dim is `?`, which no tensor may have.
     pub fn sym(name: char) -> Dim {
         let letter = if name.is_ascii_uppercase() { name as u8 } else { b'?' };
-        Dim { number: 1, symbols: [0, 0, letter] }
+        Dim { symbols: [0, 0, letter], ..Dim::ONE }
     }
 
-    /// The product, or `None` where it overflows or names more than three symbols.
+    /// So much more, where this is a plain number or one name: `None` for others, and where it overflows.
+    pub fn plus(self, n: u64) -> Option<Dim> {
+        match (self.number, self.symbols, self.longer) {
+            (_, [0, 0, 0], 0) => self.number.checked_add(n).map(Dim::num),
+            (1, [0, 0, name], 0) => Dim { number: 1, symbols: [0; 3], longer: name, by: 0 }.plus(n),
+            (1, [0, 0, 0], name) => match self.by.checked_add(u32::try_from(n).ok()?)? {
+                0 => Some(Dim { symbols: [0, 0, name], ..Dim::ONE }),
+                by => Some(Dim { by, ..self }),
+            },
+            _ => None,
+        }
+    }
+
+    /// The product, or `None` where it overflows, names more than three symbols, or two that something is added to.
     pub fn times(self, other: Dim) -> Option<Dim> {
         let number = self.number.checked_mul(other.number)?;
         if number == 0 {
             return Some(Dim::num(0));
         }
         let mut names: SmallVec<[u8; 6]> = self.symbols.iter().chain(&other.symbols).copied().filter(|s| *s != 0).collect();
-        if names.len() > 3 {
+        if names.len() > 3 || self.longer != 0 && other.longer != 0 {
             return None;
         }
         names.sort_unstable();
         let mut symbols = [0; 3];
         symbols[3 - names.len()..].copy_from_slice(&names);
-        Some(Dim { number, symbols })
+        let Dim { longer, by, .. } = if self.longer != 0 { self } else { other };
+        Some(Dim { number, symbols, longer, by })
     }
 
     /// The size, where it is a plain number.
     pub fn value(self) -> Option<u64> {
-        (self.symbols == [0; 3]).then_some(self.number)
+        (self.symbols == [0; 3] && self.longer == 0).then_some(self.number)
     }
 
     /// The size of a dim whose symbols were bound. Panics on a symbolic dim: `bind` runs before anything asks.
@@ -67,12 +86,15 @@ impl Dim {
         for s in self.symbols.into_iter().filter(|s| *s != 0) {
             n = n.checked_mul(size_of(s as char)?)?;
         }
+        if self.longer != 0 {
+            n = n.checked_mul(size_of(self.longer.into())?.checked_add(self.by.into())?)?;
+        }
         Some(Dim::num(n))
     }
 
     /// The names of the symbols in this dim.
     pub fn symbols(self) -> impl Iterator<Item = char> {
-        self.symbols.into_iter().filter(|s| *s != 0).map(char::from)
+        self.symbols.into_iter().chain([self.longer]).filter(|s| *s != 0).map(char::from)
     }
 }
 
@@ -96,7 +118,9 @@ impl From<char> for Dim {
 
 impl Display for Dim {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let names: Vec<String> = self.symbols().map(String::from).collect();
+        let own = self.symbols.into_iter().filter(|s| *s != 0).map(|s| char::from(s).to_string());
+        let longer = (self.longer != 0).then(|| format!("{}+{}", char::from(self.longer), self.by));
+        let names: Vec<String> = own.chain(longer).collect();
         match (self.number, names.is_empty()) {
             (n, true) => write!(f, "{n}"),
             (1, false) => f.write_str(&names.join("*")),
@@ -108,13 +132,19 @@ impl Display for Dim {
 impl FromStr for Dim {
     type Err = String;
     fn from_str(text: &str) -> Result<Dim, String> {
+        let number = |digits: &str| -> Result<u64, String> {
+            if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().map_err(|_| not_a_dim(digits)) } else { Err(not_a_dim(digits)) }
+        };
         text.split('*').try_fold(Dim::ONE, |product, part| {
-            let factor = match part.as_bytes() {
+            let (factor, more) = part.split_once('+').map_or((part, None), |(factor, more)| (factor, Some(more)));
+            let factor = match factor.as_bytes() {
                 [name @ b'A'..=b'Z'] => Dim::sym(*name as char),
-                digits if digits.iter().all(u8::is_ascii_digit) => Dim::num(part.parse().map_err(|_| not_a_dim(part))?),
-                _ => return Err(not_a_dim(part)),
+                // numbers are added up before they are written
+                _ if more.is_some() => return Err(not_a_dim(part)),
+                _ => Dim::num(number(part)?),
             };
-            product.times(factor).ok_or_else(|| format!("dim '{text}' is too large, or names more than three sizes"))
+            let factor = more.map_or(Ok(Some(factor)), |more| number(more).map(|n| factor.plus(n)))?;
+            factor.and_then(|f| product.times(f)).ok_or_else(|| format!("dim '{text}' is too large, or names more than three sizes"))
         })
     }
 }

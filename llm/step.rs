@@ -217,7 +217,9 @@ impl Step {
     pub fn start_from(&mut self, tensors: &Tensors, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<String>> {
         let (all, stays) = (self.model.adaptation().is_none(), &self.stays);
         let there = |name: &str| !models::heads::is_head(name) || tensors.contains(name);
-        let own = |name: &str| State::parse(name).is_parameter() && (all || stays.contains(name)) && there(name) && wanted(name);
+        // what is the model's own and trained beside others begins as it is there
+        let of_model = |name: &str| self.model.adaptation().is_some_and(|a| a.adds(name) && a.init(name).is_none());
+        let own = |name: &str| State::parse(name).is_parameter() && (all || stays.contains(name) || of_model(name)) && there(name) && wanted(name);
         load_weights(&mut [&mut self.session], tensors, &own)
     }
 

@@ -1,5 +1,6 @@
 //! What may stand between a model's mathematics and its program.
 
+use crate::before::Before;
 use crate::init::Init;
 use ir::Graph;
 use std::fmt;
@@ -17,6 +18,11 @@ pub trait Adaptation: fmt::Debug + Send + Sync {
     /// the values of each.
     fn follow(&self, _read: &dyn Fn(&str) -> Result<Vec<u8>, String>) -> Result<Vec<(String, Vec<f32>)>, String> {
         Ok(vec![])
+    }
+
+    /// Tokens that stand before every text, of which more is learned.
+    fn before(&self) -> Option<Before> {
+        None
     }
 
     /// Whether a parameter of this path, which may have places, is one of those that are added.

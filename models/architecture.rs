@@ -276,6 +276,10 @@ pub struct Reading<'g> {
     pub source: Option<Source<'g>>,
     /// The number of a layer with which another loop begins, so that those before it are one for themselves.
     pub divided: Option<usize>,
+    /// What layers keep of tokens that stand before every text, each [layers, 1, heads, N, depth]. There is no past then, which would have it.
+    pub before: Option<Leading<'g>>,
+    /// What the embedding would be, [B, T, C], where it is known without. What layers keep is told then, as beside a past.
+    pub embedded: Option<Tensor<'g>>,
 }
 
 /// What is kept of tokens before those that are read.
@@ -285,6 +289,15 @@ pub struct Kepts<'g> {
     pub position: Tensor<'g>,
     /// What is kept, each [layers, B, heads, length, depth].
     pub tensors: Vec<(Kept, Tensor<'g>)>,
+}
+
+/// What layers keep of tokens that stand before every text.
+#[derive(Clone)]
+pub struct Leading<'g> {
+    /// How many tokens.
+    pub tokens: usize,
+    /// What is kept, in the order of the cache; in a block what that one keeps, [1, heads, N, depth].
+    pub kept: Vec<(Kept, Tensor<'g>)>,
 }
 
 /// The text that a decoder sees beside its own.
@@ -324,6 +337,9 @@ pub struct Branches<'g> {
     pub positions: Tensor<'g>,
 }
 
+/// More tokens than a row has.
+const EVERY: i32 = 1 << 29;
+
 /// Where a block stands.
 #[derive(Clone)]
 pub struct Place<'g> {
@@ -333,8 +349,8 @@ pub struct Place<'g> {
     pub key: Option<Tensor<'g>>,
     /// What this block keeps of the tokens before.
     pub past: Option<Past<'g>>,
-    /// Each token's document, `i32[B,T]`, where rows are packed with such.
-    pub documents: Option<Tensor<'g>>,
+    /// The documents that rows are packed with.
+    pub documents: Option<Documents<'g>>,
     /// 1 where a token is seen by all, `i32[B,T]`, where a text's beginning is.
     pub prefix: Option<Tensor<'g>>,
     /// The trees of texts that rows are packed with.
@@ -343,9 +359,30 @@ pub struct Place<'g> {
     pub mask: Option<Tensor<'g>>,
     /// The text that this decoder sees beside its own.
     pub source: Option<Source<'g>>,
+    /// What this block keeps of tokens that stand before every text.
+    pub before: Option<Leading<'g>>,
 }
 
 impl<'g> Place<'g> {
+    /// How many tokens stand before every text, of which what is kept is no past's.
+    fn leading(&self) -> usize {
+        self.before.as_ref().map_or(0, |before| before.tokens)
+    }
+
+    /// Whether more is seen than these tokens, of which what is kept is there alone.
+    pub fn sees_kept(&self) -> bool {
+        self.past.is_some() || self.before.is_some()
+    }
+
+    /// What is known of each token of rows [B, T], and of each that stands before them: [B, S].
+    #[track_caller]
+    fn of_all(&self, x: Tensor<'g>, of_leading: Tensor<'g>) -> Tensor<'g> {
+        match self.leading() {
+            0 => x,
+            n => of_leading.broadcast((x.dim(-2), n)).concat(-1, x),
+        }
+    }
+
     /// What this block keeps of the text that its decoder sees: as it was kept, or made of what the encoder made, [B, S, C].
     ///
     /// # Panics
@@ -374,7 +411,14 @@ impl<'g> Place<'g> {
     /// The same for anything that is kept a token, in the order of the cache.
     #[track_caller]
     pub fn with_kept(&self, new: &[Tensor<'g>]) -> Vec<Tensor<'g>> {
-        self.past.as_ref().map_or_else(|| new.to_vec(), |p| p.with(new))
+        let behind = |((_, before), new): (&(Kept, Tensor<'g>), &Tensor<'g>)| {
+            before.broadcast((new.dim(-4), before.dim(-3), before.dim(-2), before.dim(-1))).concat(-2, *new)
+        };
+        match (&self.past, &self.before) {
+            (Some(past), _) => past.with(new),
+            (None, Some(before)) => before.kept.iter().zip(new).map(behind).collect(),
+            (None, None) => new.to_vec(),
+        }
     }
 
     /// Scores [B, H, T, S] of tokens after the one that asks, but for a beginning that all see, of other documents' tokens and of none become −∞. A token sees itself,
@@ -383,10 +427,13 @@ impl<'g> Place<'g> {
     pub fn visible(&self, s: &Scope<'g>, scores: Tensor<'g>) -> Tensor<'g> {
         let (query, key) = (self.query(s, scores), s.iota(-1, scores.dim(-1)));
         let none = s.num(f64::NEG_INFINITY);
-        let later = self.prefix.map_or(none, |prefix| of_tokens(s, scores, prefix, None));
+        let later = self.prefix.map_or(none, |prefix| of_tokens(s, scores, self.of_all(prefix, s.int(1)), None));
         let scores = self.own_document(s, key.le(query).select(scores, later));
-        let scores = self.branches.map_or(scores, |b| query.lt(of_keys(b.until)).select(scores, none));
-        self.mask.map_or(scores, |mask| of_tokens(s, scores, mask, Some(key.equals(query))))
+        let scores = self.branches.map_or(scores, |b| {
+            let until = self.of_all(self.behind(s, b.until), s.int(EVERY));
+            query.lt(of_keys(until)).select(scores, none)
+        });
+        self.mask.map_or(scores, |mask| of_tokens(s, scores, self.of_all(mask, s.int(1)), Some(key.equals(query))))
     }
 
     /// The same, and of all but the last `window` tokens, itself among them.
@@ -405,9 +452,25 @@ impl<'g> Place<'g> {
         self.mask.map_or(scores, |mask| of_tokens(s, scores, or_all(s, mask), None))
     }
 
+    /// What stands before every text is of every document.
     #[track_caller]
     fn own_document(&self, s: &Scope<'g>, scores: Tensor<'g>) -> Tensor<'g> {
-        self.documents.map_or(scores, |documents| within_documents(s, scores, documents))
+        let Some(Documents { ids: documents, .. }) = self.documents else { return scores };
+        if self.before.is_none() {
+            return within_documents(s, scores, documents);
+        }
+        let own = of_queries(documents).equals(of_keys(self.of_all(documents, s.int(0))));
+        let first = s.iota(-1, scores.dim(-1)).lt(s.int(self.leading() as i32));
+        first.select(scores, own.select(scores, s.num(f64::NEG_INFINITY)))
+    }
+
+    /// Places in rows, or positions, counted from the first of what stands before them.
+    #[track_caller]
+    fn behind(&self, s: &Scope<'g>, x: Tensor<'g>) -> Tensor<'g> {
+        match self.leading() {
+            0 => x,
+            n => x + s.int(n as i32),
+        }
     }
 
     /// Where those who ask and the keys stand in their text, as they broadcast over scores [B, H, T, S]: what is asked of how far they are
@@ -415,13 +478,18 @@ impl<'g> Place<'g> {
     #[track_caller]
     pub fn stands(&self, s: &Scope<'g>, scores: Tensor<'g>) -> (Tensor<'g>, Tensor<'g>) {
         let in_rows = || (self.query(s, scores), s.iota(-1, scores.dim(-1)));
-        self.branches.map_or_else(in_rows, |b| (of_queries(b.positions), of_keys(b.positions)))
+        // documents of a row stand each as near to what stands before all
+        let of_documents = self.documents.filter(|_| self.leading() > 0).map(|d| d.positions);
+        self.branches.map(|b| b.positions).or(of_documents).map_or_else(in_rows, |positions| {
+            let positions = self.behind(s, positions);
+            (of_queries(positions), of_keys(self.of_all(positions, s.iota(-1, self.leading().max(1)))))
+        })
     }
 
     /// The places in their row of those who ask, as they broadcast over scores [B, H, T, S].
     #[track_caller]
     pub fn query(&self, s: &Scope<'g>, scores: Tensor<'g>) -> Tensor<'g> {
-        let query = s.iota(-2, scores.dim(-2));
+        let query = self.behind(s, s.iota(-2, scores.dim(-2)));
         self.past.as_ref().map_or(query, |past| past.first() + query)
     }
 }
@@ -429,31 +497,56 @@ impl<'g> Place<'g> {
 impl<'g> Reading<'g> {
     /// A whole sequence, with nothing before it and nothing dropped.
     pub fn of(tokens: Tensor<'g>) -> Reading<'g> {
-        Reading { tokens, key: None, past: None, documents: None, branches: None, prefix: None, mask: None, types: None, source: None, divided: None }
+        Reading {
+            tokens,
+            key: None,
+            past: None,
+            documents: None,
+            branches: None,
+            prefix: None,
+            mask: None,
+            types: None,
+            source: None,
+            divided: None,
+            before: None,
+            embedded: None,
+        }
+    }
+
+    /// What the embedding is of the tokens, [B, T, C], as `embed` says of ids [B, T].
+    #[track_caller]
+    pub fn embed(&self, embed: impl FnOnce(Tensor<'g>) -> Tensor<'g>) -> Tensor<'g> {
+        self.embedded.unwrap_or_else(|| embed(self.tokens))
     }
 
     /// The tokens' positions: `[T]`, or `[B, T]` where each row has its own, in generation and in rows of documents.
     #[track_caller]
     pub fn positions(&self, s: &Scope<'g>) -> Tensor<'g> {
-        self.own_positions().unwrap_or_else(|| self.places(s, -1, 1))
+        self.own_positions(s).unwrap_or_else(|| self.places(s, -1, 1))
     }
 
     /// The same as they broadcast over heads [B, H, T, D]: [T, 1], or [B, 1, T, 1].
     #[track_caller]
     pub fn head_positions(&self, s: &Scope<'g>) -> Tensor<'g> {
         let (b, t) = (self.tokens.dim(-2), self.tokens.dim(-1));
-        self.own_positions().map_or_else(|| self.places(s, -2, 3), |positions| positions.reshape((b, 1usize, t, 1usize)))
+        self.own_positions(s).map_or_else(|| self.places(s, -2, 3), |positions| positions.reshape((b, 1usize, t, 1usize)))
     }
 
-    /// The positions that rows of several texts say, `i32[B,T]`.
-    fn own_positions(&self) -> Option<Tensor<'g>> {
-        self.documents.map(|d| d.positions).or(self.branches.map(|b| b.positions))
+    /// The positions that rows of several texts say, `i32[B,T]`, behind what stands before each.
+    #[track_caller]
+    fn own_positions(&self, s: &Scope<'g>) -> Option<Tensor<'g>> {
+        self.documents.map(|d| d.positions).or(self.branches.map(|b| b.positions)).map(|positions| self.behind(s, positions))
+    }
+
+    #[track_caller]
+    fn behind(&self, s: &Scope<'g>, positions: Tensor<'g>) -> Tensor<'g> {
+        self.before.as_ref().map_or(positions, |before| positions + s.int(before.tokens as i32))
     }
 
     /// Positions along an axis; each row's own have so many axes behind the rows'.
     #[track_caller]
     fn places(&self, s: &Scope<'g>, axis: i8, behind: usize) -> Tensor<'g> {
-        let places = s.iota(axis, self.tokens.dim(-1));
+        let places = self.behind(s, s.iota(axis, self.tokens.dim(-1)));
         self.past.as_ref().map_or(places, |past| beside(past.position, behind) + places)
     }
 
@@ -495,7 +588,8 @@ impl<'g> Reading<'g> {
         x: Tensor<'g>,
         block: &dyn Fn(&Scope<'g>, Tensor<'g>, Place<'g>) -> Made<'g>,
     ) -> Hidden<'g> {
-        // each layer's share of what is kept, its own and of a source, then the numbers that move the key, so that no two layers drop alike
+        // each layer's share of what is kept, its own, of a source and of what stands before all, then the numbers that move the key, so that no
+        // two layers drop alike
         let mut own: Vec<Tensor<'g>> = vec![];
         let mut shares = vec![];
         for j in 0..run.step {
@@ -505,32 +599,33 @@ impl<'g> Reading<'g> {
             let middle = own.len();
             let of_source: Vec<(Kept, Tensor<'g>)> = self.kept_of_source().iter().filter(here).copied().collect();
             own.extend(of_source.iter().map(|kept| kept.1));
-            shares.push((before..middle, middle, of_source));
+            let last = own.len();
+            let leading: Vec<(Kept, Tensor<'g>)> = self.before.iter().flat_map(|b| &b.kept).filter(here).copied().collect();
+            own.extend(leading.iter().map(|kept| kept.1));
+            shares.push((before..middle, (middle, of_source), (last, leading)));
         }
         let numbers = self.key.map(|_| s.iota(-1, run.count).cast(DType::U32));
         own.extend(numbers);
         let (mut kept, mut noted) = (0, 0);
         let (x, results) = s.pattern(name, run, x, &own, |scopes, mut x, own| {
             let (mut all_kept, mut all_noted) = (vec![], vec![]);
-            for (j, (s, (share, middle, of_source))) in scopes.iter().zip(shares).enumerate() {
+            let given = |(first, all): (usize, Vec<(Kept, Tensor<'g>)>)| all.iter().zip(&own[first..]).map(|((kept, _), x)| (*kept, *x)).collect();
+            for (j, (s, (share, of_source, leading))) in scopes.iter().zip(shares).enumerate() {
                 let key = self.key.map(|key| {
                     let number = own[own.len() - 1] * s.uint(run.step as u32) + s.uint((run.first + j) as u32);
                     key + (number + s.uint(1)) * s.uint(8)
                 });
                 let past = self.past.as_ref().map(|p| Past { kept: own[share].to_vec(), position: p.position });
-                let documents = self.documents.map(|d| d.ids);
                 let source = self.source.clone().map(|source| match source.text {
                     Encoded::Tokens(_) => source,
-                    Encoded::Kept(_) => {
-                        let here = of_source.iter().zip(&own[middle..]).map(|((kept, _), x)| (*kept, *x)).collect();
-                        Source { text: Encoded::Kept(here), ..source }
-                    }
+                    Encoded::Kept(_) => Source { text: Encoded::Kept(given(of_source)), ..source },
                 });
-                let place =
-                    Place { layer: run.first + j, key, past, documents, branches: self.branches, prefix: self.prefix, mask: self.mask, source };
+                let before = self.before.as_ref().map(|b| Leading { kept: given(leading), ..b.clone() });
+                let (documents, branches, prefix, mask) = (self.documents, self.branches, self.prefix, self.mask);
+                let place = Place { layer: run.first + j, key, past, documents, branches, prefix, mask, source, before };
                 let made = block(s, x, place);
                 x = made.x;
-                all_kept.extend(made.kept.into_iter().filter(|_| self.past.is_some()));
+                all_kept.extend(made.kept.into_iter().filter(|_| self.past.is_some() || self.embedded.is_some()));
                 all_noted.extend(made.noted);
             }
             (kept, noted) = (all_kept.len(), all_noted.len());

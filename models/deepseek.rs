@@ -122,7 +122,7 @@ impl Architecture for Deepseek {
         let turned = rotation(s, read.head_positions(s), self.rope_theta, &self.rope_scaling, self.qk_rope_head_dim);
         // nobody trains on what is read beside its past
         let noted = read.past.is_none() && (self.router_aux_loss_coef > 0.0 || self.router_z_loss_coef > 0.0);
-        let mut all = Hidden::from(self.embedding(s).gather(read.tokens)); // [B, T, C]
+        let mut all = Hidden::from(read.embed(|ids| self.embedding(s).gather(ids))); // [B, T, C]
         for (layers, routed) in self.layers() {
             let next = read.blocks(&s.at("model"), "layers", layers, all.x, |s, x, place| {
                 let (y, kept) = self.attention(&s.at("self_attn"), self.norm(&s.at("input_layernorm"), x), turned, &place);
@@ -377,7 +377,7 @@ impl Deepseek {
         let w = s.at("kv_b_proj").param("weight", [n * (plain + dv), rank]).reshape([n, plain + dv, rank]);
         let (to_keys, to_values) = (w.slice(-2, 0, plain), w.slice(-2, plain, plain + dv)); // [H, D, R]
         let score = |x: Tensor<'g>| place.visible(s, x * self.score_scale());
-        let (y, kept) = if place.past.is_some() {
+        let (y, kept) = if place.sees_kept() {
             let kept = place.with_kept(&[one]);
             let q = q.contract("bhtd,hdr->bhtr", to_keys).concat(-1, q_turned);
             let y = weigh(s, [q, kept[0], kept[0].slice(-1, 0, rank)], place.key, 0.0, score);

@@ -107,7 +107,7 @@ impl Architecture for Gemma {
         let turned = |theta, scaling: &RopeScaling| rotation(s, read.head_positions(s), theta, scaling, self.head_dim);
         let global = turned(self.rope_theta, &self.rope_scaling);
         let local = if self.rope_local_base_freq > 0.0 { turned(self.rope_local_base_freq, &RopeScaling::default()) } else { global };
-        let x = self.embedding(s).gather(read.tokens) * (self.hidden_size as f64).sqrt(); // [B, T, C]
+        let x = read.embed(|ids| self.embedding(s).gather(ids) * (self.hidden_size as f64).sqrt()); // [B, T, C]
         let mut all = Hidden::from(dropout(s, x, self.dropout, read.key));
         for layers in self.layers() {
             let next = read.blocks(&s.at("model"), "layers", layers, all.x, |s, x, place| {

@@ -74,7 +74,7 @@ impl Architecture for Gpt {
     fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> Hidden<'g> {
         let (root, positions) = (s.at("transformer"), read.positions(s));
         let (words, places) = (self.words(s), root.at("wpe").param("weight", [self.n_positions, self.n_embd]));
-        let x = words.gather(read.tokens) + places.gather(positions); // [B, T, C]
+        let x = read.embed(|ids| words.gather(ids)) + places.gather(positions); // [B, T, C]
         read.blocks(&root, "h", self.n_layer, dropout(s, x, self.dropout, read.key), |s, x, place| self.block(s, x, place))
     }
 

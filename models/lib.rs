@@ -21,6 +21,7 @@ mod activation;
 mod adaptation;
 mod architecture;
 pub mod attention;
+mod before;
 mod bert;
 pub mod check;
 mod deepseek;
@@ -41,7 +42,8 @@ mod transformer;
 
 pub use activation::Activation;
 pub use adaptation::Adaptation;
-pub use architecture::{Architecture, Branches, Documents, Encoded, Hidden, Kept, Kepts, Kind, Layers, Made, Place, Reading, Shape, Source};
+pub use architecture::{Architecture, Branches, Documents, Encoded, Hidden, Kept, Kepts, Kind, Layers, Leading, Made, Place, Reading, Shape, Source};
+pub use before::{Alike, Before, Learned};
 pub use bert::{Bert, Family};
 pub use deepseek::Deepseek;
 pub use gemma::Gemma;

@@ -118,7 +118,7 @@ impl Architecture for Llama {
             Positions::Rotary => Stand::Turned(rotation(s, read.head_positions(s), self.rope_theta, &self.rope_scaling, self.head_size())),
             Positions::Alibi => Stand::Slopes(slopes(s, self.num_attention_heads)),
         };
-        let x = dropout(s, self.embedding(s).gather(read.tokens), self.dropout, read.key); // [B, T, C]
+        let x = dropout(s, read.embed(|ids| self.embedding(s).gather(ids)), self.dropout, read.key); // [B, T, C]
         let mut all = Hidden::from(x);
         for (layers, window) in self.layers() {
             let next = read.blocks(&s.at("model"), "layers", layers, all.x, |s, x, place| self.block(s, x, stand, window, place));

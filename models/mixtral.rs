@@ -105,7 +105,7 @@ impl Architecture for Mixtral {
 
     fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> Hidden<'g> {
         let turned = rotation(s, read.head_positions(s), self.rope_theta, &self.rope_scaling, self.head_size());
-        let x = self.embedding(s).gather(read.tokens); // [B, T, C]
+        let x = read.embed(|ids| self.embedding(s).gather(ids)); // [B, T, C]
         // nobody trains on what is read beside its past
         let noted = read.past.is_none() && (self.router_aux_loss_coef > 0.0 || self.router_z_loss_coef > 0.0);
         let block = |s: &Scope<'g>, x, place| self.block(s, x, turned, noted, &place);

@@ -1,7 +1,8 @@
 //! A model by name: the mathematics behind one handle, with its settings.
 
 use crate::adaptation::Adaptation;
-use crate::architecture::{Architecture, Encoded, Hidden, Kept, Kepts, Kind, Reading, Shape, Source, divided};
+use crate::architecture::{Architecture, Encoded, Hidden, Kept, Kepts, Kind, Leading, Reading, Shape, Source, divided};
+use crate::before::{Alike, Before, Learned};
 use crate::heads::{Head, Pooling, pooled};
 use crate::hub::{self, Fields, Written};
 use crate::init::Init;
@@ -180,7 +181,8 @@ impl Model {
 
     /// What generation keeps of the tokens before.
     pub fn cache(&self) -> Vec<Kept> {
-        let fits = |k: Kept| Kept { length: k.length.min(self.room), ..k };
+        let room = self.room.saturating_add(self.before().map_or(0, |b| b.tokens));
+        let fits = |k: Kept| Kept { length: k.length.min(room), ..k };
         let (mut all, mut start) = (vec![], 0);
         for k in self.mathematics.cache().into_iter().map(fits) {
             // what the layers of one pattern keep stands together, the first layer's first
@@ -204,7 +206,30 @@ impl Model {
 
     /// What the blocks make of tokens, and what they keep.
     pub fn hidden<'g>(&self, s: &Scope<'g>, read: &Reading<'g>) -> Hidden<'g> {
-        self.mathematics.hidden(s, &Reading { divided: self.divided, ..read.clone() })
+        let before = if read.past.is_none() { self.leading(s) } else { None };
+        self.mathematics.hidden(s, &Reading { divided: self.divided, before, ..read.clone() })
+    }
+
+    /// The tokens that stand before every text.
+    pub fn before(&self) -> Option<Before> {
+        self.adaptation.as_ref().and_then(|a| a.before())
+    }
+
+    /// What layers keep of these.
+    fn leading<'g>(&self, s: &Scope<'g>) -> Option<Leading<'g>> {
+        let Before { tokens, learned, path } = self.before()?;
+        let kept = match learned {
+            Learned::Kept => {
+                let alike = Alike::of(&self.cache()).expect("a model is asked first whether its layers keep alike");
+                alike.split(s.param(&path, [tokens, alike.width()]), tokens, &self.cache())
+            }
+            Learned::Embedding(width) => {
+                let embedded = Some(s.param(&path, [tokens, width]).reshape([1, tokens, width]));
+                let read = Reading { embedded, divided: self.divided, ..Reading::of(s.iota(-1, tokens).reshape([1, tokens])) };
+                self.cache().into_iter().zip(self.mathematics.hidden(s, &read).kept).collect()
+            }
+        };
+        Some(Leading { tokens, kept })
     }
 
     /// What an encoder makes of a text that a decoder sees, [B, S, C].
@@ -259,6 +284,8 @@ impl Model {
         let tokens = s.input("input_ids", DType::I32, (batch, length));
         let position = s.input("position", DType::I32, [batch]);
         let last = s.input("last", DType::I32, [batch]);
+        // behind what stands before the text, of which the past keeps the same
+        let position = self.before().map_or(position, |before| position + s.int(before.tokens as i32));
         let past = Some(Kepts { position, tensors: kept(&s, self.cache()) });
         let source = self.source_cache().first().map(|first| {
             let mask = s.input("attention_mask", DType::I32, (batch, first.length));
@@ -267,6 +294,19 @@ impl Model {
         let hidden = self.hidden(&s, &Reading { past, source, ..Reading::of(tokens) });
         b.output("logits", self.head(&s, nth(&s, hidden.x, last)));
         keep(&b, &self.cache(), hidden.kept);
+        self.finish(b, false)
+    }
+
+    /// The program that reads what stands before every text, in each of B rows: what is kept of it is state, whose new values are the outputs.
+    /// There are none of a model before whose texts nothing stands.
+    pub fn begin_graph(&self) -> Result<Graph, String> {
+        let b = Builder::default();
+        let s = b.scope();
+        if let Some(before) = self.leading(&s) {
+            let all = kept(&s, self.cache());
+            let new = all.iter().zip(before.kept).map(|((_, old), (_, new))| old.update(-2, of_rows(new), s.int(0))).collect();
+            keep(&b, &self.cache(), new);
+        }
         self.finish(b, false)
     }
 
@@ -325,7 +365,7 @@ impl Model {
 
     /// Longest context.
     pub fn context(&self) -> usize {
-        self.shape().context.min(self.room)
+        self.shape().context.saturating_sub(self.before().map_or(0, |b| b.tokens)).min(self.room)
     }
 
     /// The probability of dropout in training.
@@ -342,6 +382,11 @@ fn kept<'g>(s: &Scope<'g>, all: Vec<Kept>) -> Vec<(Kept, Tensor<'g>)> {
     let size = |n: usize| Dim::from(n);
     let state = |k: Kept| (k, s.at(PAST).param(&k.path(), (size(k.layers), Dim::sym('B'), size(k.heads), size(k.length), size(k.depth))));
     all.into_iter().map(state).collect()
+}
+
+/// What is kept of one row, [layers, 1, heads, N, depth], for each of B.
+fn of_rows(x: Tensor) -> Tensor {
+    x.broadcast((x.dim(-5), Dim::sym('B'), x.dim(-3), x.dim(-2), x.dim(-1)))
 }
 
 /// Names the new values of what is kept.

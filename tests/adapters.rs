@@ -3,10 +3,11 @@
 use crate::common::{Random, bound, difference, environment, gpt, llama};
 use codegen::{Cpu, Program, Target};
 use ir::{Env, Type, Value, eval};
-use llm::adapter::{Adapter, Linear};
+use llm::adapter::{Adapter, Linear, Part};
 use llm::{AdapterConfig, AdapterKind, Config, Mode, Objective, TrainConfig, parameters, step_program};
 use models::{Adaptation, Bert, Deepseek, Gemma, Gpt, Mixtral, Model, T5, Transformer};
 use passes::Options;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub fn lora(rank: usize, alpha: f64, targets: &[&str]) -> AdapterConfig {
@@ -85,7 +86,7 @@ pub fn every() -> Vec<Model> {
 }
 
 /// W + s B A for every layer, and its columns of their own lengths where they have such, by plain loops, in the place of W.
-pub fn merged(env: &Env, adapter: &Adapter, scale: f64) -> Env {
+pub fn merged(env: &Env, adapter: &Adapter, scale: &dyn Fn(&str) -> f64) -> Env {
     let mut out = env.clone();
     for Linear { module, path, inputs, outputs, ty, .. } in adapter.layers() {
         let (a, b) = (&env[&format!("{module}.lora_A.weight")], &env[&format!("{module}.lora_B.weight")]);
@@ -96,7 +97,7 @@ pub fn merged(env: &Env, adapter: &Adapter, scale: f64) -> Env {
                 let at = |i: usize| layer * inputs * outputs + if is_turned(path) { i * outputs + o } else { o * inputs + i };
                 for i in 0..*inputs {
                     let sum: f64 = (0..r).map(|k| b.data[(layer * outputs + o) * r + k] * a.data[(layer * r + k) * inputs + i]).sum();
-                    w.data[at(i)] += scale * sum;
+                    w.data[at(i)] += scale(module) * sum;
                 }
                 if let Some(wanted) = env.get(&format!("{module}.lora_magnitude_vector")) {
                     let have = (0..*inputs).map(|i| w.data[at(i)].powi(2)).sum::<f64>().sqrt();
@@ -128,11 +129,52 @@ fn beside_is_within() {
         let have = eval(&graph, &env).unwrap();
         let plain = bound(&model, 2, 5);
         let scale = if n % 2 == 1 { 3.0 / 2f64.sqrt() } else { 1.5 };
-        let want = eval(&plain, &merged(&env, &adapter, scale)).unwrap();
+        let want = eval(&plain, &merged(&env, &adapter, &|_| scale)).unwrap();
         let worst = difference(&have["logits"], &want["logits"]);
         assert!(worst < 1e-9, "{}: {worst}", model.name());
         assert_ne!(have["logits"].data, eval(&plain, &env).unwrap()["logits"].data, "{}: something is beside", model.name());
     }
+}
+
+/// Layers may have ranks and alphas of their own, by the longest of the names that mean them.
+#[test]
+fn layers_have_ranks_of_their_own() {
+    let model = llama(false);
+    let table = |all: &[(&str, usize)]| all.iter().map(|(name, n)| (name.to_string(), *n)).collect();
+    let alphas = [("v_proj".to_string(), 5.0), ("up_proj".to_string(), 0.5)].into();
+    let ranks = table(&[("q_proj", 1), ("self_attn.v_proj", 5), ("v_proj", 7), ("*.mlp.*", 3)]);
+    let settings = AdapterConfig { ranks, alphas, ..lora(2, 3.0, &["all-linear"]) };
+    let (own, adapter) = adapted(&model, &settings);
+    let wanted = |module: &str| match module.rsplit('.').next().unwrap() {
+        "q_proj" => (1, 3.0),
+        "v_proj" => (5, 5.0),
+        "up_proj" => (3, 0.5),
+        "gate_proj" | "down_proj" => (3, 3.0),
+        _ => (2, 3.0),
+    };
+    let count: usize = adapter.layers().map(|l| 2 * wanted(&l.module).0 * (l.inputs + l.outputs)).sum();
+    assert_eq!(parameters(&own).unwrap().iter().filter(|p| adapter.adds(&p.0)).map(|p| p.1.count()).sum::<usize>(), count);
+    let graph = bound(&own, 2, 5);
+    let env = environment(&graph, 4, 11);
+    let scale = |module: &str| wanted(module).1 / wanted(module).0 as f64;
+    let want = eval(&bound(&model, 2, 5), &merged(&env, &adapter, &scale)).unwrap();
+    assert!(difference(&eval(&graph, &env).unwrap()["logits"], &want["logits"]) < 1e-9);
+}
+
+/// A module of the model may be trained whole beside others, and nothing is beside it then.
+#[test]
+fn modules_are_trained_whole() {
+    let settings =
+        AdapterConfig { whole: vec!["lm_head".into(), "input_layernorm".into(), "up_proj".into()], ..lora(2, 3.0, &["up_proj", "q_proj"]) };
+    let config = Config { adapter: settings, ..Config::of(llama(false)) }.adapted().unwrap();
+    let (update, adapter) = (config.update().unwrap(), config.model.adaptation().unwrap());
+    let trained: Vec<String> =
+        parameters(&config.model).unwrap().into_iter().filter(|(path, ty)| update.group(path, ty).is_some()).map(|p| p.0).collect();
+    let layer = |name: &str| format!("model.layers.{{}}.{name}.weight");
+    let q = ["self_attn.q_proj.lora_A", "self_attn.q_proj.lora_B", "input_layernorm", "mlp.up_proj"].map(layer);
+    let want: BTreeSet<String> = q.into_iter().chain(["lm_head.weight".into()]).collect();
+    assert_eq!(trained.iter().cloned().collect::<BTreeSet<_>>(), want);
+    assert!(trained.iter().all(|path| adapter.adds(path)) && adapter.init("lm_head.weight").is_none());
 }
 
 /// As the second factor starts at 0, a model with adapters is the model.
@@ -269,4 +311,19 @@ fn what_is_no_adapter_says_why() {
     refused(lora(2, 0.0, &["q_proj"]), "adapter.alpha is 0, expected above 0");
     refused(AdapterConfig { dropout: 1.0, ..lora(2, 1.0, &["q_proj"]) }, "adapter.dropout is 1");
     assert!(Adapter::of(&model, &lora(8, 1.0, &["k_proj"])).is_ok());
+    let ranks = |name: &str, rank| AdapterConfig { ranks: [(name.to_string(), rank)].into(), ..lora(2, 1.0, &["k_proj"]) };
+    refused(ranks("k_proj", 0), "adapter.ranks.k_proj is 0, expected at least 1");
+    refused(ranks("k_proj", 9), "adapter.rank is 9, and the matrix");
+    refused(ranks("k_prj", 1), "adapter.ranks: no linear layer of the model llama is called k_prj; did you mean k_proj?");
+    refused(
+        AdapterConfig { alphas: [("k_proj".to_string(), 0.0)].into(), ..lora(2, 1.0, &["k_proj"]) },
+        "adapter.alphas.k_proj is 0, expected above 0",
+    );
+    let whole = |names: &[&str]| AdapterConfig { whole: names.iter().map(|n| n.to_string()).collect(), ..lora(2, 1.0, &["k_proj"]) };
+    refused(whole(&["score"]), "adapter.whole: no module of the model llama is called score; it has down_proj, embed_tokens,");
+    let tied = Adapter::of(&crate::common::llama(true), &whole(&["embed_tokens"])).unwrap_err();
+    assert!(tied.contains("embed_tokens is model.embed_tokens.weight, which is the embedding and the head at once"), "{tied}");
+    let part = || Part { name: None, settings: whole(&["lm_head"]), weight: 1.0 };
+    let twice = Adapter::of_parts(&model, vec![part(), part()]).unwrap_err();
+    assert!(twice.contains("several adapters have modules of the model whole"), "{twice}");
 }

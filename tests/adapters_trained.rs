@@ -14,13 +14,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 fn config(adapter: AdapterConfig, dropout: f64, accumulate: u32) -> Config {
-    let model = Model::from(Gpt { vocab_size: 20, n_positions: 8, n_layer: 2, n_head: 2, n_embd: 12, dropout, ..Gpt::default() });
+    let model = Model::from(Gpt { vocab_size: 20, n_positions: 12, n_layer: 2, n_head: 2, n_embd: 12, dropout, ..Gpt::default() });
     let train = TrainConfig { steps: 6, batch: 3, context: 8, accumulate, warmup: 1.0, eval_every: 2, save_every: 100, ..TrainConfig::default() };
     Config { train, adapter, ..Config::of(model) }
 }
 
 fn lora(dropout: f64) -> AdapterConfig {
     AdapterConfig { kind: AdapterKind::Lora, rank: 3, alpha: 6.0, dropout, ..AdapterConfig::default() }
+}
+
+fn before(kind: AdapterKind) -> AdapterConfig {
+    AdapterConfig { kind, tokens: 4, ..AdapterConfig::default() }
 }
 
 fn tokens() -> Vec<i32> {
@@ -57,20 +61,27 @@ fn beside(config: &Config, dir: &Path) -> Trainer {
 
 #[test]
 fn training_beside_a_model() {
-    for (of_model, dropout, accumulate) in [(0.0, 0.0, 1), (0.1, 0.2, 2)] {
+    let with_head = AdapterConfig { whole: vec!["ln_f".into(), "mlp.c_fc".into()], ranks: [("c_attn".to_string(), 1)].into(), ..lora(0.0) };
+    let [prompt, prefix] = [AdapterKind::Prompt, AdapterKind::Prefix].map(before);
+    for (of_model, adapter, accumulate) in [(0.0, lora(0.0), 1), (0.1, lora(0.2), 2), (0.0, prompt, 1), (0.1, prefix, 2), (0.0, with_head, 1)] {
         let folder = Directory::new("beside");
         let [base_dir, run] = ["base", "run"].map(|n| folder.0.join(n));
         [&base_dir, &run].into_iter().for_each(|d| std::fs::create_dir_all(d).unwrap());
         let loss = base(&base_dir, of_model);
-        let config = config(lora(dropout), of_model, accumulate);
+        let config = config(adapter, of_model, accumulate);
         let mut whole = beside(&config, &base_dir);
-        assert_eq!(whole.evaluate(None).unwrap(), loss, "what is beside starts at nothing");
+        let start = whole.evaluate(None).unwrap();
+        assert_eq!(start == loss, config.adapter.kind == AdapterKind::Lora, "what is beside starts at nothing, what is before at something");
         let before = state(&whole);
         // nothing is kept for what stays
-        let own = |name: &str| name.contains("lora_");
+        let own = |name: &str| {
+            name.contains("lora_")
+                || name.contains("prompt_embeddings")
+                || !config.adapter.whole.is_empty() && (name.contains("ln_f") || name.contains("mlp.c_fc"))
+        };
         assert!(before.iter().all(|p| State::parse(&p.0).is_parameter() || own(&p.0)), "{:?}", before.iter().map(|p| &p.0).collect::<Vec<_>>());
         let never = AtomicBool::new(false);
-        assert!(matches!(whole.run(None, &never, &mut |_| Ok(())).unwrap(), Outcome::Finished(after) if after < loss));
+        assert!(matches!(whole.run(None, &never, &mut |_| Ok(())).unwrap(), Outcome::Finished(after) if after < start));
         for (old, new) in before.iter().zip(state(&whole)) {
             assert_eq!(old.1 != new.1, own(&old.0), "{}", old.0);
         }
@@ -95,7 +106,10 @@ fn training_beside_a_model() {
 fn read_again(folder: &Directory, base_dir: &Path, run: &Path, trainer: &Trainer) {
     let manifest = read_manifest(run).unwrap().unwrap();
     let file = llm::named::Tensors::open(&run.join(&manifest.tensors)).unwrap();
-    assert!(!file.contains("transformer.h.0.attn.c_attn.weight") && file.contains("transformer.h.1.attn.c_attn.lora_B.weight"));
+    assert!(
+        !file.contains("transformer.h.0.attn.c_attn.weight")
+            && ["transformer.h.1.attn.c_attn.lora_B.weight", "prompt_embeddings"].iter().any(|n| file.contains(n))
+    );
     let models = Models::default();
     let directory = hub::Directory::open(run, &models).unwrap();
     let tensors = directory.tensors().unwrap();
@@ -188,4 +202,45 @@ fn training_beside_a_model_in_few_bits() {
         };
         assert!(difference(&logits(&one), &logits(&directory)) < 1e-5, "{held}");
     }
+}
+
+/// Each line of a file is written behind as its adapter alone would, over one copy of the model; what is said before a text is no other's.
+#[test]
+fn prompts_name_adapters() {
+    use crate::cli::{fails, works};
+    let d = Directory::new("prompts");
+    let text = |words: &str| words.repeat(60);
+    let (data, base) = (d.write("text.txt", text("the quick brown fox jumps over the lazy dog.\n")), d.path("base"));
+    let sizes =
+        ["n_layer=1", "n_head=2", "n_embd=16", "n_positions=48", "train.context=24", "train.batch=4", "train.eval_every=100", "train.warmup=0"];
+    let sets = |more: &[&str]| -> Vec<String> { sizes[4..].iter().chain(more).flat_map(|s| ["--set".to_string(), s.to_string()]).collect() };
+    let run = |words: &[&str], sets: Vec<String>| works(&words.iter().copied().chain(sets.iter().map(String::as_str)).collect::<Vec<_>>());
+    run(&["train", "gpt2", "--data", &data, "--out", &base], sets(&[&sizes[..4], &["train.steps=20", "train.lr=1e-2"]].concat()));
+    let other = d.write("other.txt", text("dogs jump over a fox the brown way.\n"));
+    for (name, of, more) in [("one", &data, "adapter.kind=lora"), ("two", &other, "adapter.kind=lora"), ("three", &other, "adapter.kind=prefix")] {
+        let own = sets(&["train.steps=12", "train.lr=5e-2", "adapter.rank=2", "adapter.tokens=3", more]);
+        run(&["train", "--init-from", &base, "--data", of, "--out", &d.path(name)], own);
+    }
+    let cold = ["--max-tokens", "9", "--temperature", "0"];
+    let alone = |prompt: &str, dir: Option<&str>| {
+        let path = dir.map(|dir| d.path(dir));
+        let adapter: Vec<&str> = path.iter().flat_map(|path| ["--adapter", path]).collect();
+        works(&[&["generate", &base, "--prompt", prompt][..], &adapter, &cold].concat())
+    };
+    let all =
+        [("the ", Some("one")), ("fox", None), ("the ", Some("two")), ("brown ", Some("three")), ("the ", Some("three")), ("the dog", Some("two"))];
+    let lines: String = all.iter().map(|(prompt, name)| format!("{}\t{prompt}\n", name.unwrap_or(""))).collect();
+    let file = d.write("prompts.tsv", lines);
+    let named: Vec<String> = ["one", "two", "three"].iter().flat_map(|n| ["--adapter".to_string(), format!("{n}={}", d.path(n))]).collect();
+    let named: Vec<&str> = named.iter().map(String::as_str).collect();
+    let have = works(&[&["generate", &base, "--prompts", &file][..], &named, &cold].concat());
+    let want: String = all.iter().map(|(prompt, name)| format!("{}---\n", alone(prompt, *name))).collect();
+    assert_eq!(have, want);
+    let texts: Vec<String> = [None, Some("one"), Some("two"), Some("three")].map(|name| alone("the ", name)).into();
+    assert!(texts.iter().collect::<std::collections::BTreeSet<_>>().len() > 2, "adapters make a difference: {texts:?}");
+    let wrong = d.write("wrong.tsv", "the\ntw\tthe\n");
+    fails(&[&["generate", &base, "--prompts", &wrong][..], &named].concat(), &["wrong.tsv:2", "no adapter is called tw", "did you mean two"]);
+    fails(&[&["generate", &base, "--prompt", "the"][..], &named].concat(), &["--adapter one=…", "lines of generate --prompts name adapters"]);
+    fails(&["generate", &d.path("one"), "--prompts", &file], &["no adapter is called one"]);
+    fails(&["generate", &d.path("one"), "--prompts", &d.write("plain.tsv", "the\n")], &["go on with a decoder alone"]);
 }

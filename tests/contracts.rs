@@ -329,6 +329,34 @@ fn sizes_and_names_of_dims() {
     assert_eq!(Dim::num(1 << 63).times(Dim::num(2)), None);
 }
 
+/// A size that a number is added to is one of its own, which others multiply, and which is written as it is read.
+#[test]
+fn longer_dims() {
+    let (t, longer) = (Dim::sym('T'), Dim::sym('T').plus(8).unwrap());
+    assert_eq!((longer.to_string(), longer.plus(2).unwrap().to_string()), ("T+8".into(), "T+10".into()));
+    assert_eq!((t.plus(0), Dim::num(3).plus(4), longer == t), (Some(t), Some(Dim::num(7)), false));
+    let all = [Dim::num(3), Dim::sym('B'), longer, t].into_iter().try_fold(Dim::ONE, Dim::times).unwrap();
+    assert_eq!((all.to_string(), all.symbols().collect::<String>()), ("3*B*T*T+8".into(), "BTT".into()));
+    assert_eq!((all.to_string().parse(), "T+8*T*B*3".parse(), "T+0".parse()), (Ok(all), Ok(all), Ok(t)));
+    let sizes = |c| if c == 'B' { Some(2) } else { Some(5) };
+    assert_eq!((all.bind(&sizes), longer.bind(&sizes), longer.bind(&|_| None)), (Some(Dim::num(3 * 2 * 5 * 13)), Some(Dim::num(13)), None));
+    assert_eq!((longer.value(), longer.times(Dim::num(0))), (None, Some(Dim::num(0))));
+    // what is no number, no name and no sum of both
+    assert_eq!((longer.times(longer), Dim::sym('B').times(t).unwrap().plus(1), longer.plus(1 << 32)), (None, None, None));
+    for text in ["3+4", "T+", "T+x", "T+8+1", "+8", "T+4294967296"] {
+        assert!(text.parse::<Dim>().is_err(), "{text}");
+    }
+    // one part of a row may have any length
+    let b = Builder::default();
+    let s = b.scope();
+    let [x, y] = [s.param("x", (2usize, 'T')), s.param("y", [2usize, 3])];
+    b.output("z", y.concat(-1, x).concat(-1, y));
+    let graph = b.finish().unwrap();
+    assert_eq!(graph.main().outputs()[0].to_string(), "f32[2,T+6]");
+    assert_eq!(graph.to_string().parse::<Graph>().unwrap().to_string(), graph.to_string());
+    assert_eq!((graph.symbols(), graph.bind(&|_| Some(4)).unwrap().main().outputs()[0].to_string()), (vec!['T'], "f32[2,10]".into()));
+}
+
 #[test]
 fn types_that_do_not_fit() {
     wrong(|s, x| x + s.int(1), &["add(a: f32[2,6], b: i32[]): element types differ: f32 and i32"]);

@@ -39,7 +39,7 @@ fn small_gemma() -> Gemma {
 }
 
 /// A decoder of every kind, by what it is called.
-fn decoders() -> Vec<(&'static str, Model)> {
+pub fn decoders() -> Vec<(&'static str, Model)> {
     let yarn = RopeScaling::Yarn {
         factor: 4.0,
         original_max_position_embeddings: 8,

@@ -69,6 +69,8 @@ const PROGRAMS: &[(&str, &str, &str)] = &[
     ("%0 x: f32[2,3]", "concat[-1]", "concat[-1](): there is nothing to put together"),
     ("%0 x: f32[2,3], %1 y: f32[3,3]", "concat[-1] %0, %1", "concat[-1](x…: f32[2,3], x…: f32[3,3]): f32[3,3] does not fit beside f32[2,3]"),
     ("%0 x: f32[2,3], %1 y: i32[2,3]", "concat[-1] %0, %1", "concat[-1](x…: f32[2,3], x…: i32[2,3]): i32[2,3] does not fit beside f32[2,3]"),
+    ("%0 x: f32[T], %1 y: f32[S]", "concat[-1] %0, %1", "concat[-1](x…: f32[T], x…: f32[S]): dim S must be a number here"),
+    ("%0 x: f32[B*T], %1 y: f32[3]", "concat[-1] %0, %1", "concat[-1](x…: f32[B*T], x…: f32[3]): dim B*T must be a number or a name here"),
     ("%0 x: f32[2,3]", "concat[-3] %0, %0", "concat[-3](x…: f32[2,3], x…: f32[2,3]): f32[2,3] has no axis -3"),
     (
         "%0 a: f32[4,3], %1 w: f32[2,3,5], %2 g: f32[4]",

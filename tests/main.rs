@@ -7,6 +7,8 @@
 
 /// Adapters: what stands beside a layer, which layers there are, what is trained and saved.
 mod adapters;
+/// Adapters beside the layers of random programs.
+mod adapters_random;
 /// Training beside a model: it starts where that is, checkpoints hold what is beside it.
 #[cfg(feature = "llvm")]
 mod adapters_trained;
@@ -168,6 +170,8 @@ mod preferences;
 /// A dump is an input; `run` is held to its files.
 #[cfg(feature = "llvm")]
 mod programs;
+/// What stands before every text: a prompt against a text that begins with it, a prefix against a past that has it.
+mod prompts;
 /// An interpreter of what that compiler makes.
 #[cfg(feature = "cuda")]
 mod ptx;

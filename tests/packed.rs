@@ -120,7 +120,7 @@ fn a_model_in_few_bits_is_the_model_of_its_levels() {
             let (env, whole) = environments(&own, model, n as u32);
             let graph = bound(&own, 2, 5);
             let have = eval(&graph, &env).unwrap();
-            let want = eval(&bound(model, 2, 5), &merged(&whole, &adapter, 1.5)).unwrap();
+            let want = eval(&bound(model, 2, 5), &merged(&whole, &adapter, &|_| 1.5)).unwrap();
             let worst = difference(&have["logits"], &want["logits"]);
             assert!(worst < 1e-6, "{} {base}: {worst}", model.name());
             let left = graph.params();

@@ -7,7 +7,7 @@ use llm::{Kind, Source, Tokenizer};
 use models::{Gemma, Llama, Model};
 
 /// What a program says of the requests in rows, by evaluation: log-probability and whether it is the likeliest.
-fn scored(model: &Model, weights: &Env, requests: &[Request], most: usize, trees: bool) -> Vec<(f64, bool)> {
+pub fn scored(model: &Model, weights: &Env, requests: &[Request], most: usize, trees: bool) -> Vec<(f64, bool)> {
     let all = rows(requests, most, trees);
     let tokens = all.iter().map(|r| r.tokens.len()).max().unwrap();
     let asked: Vec<_> = all.iter().enumerate().flat_map(|(i, r)| r.asked.iter().map(move |a| (i * tokens + a.place, *a))).collect();
@@ -45,7 +45,7 @@ fn scored(model: &Model, weights: &Env, requests: &[Request], most: usize, trees
 }
 
 /// The same by the whole program for each text alone.
-fn alone(model: &Model, weights: &Env, request: &Request) -> (f64, bool) {
+pub fn alone(model: &Model, weights: &Env, request: &Request) -> (f64, bool) {
     let (read, v) = (request.read(), model.vocab_size());
     let graph = crate::common::bound(model, 1, read.len() as u64).keep_outputs(&["logits"]);
     let mut env = weights.clone();

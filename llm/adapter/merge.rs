@@ -16,6 +16,10 @@ pub fn merge(from: &Directory, to: &Path) -> Result<Imported> {
     let Some(adapter) = from.adapter() else {
         return Err(Error(format!("{}: nothing stands beside this model; give an adapter with --adapter", from.path().display())));
     };
+    if adapter.prompt.is_some() {
+        let what = "tokens stand before this model's texts, of which no weights are made";
+        return Err(Error(format!("{}: {what}; generate, eval and others read the directory as it is", from.path().display())));
+    }
     let (plain, tensors): (Model, Tensors) = (from.model().adapted(None), from.tensors()?);
     let all = parameters(&plain)?;
     let own: Vec<_> = adapter.parameters().collect();
@@ -39,7 +43,7 @@ pub fn merge(from: &Directory, to: &Path) -> Result<Imported> {
     Ok(Imported { parameters: all.iter().map(|p| p.1.count()).sum(), notices })
 }
 
-fn floats(bytes: &[u8]) -> Vec<f32> {
+pub(super) fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
 }
 

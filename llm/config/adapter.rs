@@ -3,6 +3,7 @@
 use crate::weights::packed::Held;
 use models::check::within;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included};
 
 /// What stands beside a model.
@@ -14,16 +15,22 @@ pub enum AdapterKind {
     None,
     /// A product of two thin matrices beside each linear layer (Hu et al. 2021).
     Lora,
+    /// Tokens before every text, of which what the embedding would be is learned (Lester et al. 2021).
+    Prompt,
+    /// Tokens before every text, of which the keys and values of every layer are learned (Li & Liang 2021).
+    Prefix,
 }
 
-ir::spell!(AdapterKind, "adapter", [None "none", Lora "lora"]);
+ir::spell!(AdapterKind, "adapter", [None "none", Lora "lora", Prompt "prompt", Prefix "prefix"]);
 
 /// What is trained beside a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdapterConfig {
-    /// What: none or lora.
+    /// What: none, lora, prompt or prefix.
     pub kind: AdapterKind,
+    /// Tokens before every text, of a prompt or a prefix.
+    pub tokens: usize,
     /// The rank: how many columns the first of the thin matrices has, and rows the second.
     pub rank: usize,
     /// Their product is multiplied by alpha / rank.
@@ -38,12 +45,38 @@ pub struct AdapterConfig {
     pub dora: bool,
     /// How the model's own matrices are held, but those of heads and embeddings: whole, int8 or nf4 (Dettmers et al. 2023, QLoRA).
     pub base: Held,
+    /// Modules of the model that are trained whole, too, by their names as in targets.
+    pub whole: Vec<String>,
+    /// Ranks of layers that have another, by their names as in targets; of several names the longest counts.
+    pub ranks: BTreeMap<String, usize>,
+    /// Alphas likewise.
+    pub alphas: BTreeMap<String, f64>,
 }
 
 impl Default for AdapterConfig {
     fn default() -> AdapterConfig {
         let targets = vec![crate::adapter::ALL.into()];
-        AdapterConfig { kind: AdapterKind::None, rank: 8, alpha: 16.0, targets, dropout: 0.0, rslora: false, dora: false, base: Held::Whole }
+        AdapterConfig {
+            kind: AdapterKind::None,
+            tokens: 20,
+            rank: 8,
+            alpha: 16.0,
+            targets,
+            dropout: 0.0,
+            rslora: false,
+            dora: false,
+            base: Held::Whole,
+            whole: vec![],
+            ranks: BTreeMap::new(),
+            alphas: BTreeMap::new(),
+        }
+    }
+}
+
+impl AdapterKind {
+    /// Whether it stands before texts, and not beside layers.
+    pub fn is_before(self) -> bool {
+        matches!(self, AdapterKind::Prompt | AdapterKind::Prefix)
     }
 }
 
@@ -53,17 +86,22 @@ impl AdapterConfig {
         self.kind != AdapterKind::None
     }
 
-    /// What the product of the thin matrices is multiplied by.
-    pub fn scale(&self) -> f64 {
-        let rank = self.rank as f64;
-        self.alpha / if self.rslora { rank.sqrt() } else { rank }
+    /// What the product of thin matrices of a rank is multiplied by.
+    pub fn scale(&self, rank: usize, alpha: f64) -> f64 {
+        let rank = rank as f64;
+        alpha / if self.rslora { rank.sqrt() } else { rank }
     }
 
     /// Which setting is outside of its range, if one is.
     pub fn check(&self) -> Result<(), String> {
         let usual = AdapterConfig::default();
+        within("adapter.tokens", self.tokens, 1..=models::check::LARGEST, usual.tokens)?;
         within("adapter.rank", self.rank, 1..=models::check::LARGEST, usual.rank)?;
         within("adapter.alpha", self.alpha, (Excluded(0.0), Included(1e6)), usual.alpha)?;
+        let rank = |(name, rank): (&String, &usize)| within(&format!("adapter.ranks.{name}"), *rank, 1..=models::check::LARGEST, usual.rank);
+        self.ranks.iter().try_for_each(rank)?;
+        let alpha = |(name, alpha): (&String, &f64)| within(&format!("adapter.alphas.{name}"), *alpha, (Excluded(0.0), Included(1e6)), usual.alpha);
+        self.alphas.iter().try_for_each(alpha)?;
         within("adapter.dropout", self.dropout, 0.0..1.0, 0.05)?;
         if !self.is_on() && self.base != Held::Whole {
             return Err(format!("adapter.base is {}, and nothing stands beside the model: try adapter.kind = \"lora\"", self.base));

@@ -32,6 +32,10 @@ pub(crate) struct Reader {
     more: Vec<Program>,
     /// The texts that are answered, by a model that answers some.
     sources: Option<Sources>,
+    /// The program that reads what stands before every text, of a model that has such.
+    begin: Option<Session>,
+    /// Whether it has.
+    begun: bool,
     /// The program that puts rows in another order, once one was wanted.
     order: Option<Session>,
     /// The tokens that a run may read, rising from 1.
@@ -77,9 +81,11 @@ impl Reader {
         let options = Options { machine: device.target()?.machine(), ..options.clone() };
         let one = open(&program(model, &options, rows, 1)?, &device, &options, &[])?;
         let sources = Sources::open(model, &device, &options, rows, open, &one)?;
+        let begin = model.before().map(|_| optimised(model.begin_graph()?, &options, rows, 0)).transpose()?;
+        let begin = begin.map(|graph| open(&graph, &device, &options, &[&one])).transpose()?;
         let logits = vec![0.0; rows * model.vocab_size()];
-        let rows = vec![Row::default(); rows];
-        Ok(Reader { model: model.clone(), device, options, one, more: vec![], sources, order: None, chunks: CHUNKS.to_vec(), rows, logits })
+        let (model, rows, chunks) = (model.clone(), vec![Row::default(); rows], CHUNKS.to_vec());
+        Ok(Reader { model, device, options, one, more: vec![], sources, begin, begun: false, order: None, chunks, rows, logits })
     }
 
     /// The session with the weights.
@@ -90,15 +96,15 @@ impl Reader {
     /// The same, to change. Programs that have them from it are made again, for it may get others.
     pub(crate) fn session_mut(&mut self) -> &mut Session {
         self.more.clear();
-        self.order = None;
+        (self.order, self.begun) = (None, false);
         &mut self.one
     }
 
-    /// All sessions that have weights: that one, and of a model that answers texts the encoder's.
+    /// All sessions that have weights: that one, of a model that answers texts the encoder's, and that of what stands before every text.
     pub(crate) fn sessions_mut(&mut self) -> Vec<&mut Session> {
         self.more.clear();
-        self.order = None;
-        std::iter::once(&mut self.one).chain(self.sources.as_mut().map(Sources::session_mut)).collect()
+        (self.order, self.begun) = (None, false);
+        std::iter::once(&mut self.one).chain(self.sources.as_mut().map(Sources::session_mut)).chain(&mut self.begin).collect()
     }
 
     /// Gives each row the text that it answers, and forgets what was read.
@@ -155,6 +161,16 @@ impl Reader {
     /// Forgets what was read.
     pub(crate) fn clear(&mut self) {
         self.rows.fill(Row::default());
+        self.begun = false;
+    }
+
+    /// Reads what stands before every text, whose places nothing else writes.
+    fn begin(&mut self) -> Result<()> {
+        if let Some(session) = self.begin.as_mut().filter(|_| !self.begun) {
+            session.run().map_err(|e| Error(e.to_string()))?;
+            self.begun = true;
+        }
+        Ok(())
     }
 
     /// Each row becomes the one of a number.
@@ -182,6 +198,7 @@ impl Reader {
     pub(crate) fn read(&mut self, tokens: &[&[i32]]) -> Result<()> {
         check_tokens(&self.model, tokens)?;
         assert_eq!(tokens.len(), self.rows.len(), "each row has its tokens");
+        self.begin()?;
         let context = self.context();
         self.rows.iter_mut().zip(tokens).for_each(|(row, tokens)| row.push(tokens, context));
         while let Some(size) = self.chunk(self.rows.iter().map(|r| r.waiting().len()).max().unwrap_or(0)) {
@@ -249,11 +266,14 @@ fn check_tokens(model: &Model, tokens: &[&[i32]]) -> Result<()> {
 
 /// The optimised program that reads so many tokens of each of so many rows.
 fn program(model: &Model, options: &Options, rows: usize, tokens: usize) -> Result<ir::Graph> {
+    optimised(model.step_graph()?, options, rows, tokens)
+}
+
+fn optimised(graph: ir::Graph, options: &Options, rows: usize, tokens: usize) -> Result<ir::Graph> {
     let size = |s: char| match s {
         'B' => Some(rows as u64),
         'T' => Some(tokens as u64),
         _ => None,
     };
-    let graph = model.step_graph()?.bind(&size)?;
-    Ok(compile(&graph, Goal::Results, options)?.last().clone())
+    Ok(compile(&graph.bind(&size)?, Goal::Results, options)?.last().clone())
 }

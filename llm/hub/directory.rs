@@ -195,11 +195,26 @@ impl Directory {
     pub fn tensors(&self) -> Result<Tensors> {
         let tensors = if self.is_run() { open_checkpoint(&self.path)?.tensors } else { of_folder(&self.path)? };
         let tensors = if self.averaged { tensors.averaged()? } else { tensors };
+        // of what is trained whole what was trained counts
+        let trained = |name: &str| self.adapter.as_ref().is_some_and(|a| a.is_whole(name));
         let tensors = match &self.base {
-            Some(base) => tensors.with(base.tensors()?)?,
+            Some(base) => tensors.with(base.tensors()?.without(&trained))?,
             None => tensors,
         };
-        self.beside.iter().try_fold(tensors, |all, (name, path)| all.with(called(adapter::open(path, &self.models)?.1, name.as_deref())))
+        match self.tensors_beside()? {
+            Some(own) => tensors.without(&trained).with(own),
+            None => Ok(tensors),
+        }
+    }
+
+    /// The tensors of the adapters that were named beside the model, and no others; none where none was.
+    pub fn tensors_beside(&self) -> Result<Option<Tensors>> {
+        let of_model = |name: &str| self.adapter.as_ref().is_some_and(|a| a.is_whole(name));
+        let own = |(name, path): &(Option<String>, PathBuf)| -> Result<Tensors> {
+            Ok(called(adapter::open(path, &self.models)?.1, name.as_deref().map(|name| (name, &of_model as &dyn Fn(&str) -> bool))))
+        };
+        let mut all = self.beside.iter().map(own);
+        all.next().map(|first| all.try_fold(first?, |some, next| some.with(next?))).transpose()
     }
 
     /// The tokenizer, if there is one; its tokens must be the model's.
@@ -238,11 +253,12 @@ impl Directory {
     }
 }
 
-/// The tensors of an adapter, by the names that they have where it is called so.
-fn called(tensors: Tensors, name: Option<&str>) -> Tensors {
+/// The tensors of an adapter, by the names that they have where it is called so, but for the model's own among them.
+fn called(tensors: Tensors, name: Option<(&str, &dyn Fn(&str) -> bool)>) -> Tensors {
     tensors.renamed(&|tensor| match (name, tensor.strip_suffix(".weight")) {
-        (Some(name), Some(factor)) => format!("{factor}.{name}.weight"),
-        (Some(name), None) => format!("{tensor}.{name}"),
+        (Some((_, of_model)), _) if of_model(tensor) => tensor.to_string(),
+        (Some((name, _)), Some(factor)) => format!("{factor}.{name}.weight"),
+        (Some((name, _)), None) => format!("{tensor}.{name}"),
         (None, _) => tensor.to_string(),
     })
 }
