@@ -252,12 +252,7 @@ fn tracked(
 
 /// Begins with a directory's weights, or beside them.
 pub fn begin(args: &Args, models: &Models, step: &mut Step, start: &Directory, config: &Config) -> Result<()> {
-    let notices = if config.adapter.is_on() {
-        let unread = step.stand_beside(&start.tensors()?, start.as_base()?)?;
-        unread.into_iter().filter(|_| !start.is_run()).collect()
-    } else {
-        start.begin(step, config)?
-    };
+    let notices = start.begin(step, config)?;
     if let Some(dir) = &args.adapter {
         step.start_beside(&adapter::open(dir, models)?.1)?;
     }
@@ -278,6 +273,9 @@ fn last_words(view: &mut View, dir: &Path, config: &Config, loss: f64, sample: &
     let ema = if config.train.ema > 0.0 { " --ema" } else { "" };
     let next = match config.model.kind() {
         _ if config.aim() == Aim::Classes => format!("say classes of texts with: eggcorn predict {shown} FILE"),
+        _ if config.aim() == Aim::Rewards => {
+            format!("let it reward with: eggcorn grpo … --set policy.reward=model --set policy.reward_model={shown}")
+        }
         models::Kind::Decoder if dir.join(chat::FILE).exists() => format!("talk to it with: eggcorn chat {shown}"),
         models::Kind::Decoder => format!("write more with: eggcorn generate {shown}{ema}"),
         models::Kind::Encoder => format!("make vectors of texts with: eggcorn embed {shown}"),

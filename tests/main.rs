@@ -7,6 +7,9 @@
 
 /// Adapters: what stands beside a layer, which layers there are, what is trained and saved.
 mod adapters;
+/// Adapters with every objective, from the command line.
+#[cfg(feature = "llvm")]
+mod adapters_asked;
 /// Training beside a model: it starts where that is, checkpoints hold what is beside it.
 #[cfg(feature = "llvm")]
 mod adapters_trained;

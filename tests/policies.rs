@@ -120,6 +120,7 @@ fn policies_resume_to_the_bit() {
         &["policy.kind=grpo"][..],
         &["policy.kind=grpo", "policy.updates=2", "policy.kl=0.1"],
         &["policy.kind=ppo", "policy.group=1", "policy.kl=0.1", "policy.kl_target=0.001", "policy.updates=2"],
+        &["policy.kind=ppo", "policy.group=1", "policy.kl=0.1", "policy.kl_target=0.001", "policy.updates=2", "adapter.kind=lora"],
     ] {
         let (whole, parts) = (Directory::new("grpo-whole"), Directory::new("grpo-parts"));
         let reward = || matching("0");

@@ -66,12 +66,13 @@ pub struct Adapter {
 impl Adapter {
     /// Low-rank adapters beside the layers of a model that the settings name.
     pub fn of(model: &Model, settings: &AdapterConfig) -> Result<Adapter, String> {
-        Adapter::of_parts(model, vec![settings.clone().into()])
+        Adapter::of_parts(model, vec![settings.clone().into()], &|_| true)
     }
 
-    /// The same of several at once.
-    pub fn of_parts(model: &Model, parts: Vec<Part>) -> Result<Adapter, String> {
-        let all = linears(&whole(&model.adapted(None)).map_err(|e| e.0)?);
+    /// The same of several at once, beside layers whose matrices a program has.
+    pub fn of_parts(model: &Model, parts: Vec<Part>, has: &dyn Fn(&str) -> bool) -> Result<Adapter, String> {
+        let mut all = linears(&whole(&model.adapted(None)).map_err(|e| e.0)?);
+        all.retain(|linear| has(&linear.path));
         let mut layers: BTreeMap<String, (Linear, Vec<Low>)> = BTreeMap::new();
         for Part { name, settings, weight } in &parts {
             settings.check()?;
@@ -158,7 +159,7 @@ impl Adaptation for Adapter {
 /// Every linear layer but the head.
 pub const ALL: &str = "all-linear";
 /// What heads are called.
-const HEADS: [&str; 4] = ["lm_head", "score", "classifier", "v_head"];
+const HEADS: [&str; 5] = ["lm_head", "cls", "score", "classifier", "v_head"];
 
 /// Refuses a name that no layer has.
 fn check_target(model: &Model, all: &[Linear], target: &str) -> Result<(), String> {

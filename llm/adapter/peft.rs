@@ -1,6 +1,7 @@
 //! Adapters in the files of Hugging Face's PEFT: `adapter_config.json` and `adapter_model.safetensors`, read and written.
 
 use super::Adapter;
+use super::merge::heads;
 use crate::config::{AdapterConfig, AdapterKind};
 use crate::error::{Error, Result, file_error};
 use crate::files::{NewDirectory, read_short, write_file};
@@ -91,15 +92,24 @@ pub fn export(from: &Directory, to: &Path) -> Result<usize> {
         return Err(Error(format!("{}: several adapters stand beside this model, and a file has one", from.path().display())));
     }
     let tensors = from.tensors()?;
-    write(adapter, from.model().kind(), base, to, &|name, ty| tensors.expect(name, ty))
+    let heads = heads(from, adapter, &tensors)?;
+    write(adapter, &heads, from.model().kind(), base, to, &|name, ty| tensors.expect(name, ty))
 }
 
-/// Writes an adapter to a new directory, of the model in another; `read` gives a parameter by its path and type.
-fn write(adapter: &Adapter, kind: Kind, base: &Path, to: &Path, read: &dyn Fn(&str, &Type) -> Result<Vec<u8>>) -> Result<usize> {
+/// Writes an adapter and heads that were trained with it to a new directory, of the model in another; `read` gives a parameter by its path
+/// and type.
+fn write(
+    adapter: &Adapter,
+    heads: &[(String, Type)],
+    kind: Kind,
+    base: &Path,
+    to: &Path,
+    read: &dyn Fn(&str, &Type) -> Result<Vec<u8>>,
+) -> Result<usize> {
     let new = NewDirectory::create(to)?;
-    let text = serde_json::to_string_pretty(&config(adapter, kind, base)).expect("settings have a JSON form") + "\n";
+    let text = serde_json::to_string_pretty(&config(adapter, heads, kind, base)).expect("settings have a JSON form") + "\n";
     write_file(&new.path().join(CONFIG), text.as_bytes())?;
-    let own: Vec<(String, Type)> = adapter.parameters().collect();
+    let own: Vec<(String, Type)> = adapter.parameters().chain(heads.iter().cloned()).collect();
     let each = |(path, ty): &(String, Type)| {
         let own =
             pieces(path, ty).into_iter().map(|(name, shape)| (name.clone(), Described { name: format!("{PREFIX}{name}"), dtype: Dtype::F32, shape }));
@@ -119,8 +129,9 @@ fn write(adapter: &Adapter, kind: Kind, base: &Path, to: &Path, read: &dyn Fn(&s
 }
 
 /// The settings as PEFT has them.
-fn config(adapter: &Adapter, kind: Kind, base: &Path) -> Value {
+fn config(adapter: &Adapter, heads: &[(String, Type)], kind: Kind, base: &Path) -> Value {
     let task = match kind {
+        _ if !heads.is_empty() => "SEQ_CLS",
         Kind::Decoder => "CAUSAL_LM",
         Kind::Encoder => "FEATURE_EXTRACTION",
         Kind::EncoderDecoder => "SEQ_2_SEQ_LM",
@@ -137,8 +148,19 @@ fn config(adapter: &Adapter, kind: Kind, base: &Path) -> Value {
         "use_rslora": settings.rslora,
         "use_dora": settings.dora,
         "target_modules": adapter.ends(),
+        "modules_to_save": (!heads.is_empty()).then(|| saved(heads)),
         "bias": "none",
         "fan_in_fan_out": adapter.layers().any(|l| l.turned),
         "init_lora_weights": true,
     })
+}
+
+/// The modules whose parameters are saved whole: a head by its name, and what else is trained by its own.
+fn saved(heads: &[(String, Type)]) -> BTreeSet<String> {
+    let module = |path: &str| {
+        let first = path.split('.').next().unwrap_or(path);
+        let whole = path.rsplit_once('.').map_or(path, |p| p.0);
+        if super::HEADS.contains(&first) { first.to_string() } else { whole.to_string() }
+    };
+    heads.iter().map(|(path, _)| module(path)).collect()
 }

@@ -527,8 +527,14 @@ impl Config {
         if !self.adapter.is_on() || self.model.adaptation().is_some() {
             return Ok(self);
         }
-        let adapter = Adapter::of(&self.model, &self.adapter)?;
-        Ok(Config { model: self.model.adapted(Some(Arc::new(adapter))), ..self })
+        let adapter = Arc::new(self.beside()?);
+        Ok(Config { model: self.model.adapted(Some(adapter)), ..self })
+    }
+
+    /// What stands beside the layers that the objective has of the model: none beside a head that it has no use for.
+    pub(crate) fn beside(&self) -> Result<Adapter> {
+        let own: BTreeSet<String> = self.parameters()?.into_iter().map(|p| p.0).collect();
+        Ok(Adapter::of_parts(&self.model, vec![self.adapter.clone().into()], &|path| own.contains(path))?)
     }
 
     /// Why the model's settings are no model, if they are none.

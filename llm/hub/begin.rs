@@ -15,10 +15,11 @@ use std::collections::BTreeMap;
 type All = BTreeMap<String, Type>;
 
 impl Directory {
-    /// Begins a training with the weights there. A head that is for another task, or for other classes, is left; one that is not there begins
-    /// from the seed; tokens that the vocabulary has more begin as the configuration says. What is to be known of that.
+    /// Begins a training with the weights there, or beside them, where the configuration has an adapter. A head that is for another task, or
+    /// for other classes, is left; one that is not there begins from the seed; tokens that the vocabulary has more begin as the configuration
+    /// says. What is to be known of that.
     pub fn begin(&self, step: &mut Step, config: &Config) -> Result<Vec<String>> {
-        let tensors = self.tensors()?;
+        let (config, tensors) = (&config.clone().adapted()?, self.tensors()?);
         let body: All = parameters(self.model())?.into_iter().collect();
         let head: All = match self.labels() {
             Some(labels) => Objective::Classes(labels.head()).parameters(self.model())?.into_iter().collect(),
@@ -33,6 +34,10 @@ impl Directory {
         let of_other = |name: &str| !asked && is_head(name) && tensors.contains(name);
         let there = |name: &str| body.contains_key(name) || same && head.contains_key(name) || of_other(name);
         let grown: Vec<&String> = whole.iter().filter(|(name, ty)| there(name) && self.grows(&body, name, ty, config)).map(|p| p.0).collect();
+        let beside = config.model.adaptation();
+        if let Some(name) = grown.first().filter(|_| beside.is_some()) {
+            return Err(self.cannot_grow(name, config));
+        }
         let fresh: Vec<&str> = whole.keys().map(String::as_str).filter(|name| !there(name)).collect();
         let left = |name: &str| !(whole.contains_key(name) && there(name)) || grown.iter().any(|g| *g == name);
         for (name, ty) in body.iter().chain(&head).filter(|(name, ty)| left(name) && tensors.has(name, ty)) {
@@ -44,15 +49,26 @@ impl Directory {
         }
         // states of an optimizer are of the other run
         let mut notices: Vec<String> = unread.into_iter().filter(|_| !self.is_run()).collect();
-        if !fresh.is_empty() {
-            notices.push(format!("{} begin from the seed: {} has none for this", fresh.join(", "), self.path().display()));
+        let heads: Vec<&str> = fresh.iter().copied().filter(|name| !beside.is_some_and(|a| a.adds(name))).collect();
+        if !heads.is_empty() {
+            notices.push(format!("{} begin from the seed: {} has none for this", heads.join(", "), self.path().display()));
         }
         if !grown.is_empty() {
             let (old, new) = (self.model().vocab_size(), config.model.vocab_size());
             let how = config.data.new_tokens;
             notices.push(format!("the vocabulary grows from {old} tokens to {new}; the new ones begin as data.new_tokens says: {how}"));
         }
+        if beside.is_some() {
+            step.stand_beside(self.as_base()?)?;
+        }
         Ok(notices)
+    }
+
+    /// A model that stays as it is has no rows for more tokens.
+    fn cannot_grow(&self, name: &str, config: &Config) -> Error {
+        let (old, new) = (self.model().vocab_size(), config.model.vocab_size());
+        let why = "an adapter stands beside the rows there are: train the model with that --tokenizer first, or leave --tokenizer away";
+        Error(format!("{}: the vocabulary has {new} tokens, and {name} is of {old}; {why}", self.path().display()))
     }
 
     /// Whether a parameter has a row for each token, and more of them here than there.

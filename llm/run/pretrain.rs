@@ -159,7 +159,7 @@ impl Trainer {
         }
         let known = match dir {
             Some(dir) if self.step.done() > 0 => reference::read(c, &self.data, dir)?,
-            _ => reference::compute(c, &self.data, self.device.clone(), &self.options, self.step.session(), dir)?,
+            _ => reference::compute(c, &self.data, self.device.clone(), &self.options, &self.step, dir)?,
         };
         let data = Arc::get_mut(&mut self.data).ok_or_else(|| Error("the data is read already: find the reference before the first step".into()))?;
         data.knowing(known);
