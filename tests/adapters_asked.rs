@@ -9,8 +9,16 @@ use llm::{Models, read_manifest};
 use passes::State;
 use std::path::Path;
 
-const FEW: [&str; 8] =
-    ["train.steps=3", "train.batch=4", "train.context=24", "train.eval_every=2", "train.eval_batches=1", "train.lr=1e-2", "adapter.kind=lora", "adapter.rank=2"];
+const FEW: [&str; 8] = [
+    "train.steps=3",
+    "train.batch=4",
+    "train.context=24",
+    "train.eval_every=2",
+    "train.eval_batches=1",
+    "train.lr=1e-2",
+    "adapter.kind=lora",
+    "adapter.rank=2",
+];
 const GPT: &str = "n_layer=2 n_embd=16 n_head=2 n_positions=32 dropout=0.0 data.tokenizer=char";
 const BERT: &str = "num_hidden_layers=1 hidden_size=16 num_attention_heads=2 pooler=true data.tokenizer=bpe data.vocabulary=300";
 const LLAMA: &str = "num_hidden_layers=1 hidden_size=16 num_attention_heads=2 num_key_value_heads=1 intermediate_size=24 tie_word_embeddings=false \
@@ -43,8 +51,8 @@ impl Data {
     }
 
     /// A model that was trained a little.
-    fn base(&self, model: &str, small: &str) -> String {
-        let (run, data) = (self.path(model), self.path("all.txt"));
+    fn base(&self, model: &str, small: &str, name: &str) -> String {
+        let (run, data) = (self.path(name), self.path("all.txt"));
         let sets = small.split_whitespace().chain(FEW[..6].iter().copied()).flat_map(|s| ["--set", s]);
         let args: Vec<&str> = ["train", model, "--data", &data, "--out", &run].into_iter().chain(sets).collect();
         works(&args);
@@ -77,7 +85,7 @@ fn command<'a>(way: &'a str, base: &'a str, data: &'a str, out: &'a str, sets: &
 #[test]
 fn every_objective_learns_beside_a_model() {
     let data = Data::new("asked-beside");
-    let base = data.base("gpt2", GPT);
+    let base = data.base("gpt2", GPT, "base");
     let weights = || std::fs::read(Path::new(&base).join("checkpoint-3.safetensors")).unwrap();
     let before = weights();
     let teacher = format!("distill.teacher={base}");
@@ -121,15 +129,26 @@ fn every_objective_learns_beside_a_model() {
 fn heads_are_kept_with_what_is_beside() {
     let data = Data::new("asked-heads");
     let texts = data.d.write("texts.txt", "see home now a\nsee win now b\n");
-    for (model, small, head) in [("gpt2", GPT, "score"), ("llama", LLAMA, "score"), ("bert", BERT, "classifier")] {
-        let (base, run) = (data.base(model, small), data.path(&format!("{model}-run")));
+    let parts = "adapter.targets=[\"query\", \"dense\"]";
+    for (i, (model, small, head, more)) in [
+        ("gpt2", GPT, "score", vec![]),
+        ("llama", LLAMA, "score", vec![]),
+        ("bert", BERT, "classifier", vec![]),
+        // of which the model's head that guesses tokens has one, too
+        ("bert", BERT, "classifier", vec![parts]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (base, run) = (data.base(model, small, &format!("base{i}")), data.path(&format!("run{i}")));
         let classes = data.path("classes.tsv");
-        let out = works(&command("finetune classify", &base, &classes, &run, &["train.steps=60"]));
+        let out = works(&command("finetune classify", &base, &classes, &run, &[&["train.steps=60"], &more[..]].concat()));
         assert!(out.contains("this model"), "{out}");
-        assert!(kept(&run).iter().all(|name| name.contains(".lora_") || name.starts_with(head)), "{:?}", kept(&run));
+        let own = |name: &String| name.contains(".lora_") && !name.contains("embeddings") && !name.starts_with("cls.");
+        assert!(kept(&run).iter().all(|name| own(name) || name.starts_with(head)), "{:?}", kept(&run));
         let said = works(&["predict", &run, &texts]);
         assert_eq!(said.lines().map(|l| l.split('\t').next().unwrap()).collect::<Vec<_>>(), ["ham", "spam"]);
-        let [merged, exported, adapter, on] = ["merged", "hf", "peft", "on"].map(|n| data.path(&format!("{model}-{n}")));
+        let [merged, exported, adapter, on] = ["merged", "hf", "peft", "on"].map(|n| data.path(&format!("{n}{i}")));
         works(&["merge", &run, "--out", &merged]);
         works(&["export", &merged, &exported]);
         for whole in [&merged, &exported] {
@@ -152,7 +171,7 @@ fn rewards_beside_a_model_reward() {
     let data = Data::new("asked-reward");
     let (pairs, sums) = (data.path("pairs.jsonl"), data.path("sums.tsv"));
     for (model, small) in [("gpt2", GPT), ("llama", LLAMA)] {
-        let (base, reward, merged) = (data.base(model, small), data.path(&format!("{model}-reward")), data.path(&format!("{model}-whole")));
+        let (base, reward, merged) = (data.base(model, small, model), data.path(&format!("{model}-reward")), data.path(&format!("{model}-whole")));
         let out = works(&command("reward", &base, &pairs, &reward, &[]));
         assert!(out.contains("policy.reward_model="), "{out}");
         works(&["merge", &reward, "--out", &merged]);

@@ -84,6 +84,8 @@ mod docs;
 mod edges;
 /// Encoders, decoders that see what one made, and vectors of texts.
 mod encoders;
+/// What changes no step, for each objective.
+mod equalities;
 /// What training evaluates, draws and saves, against plain evaluation.
 #[cfg(feature = "llvm")]
 mod evaluation;

@@ -150,6 +150,17 @@ fn policies_resume_to_the_bit() {
     }
 }
 
+/// What an adapter learns is compared with the model without it, however far it goes; with all weights in training with a copy of the start.
+#[test]
+fn the_distance_is_from_the_start() {
+    for beside in [&[][..], &["adapter.kind=lora"]] {
+        let sets = [&["policy.kind=ppo", "policy.group=1", "policy.kl=0.01", "train.lr=2e-2", "train.eval_every=1"], beside].concat();
+        let events = run(&mut policy(&sets, matching("^0")), None).unwrap();
+        let distances = measured(&events, "kl of an answer");
+        assert!(distances.len() == 6 && distances[0].abs() < 1e-5 && distances[5].abs() > 1e-3, "{beside:?}: {distances:?}");
+    }
+}
+
 /// Where all rewards are equal it is said; where the reward fails what was learned is saved.
 #[test]
 fn nothing_to_learn_is_said_and_a_failing_reward_saves() {

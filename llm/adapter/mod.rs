@@ -88,6 +88,17 @@ impl Adapter {
         Ok(Adapter { parts, layers, others })
     }
 
+    /// Refuses tensors that are beside another model's layers, or of other sizes; `called` is the name that an adapter of several has.
+    pub fn fits(&self, from: &Path, tensors: &Tensors, called: Option<&str>) -> Outcome<()> {
+        let lows = self.layers.values().flat_map(|(linear, lows)| lows.iter().map(move |low| (linear, low)));
+        for (linear, low) in lows.filter(|(_, low)| low.name.as_deref() == called) {
+            for (_, path, ty) in low.parameters(linear) {
+                tensors.check(&path, &ty).map_err(|e| Error(format!("{}: this adapter is for another model: {e}", from.display())))?;
+            }
+        }
+        Ok(())
+    }
+
     /// What is beside the model at once.
     pub fn parts(&self) -> &[Part] {
         &self.parts

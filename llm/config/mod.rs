@@ -436,7 +436,7 @@ impl Config {
                  answer a line, data.task = \"reverse\", or objective.kind = \"spans\", which learns of plain text",
             ),
             (Aim::Classes, _) => self.classify.check(&self.data),
-            (Aim::Preferences | Aim::Rewards, _) => Ok(self.preference.check(&self.data)?),
+            (Aim::Preferences | Aim::Rewards, _) => Ok(self.preference.check(self)?),
             (Aim::Policy, _) => Ok(self.policy.check(self)?),
             (Aim::Imitation, _) => Ok(self.distill.check(&self.data)?),
             (_, _) if self.data.documents == Unit::Preferences => of_pairs("reads no preferences; try eggcorn dpo or eggcorn reward"),
@@ -532,7 +532,7 @@ impl Config {
     }
 
     /// What stands beside the layers that the objective has of the model: none beside a head that it has no use for.
-    pub(crate) fn beside(&self) -> Result<Adapter> {
+    pub fn beside(&self) -> Result<Adapter> {
         let own: BTreeSet<String> = self.parameters()?.into_iter().map(|p| p.0).collect();
         Ok(Adapter::of_parts(&self.model, vec![self.adapter.clone().into()], &|path| own.contains(path))?)
     }

@@ -112,6 +112,9 @@ impl Directory {
             beside.push((name, path.clone()));
         }
         let adapter = Adapter::of_parts(&self.model, parts, &|_| true).map_err(|why| Error(format!("{}: {why}", self.path.display())))?;
+        for (name, path) in &beside {
+            adapter.fits(path, &called(adapter::open(path, models)?.1, name.as_deref()), name.as_deref())?;
+        }
         Ok(Directory { beside, models: models.clone(), ..self }.adapted(adapter))
     }
 
