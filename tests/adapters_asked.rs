@@ -20,7 +20,7 @@ const FEW: [&str; 8] = [
     "adapter.rank=2",
 ];
 const GPT: &str = "n_layer=2 n_embd=16 n_head=2 n_positions=32 dropout=0.0 data.tokenizer=char";
-const BERT: &str = "num_hidden_layers=1 hidden_size=16 num_attention_heads=2 pooler=true data.tokenizer=bpe data.vocabulary=300";
+const BERT: &str = "num_hidden_layers=1 hidden_size=16 num_attention_heads=2 data.tokenizer=bpe data.vocabulary=300";
 const LLAMA: &str = "num_hidden_layers=1 hidden_size=16 num_attention_heads=2 num_key_value_heads=1 intermediate_size=24 tie_word_embeddings=false \
                      data.tokenizer=char";
 
@@ -165,6 +165,20 @@ fn heads_are_kept_with_what_is_beside() {
     }
 }
 
+/// What a checkpoint has not is begun from the seed where it is trained, and refused where it would stay.
+#[test]
+fn what_is_missing_does_not_stay() {
+    let data = Data::new("asked-missing");
+    let (base, classes) = (data.base("bert", &format!("{BERT} pooler=true"), "base"), data.path("classes.tsv"));
+    let [run, none] = ["run", "none"].map(|n| data.path(n));
+    let args = command("finetune classify", &base, &classes, &none, &[]);
+    fails(&args, &["there is no bert.pooler.dense.bias", "--set pooler=false"]);
+    works(&[&args[..], &["--set", "pooler=false"]].concat());
+    let args = command("finetune classify", &base, &classes, &run, &["adapter.kind=none"]);
+    works(&args);
+    assert!(kept(&run).contains(&"bert.pooler.dense.weight".to_string()));
+}
+
 /// A reward that was learned beside a model rewards, as it is and merged; a vocabulary that grows is refused.
 #[test]
 fn rewards_beside_a_model_reward() {
@@ -192,7 +206,8 @@ fn rewards_beside_a_model_reward() {
         assert_eq!(rewards[0], rewards[1], "{model}");
     }
     // of more tokens than the model has there are no rows to stand beside
-    let (base, more) = (data.path("gpt2"), data.path("more.json"));
+    let bpe = GPT.replace("char", "bpe data.vocabulary=300");
+    let (base, more) = (data.base("gpt2", &bpe, "bpe"), data.path("more.json"));
     works(&["tokenizer", "extend", &base, "--special", "<|im_end|>", "--out", &more]);
     let none = data.path("none");
     let args = command("finetune lora", &base, &pairs, &none, &[]);

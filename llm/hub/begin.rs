@@ -3,13 +3,13 @@
 use super::Directory;
 use crate::config::{Aim, Config, NewTokens};
 use crate::error::{Error, Result};
-use crate::objective::{Objective, parameters};
+use crate::objective::{Mode, Objective, parameters};
 use crate::step::Step;
 use crate::text::Tokenizer;
 use crate::weights::named::Tensors;
 use ir::{DType, Type};
 use models::heads::is_head;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Parameters by name.
 type All = BTreeMap<String, Type>;
@@ -32,13 +32,22 @@ impl Directory {
         let whole: All = Config { model: config.model.divided(None), ..config.clone() }.parameters()?.into_iter().collect();
         // what says rewards and values has no names of its own
         let of_other = |name: &str| !asked && is_head(name) && tensors.contains(name);
-        let there = |name: &str| body.contains_key(name) || same && head.contains_key(name) || of_other(name);
+        // what the usual training has no use for may have been left out of its checkpoint
+        let usual: BTreeSet<String> =
+            Objective::of(self.model()).graph(self.model(), Mode::Evaluate)?.params().into_keys().map(|p| p.to_string()).collect();
+        let has = |name: &str| body.get(name).is_some_and(|ty| usual.contains(name) || tensors.has(name, ty));
+        let there = |name: &str| has(name) || same && head.contains_key(name) || of_other(name);
         let grown: Vec<&String> = whole.iter().filter(|(name, ty)| there(name) && self.grows(&body, name, ty, config)).map(|p| p.0).collect();
         let beside = config.model.adaptation();
         if let Some(name) = grown.first().filter(|_| beside.is_some()) {
             return Err(self.cannot_grow(name, config));
         }
         let fresh: Vec<&str> = whole.keys().map(String::as_str).filter(|name| !there(name)).collect();
+        let stays = config.stays()?;
+        if let Some(name) = fresh.iter().find(|name| stays.contains(**name)) {
+            let why = "an adapter leaves as it is what is no head of the objective's own: do without it, as with --set pooler=false, or train without an adapter";
+            return Err(Error(format!("{}: there is no {name}, which would begin from the seed; {why}", self.path().display())));
+        }
         let left = |name: &str| !(whole.contains_key(name) && there(name)) || grown.iter().any(|g| *g == name);
         for (name, ty) in body.iter().chain(&head).filter(|(name, ty)| left(name) && tensors.has(name, ty)) {
             tensors.check(name, ty)?;
