@@ -34,7 +34,7 @@ impl Directory {
         let of_other = |name: &str| !asked && is_head(name) && tensors.contains(name);
         // what the usual training has no use for may have been left out of its checkpoint
         let usual: BTreeSet<String> =
-            Objective::of(self.model()).graph(self.model(), Mode::Evaluate)?.params().into_keys().map(|p| p.to_string()).collect();
+            Objective::of(self.model()).graph(self.model(), Mode::Evaluate)?.params().into_iter().map(|p| p.0.to_string()).collect();
         let has = |name: &str| body.get(name).is_some_and(|ty| usual.contains(name) || tensors.has(name, ty));
         let there = |name: &str| has(name) || same && head.contains_key(name) || of_other(name);
         let grown: Vec<&String> = whole.iter().filter(|(name, ty)| there(name) && self.grows(&body, name, ty, config)).map(|p| p.0).collect();
