@@ -241,7 +241,8 @@ fn messages_are_written_by_a_template() {
         let template = Template::named(shipped, "2024-07-26").unwrap();
         let specials = template.specials().to_vec();
         for kind in ["dpo", "kto"] {
-            let sets = [&SMALL[..], &["train.context=400", "n_positions=400", "chat.system=Be kind.", &format!("preference.kind={kind}")]].concat();
+            let kind = format!("preference.kind={kind}");
+            let sets = [&SMALL[..], &["train.context=400", "n_positions=400", "chat.system=Be kind.", &kind]].concat();
             let config = set(recipe("dpo", &Models::default()).unwrap(), &sets);
             let text = llm::chat::contents(&lines, &config, &template).unwrap();
             assert!(text.contains("please a") && text.contains("no a") && text.contains("Be kind."), "{shipped}: {text}");

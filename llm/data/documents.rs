@@ -85,8 +85,8 @@ fn talking(line: &str) -> std::result::Result<Option<Vec<Message>>, String> {
     let list = |name: &str| value[name].as_array().map(|list| list.iter().map(message).collect::<std::result::Result<Vec<_>, String>>()).transpose();
     let messages = match (list("prompt")?, list("messages")?) {
         (Some(prompt), _) => {
-            let text = |name: &&str| value[**name].as_str().map(|text| vec![Message::new(Role::Assistant, text)]);
-            let answers = ANSWERS.iter().find_map(|name| text(&name).map(Ok).or_else(|| list(name).transpose())).transpose()?;
+            let text = |name: &str| value[name].as_str().map(|text| vec![Message::new(Role::Assistant, text)]);
+            let answers = ANSWERS.iter().find_map(|name| text(name).map(Ok).or_else(|| list(name).transpose())).transpose()?;
             let none = || format!("a prompt of messages has no answer: expected {}, a text", ir::either(&ANSWERS));
             [prompt, answers.ok_or_else(none)?].concat()
         }
