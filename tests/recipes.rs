@@ -75,3 +75,20 @@ fn a_task_is_learned() {
     let made = events.iter().find_map(|e| if let Event::Ready { sources, .. } = e { Some(sources[0].tokens) } else { None });
     assert_eq!(made, Some(None), "nobody counts what is made as it is read");
 }
+
+/// A RoBERTa whose positions would count what fills rows up is refused, and the setting is named.
+#[test]
+fn what_fills_rows_up_is_no_text() {
+    let trainer = |pad: i32| {
+        let sets = ["family=roberta", "num_hidden_layers=1", "hidden_size=16", "train.batch=2", "max_position_embeddings=128"];
+        let config = sets.iter().fold(recipe("bert-tiny", &Models::default()).unwrap(), |c, s| c.set(s).unwrap());
+        let tokenizer = Tokenizer::of(llm::Kind::Char, &text()).unwrap().with_specials(&config.specials()).unwrap();
+        let source = Source::of("a text", &text(), &config, &tokenizer).unwrap();
+        let (size, fills) = (tokenizer.size(), source.marks.pad);
+        let config = Config { model: config.model.with_vocabulary(size).unwrap(), ..config }.set(&format!("pad_token_id={}", fills + pad)).unwrap();
+        (fills, Trainer::compiled(config, vec![source], Arc::new(Pool::new(1)), &Options::default()).err().map(|e| e.to_string()))
+    };
+    let (fills, error) = trainer(-1);
+    assert!(error.unwrap().contains(&format!("try --set pad_token_id={fills}")));
+    assert_eq!(trainer(0).1, None);
+}

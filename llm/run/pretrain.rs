@@ -134,6 +134,7 @@ impl Trainer {
         let config = config.divided()?;
         let (start, device) = (Instant::now(), device.into());
         let marks = sources.first().map(|s| s.marks.clone()).unwrap_or_default();
+        config.check_filling(&marks)?;
         // what imitates reads what a text is read by
         let aim = if config.aim() == Aim::Imitation { Aim::NextToken } else { config.aim() };
         let collator =
