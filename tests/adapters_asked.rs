@@ -150,9 +150,11 @@ fn heads_are_kept_with_what_is_beside() {
         assert_eq!(said.lines().map(|l| l.split('\t').next().unwrap()).collect::<Vec<_>>(), ["ham", "spam"]);
         let [merged, exported, adapter, on] = ["merged", "hf", "peft", "on"].map(|n| data.path(&format!("{n}{i}")));
         works(&["merge", &run, "--out", &merged]);
-        works(&["export", &merged, &exported]);
-        for whole in [&merged, &exported] {
-            assert_eq!(works(&["predict", whole, &texts]), said, "{model}");
+        assert_eq!(works(&["predict", &merged, &texts]), said, "{model}");
+        // transformers' classifiers of BERT have a pooler
+        if model != "bert" {
+            works(&["export", &merged, &exported]);
+            assert_eq!(works(&["predict", &exported, &texts]), said, "{model}");
         }
         works(&["export", &run, &adapter, "--adapter"]);
         let config = std::fs::read_to_string(Path::new(&adapter).join("adapter_config.json")).unwrap();

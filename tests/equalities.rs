@@ -2,6 +2,7 @@
 //! where it would change one, that it is refused.
 
 use crate::common::{Random, difference};
+use ir::names::LOSS_MEAN;
 use ir::{Env, Value, eval};
 use llm::{Config, Mode, Models, Objective, recipe};
 use passes::{Goal, Options, Update, compile};
@@ -157,7 +158,7 @@ fn parts_and_padding_change_nothing() {
         // where what is asked has a length of its own, the text beside it is longer
         let envs = rows(&config, wide);
         let whole = stepped(&config, &envs[0], ROWS, 1, CONTEXT);
-        assert!(whole["loss.mean"].data[0].abs() > 1e-6, "{what}");
+        assert!(whole[LOSS_MEAN].data[0].abs() > 1e-6, "{what}");
         same(&format!("{what}, filled up"), &stepped(&config, &envs[1], ROWS, 1, wide), &whole);
         if what != "kto" {
             same(&format!("{what}, in two"), &stepped(&config, &envs[0], ROWS / 2, 2, CONTEXT), &whole);

@@ -279,7 +279,7 @@ fn messages_from_the_command_line() {
     let pairs = write("pairs.jsonl", &|i| format!("{{\"prompt\": {}, \"chosen\": \"please {1}\", \"rejected\": \"no {1}\"}}\n", user(i), letter(i)));
     let asked = write("asked.jsonl", &|i| format!("{{\"prompt\": {}, \"answer\": \"{}\"}}\n", user(i), letter(i)));
     let small = "n_layer=1 n_embd=16 n_head=2 n_positions=96 dropout=0.0 data.tokenizer=char data.held_out=0.2 chat.template=llama-3";
-    let few = "train.steps=2 train.batch=4 train.context=96 train.eval_every=1 train.eval_batches=1";
+    let few = "train.steps=2 train.batch=4 train.context=90 train.eval_every=1 train.eval_batches=1";
     let sets = |all: &[&'static str]| all.iter().flat_map(|s| s.split(' ')).flat_map(|s| ["--set", s]).collect::<Vec<_>>();
     let [sft, dpo, reward, grpo, ppo, distill] = ["sft", "dpo", "reward", "grpo", "ppo", "distill"].map(|n| d.path(n));
     works(&[&["sft", "gpt2", "--data", &talks, "--out", &sft, "--answers", "0"][..], &sets(&[small, few])].concat());
