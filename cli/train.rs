@@ -252,7 +252,8 @@ pub fn keep(dir: &Path, config: &Config, tokenizer: &Tokenizer, template: Option
     }
     if let Some(template) = template {
         write_file(&dir.join(chat::FILE), template.source().as_bytes())?;
-        generation.ending(Chat::new(template, tokenizer).stop()?).write(dir)?;
+        let begin = generation.begin.or(template.begin().and_then(|begin| tokenizer.id(begin)));
+        Generation { begin, ..generation.ending(Chat::new(template, tokenizer).stop()?) }.write(dir)?;
     }
     if config.model.kind() == models::Kind::EncoderDecoder {
         Generation::of_answers(&Marks::of(tokenizer)).write(dir)?;
