@@ -7,7 +7,7 @@ use crate::objective::{Mode, Objective, parameters};
 use crate::step::Step;
 use crate::text::Tokenizer;
 use crate::weights::named::Tensors;
-use ir::{DType, Type};
+use ir::{DType, Type, names};
 use models::heads::is_head;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,7 +42,9 @@ impl Directory {
         if let Some(name) = grown.first().filter(|_| beside.is_some()) {
             return Err(self.cannot_grow(name, config));
         }
-        let fresh: Vec<&str> = whole.keys().map(String::as_str).filter(|name| !there(name)).collect();
+        // heads of the model that this program has no use for are no matter
+        let used = |name: &str| own.contains_key(name) || names::loops(name) > 0;
+        let fresh: Vec<&str> = whole.keys().map(String::as_str).filter(|name| used(name) && !there(name)).collect();
         let stays = config.stays()?;
         if let Some(name) = fresh.iter().find(|name| stays.contains(**name)) {
             let why = "an adapter leaves as it is what is no head of the objective's own: do without it, as with --set pooler=false, or train without an adapter";
