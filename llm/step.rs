@@ -162,7 +162,7 @@ impl Step {
         let (number, keys, checked) = (self.done + 1, self.keys(), self.check_finite);
         let mut size = self.train.size(self.train.batch_of(self.done));
         // rows may be as long as the longest of them needs
-        size.context = batch.column("labels").and_then(|c| c.shape.last().copied()).filter(|_| self.bucketed).unwrap_or(size.context);
+        size.context = batch.column("input_ids").and_then(|c| c.shape.last().copied()).filter(|_| self.bucketed).unwrap_or(size.context);
         let smaller = self.smaller.iter_mut().find(|s| s.0 == size);
         let session = smaller.map_or(&mut self.session, |s| &mut s.1);
         batch.fill(session, &OWN)?;

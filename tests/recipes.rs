@@ -92,3 +92,22 @@ fn what_fills_rows_up_is_no_text() {
     assert!(error.unwrap().contains(&format!("try --set pad_token_id={fills}")));
     assert_eq!(trainer(0).1, None);
 }
+
+/// Texts with classes in rows as short as they may be take the same steps as in long ones.
+#[test]
+fn classes_in_short_rows_are_the_same() {
+    let lines: String = text().lines().enumerate().map(|(i, l)| format!("{}\t{}\n", ["ham", "spam"][i % 2], &l[..l.len() / (1 + i % 4)])).collect();
+    let small = ["data.vocabulary=200", "num_hidden_layers=1", "hidden_size=32", "intermediate_size=48", "classify.classes=[\"ham\", \"spam\"]"];
+    let few = ["train.steps=6", "train.batch=2", "train.accumulate=2", "train.context=40", "dropout=0.0", "train.eval_every=9"];
+    let losses = |packing: &[&str]| -> Vec<f64> {
+        let events = trained("spam", &[&small[..], &few, packing].concat(), &lines);
+        events.iter().filter_map(|e| if let Event::Step { loss, .. } = e { Some(*loss) } else { None }).collect()
+    };
+    let tokens = |packing: &[&str]| {
+        let events = trained("spam", &[&small[..], &few, packing].concat(), &lines);
+        events.iter().filter_map(|e| if let Event::Step { cost, .. } = e { Some(cost.tokens) } else { None }).max().unwrap()
+    };
+    let (long, short) = (["data.packing=padded"], ["data.packing=bucketed", "train.lengths=[10, 20, 30]"]);
+    assert!(losses(&long).iter().zip(losses(&short)).all(|(a, b)| (a - b).abs() < 1e-5), "{:?} {:?}", losses(&long), losses(&short));
+    assert!(tokens(&short) < tokens(&long), "fewer are read");
+}

@@ -462,8 +462,10 @@ impl Config {
                 "data.documents is lines, and windows would read over their ends; try data.packing = \"padded\", or \"best-fit\" for a decoder"
                     .into(),
             )),
-            Packing::Bucketed if pairs || aim != Aim::NextToken || !self.train.ramp.is_empty() => Err(Error(
-                "data.packing is bucketed, which is for documents whose every token's successor is guessed, without train.ramp; try data.packing = \"padded\"".into(),
+            Packing::Bucketed if aim != Aim::Classes && (pairs || aim != Aim::NextToken) || !self.train.ramp.is_empty() => Err(Error(
+                "data.packing is bucketed, which is for classes and for documents whose every token's successor is guessed, without train.ramp; try \
+                 data.packing = \"padded\""
+                    .into(),
             )),
             Packing::BestFit | Packing::Padded | Packing::Windows | Packing::Bucketed => Ok(()),
         }?;
