@@ -9,7 +9,7 @@ use eggcorn::llm::{
 };
 use eggcorn::models::Model;
 use eggcorn::runtime::limits::{resident, resident_peak};
-use eggcorn::runtime::{Fault, Session};
+use eggcorn::runtime::{Device, Fault, Session};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -149,10 +149,64 @@ fn train(args: &Args, model: Model) -> Result<()> {
     let compiled = start.elapsed();
     let mut planned = session.bytes();
     initialise(&mut session, &model, 1)?;
-    let token = |i: usize| (random(7, i as u64) % model.vocab_size() as u64) as i32;
-    for (first, column) in Objective::of(&model).columns().iter().enumerate() {
-        session.set_i32(column, &(first..batch * seq + first).map(token).collect::<Vec<_>>())?;
+    let rows = tokens(&model, batch, seq);
+    rows.columns.iter().try_for_each(|column| session.set_i32(column.name, rows.i32s(column.name)))?;
+    let (mut seconds, mut peaks) = timed(args, &device, &mut session)?;
+    if args.evaluate {
+        let mut evaluation = Evaluation::new(&config, device.clone(), &options, &session)?;
+        planned += evaluation.bytes();
+        evaluation.mean_loss([Ok(rows)])?;
     }
+    let added = resident_peak().saturating_sub(before);
+    let took = Took { seconds: spread(&mut seconds), peak: (!peaks.is_empty()).then(|| spread(&mut peaks).0) };
+    let flops = step_flops(&model, batch, seq)?;
+    let (median, tokens) = (took.seconds.0, (batch * seq) as f64);
+    if args.json {
+        let (_, fastest, slowest) = took.seconds;
+        let line = serde_json::json!({
+            "model": model.name(), "batch": batch, "seq": seq, "device": device.describe(), "opt": args.compile.opt.to_string(),
+            "tokens_per_second": tokens / median, "seconds": {"median": median, "min": fastest, "max": slowest, "steps": args.steps},
+            "gflops": flops / median / 1e9, "fma_peak_gflops": took.peak.map(|p| p / 1e9), "share_of_peak": took.peak.map(|p| flops / median / p),
+            "planned_bytes": planned, "added_bytes": added, "param_bytes": session.program().param_bytes(), "optimise_seconds": optimised.as_secs_f64(),
+            "compile_seconds": (compiled - optimised).as_secs_f64(), "kernels": session.program().kernels.len(), "kernels_cached": session.cached,
+        });
+        say!("{line}");
+        return Ok(());
+    }
+    say!("{} {batch} × {seq}, {}, --opt {}", model.name(), device.describe(), args.compile.opt);
+    say!("  optimise   {:.3} s", optimised.as_secs_f64());
+    let (kernels, cached) = (session.program().kernels.len(), session.cached);
+    say!("  compile    {:.3} s, {kernels} kernels, {cached} of them cached", (compiled - optimised).as_secs_f64());
+    took.say(args.steps, tokens, flops);
+    say!("  memory     {} planned, {} added to the process", mebibytes(planned), mebibytes(added));
+    Ok(())
+}
+
+/// What steps took: the median, the least and the greatest; and what the device could do at best, where that was measured.
+struct Took {
+    seconds: (f64, f64, f64),
+    peak: Option<f64>,
+}
+
+impl Took {
+    fn say(&self, steps: usize, tokens: f64, flops: f64) {
+        let (median, fastest, slowest) = self.seconds;
+        say!("  step       {median:.3} s median of {steps}, {fastest:.3} to {slowest:.3}");
+        let of_peak = |p: f64| format!(", {:.0} % of {:.0} GFLOP/s measured between the steps", 100.0 * flops / median / p, p / 1e9);
+        say!("  speed      {:.0} tokens/s, {:.0} GFLOP/s{}", tokens / median, flops / median / 1e9, self.peak.map_or(String::new(), of_peak));
+    }
+}
+
+/// A batch of any tokens.
+fn tokens(model: &Model, batch: usize, seq: usize) -> Batch {
+    let token = |i: usize| (random(7, i as u64) % model.vocab_size() as u64) as i32;
+    let ids = |first: usize| Values::I32((first..first + batch * seq).map(token).collect());
+    let with = |all: Batch, (first, name): (usize, &&'static str)| all.with(name, &[batch, seq], ids(first));
+    Objective::of(model).columns().iter().enumerate().fold(Batch::default(), with)
+}
+
+/// The seconds of each step behind a first one, and what the device could do between them.
+fn timed(args: &Args, device: &Device, session: &mut Session) -> Result<(Vec<f64>, Vec<f64>)> {
     session.set_f32("lr", &[1e-4])?;
     session.set_f32("step", &[1.0])?;
     let fault = |e: Fault| Error(e.to_string());
@@ -165,46 +219,7 @@ fn train(args: &Args, model: Model) -> Result<()> {
         seconds.push(start.elapsed().as_secs_f64());
         peaks.push(device.ceiling());
     }
-    if args.evaluate {
-        let mut evaluation = Evaluation::new(&config, device.clone(), &options, &session)?;
-        planned += evaluation.bytes();
-        let ids = |first: usize| Values::I32((first..first + batch * seq).map(token).collect());
-        let with = |all: Batch, (first, name): (usize, &&'static str)| all.with(name, &[batch, seq], ids(first));
-        let batch = Objective::of(&model).columns().iter().enumerate().fold(Batch::default(), with);
-        evaluation.mean_loss([Ok(batch)])?;
-    }
-    let added = resident_peak().saturating_sub(before);
-    let (median, fastest, slowest) = spread(&mut seconds);
-    let mut peaks: Vec<f64> = peaks.into_iter().flatten().collect();
-    let peak = (!peaks.is_empty()).then(|| spread(&mut peaks).0);
-    let tokens = (batch * seq) as f64;
-    let flops = step_flops(&model, batch, seq)?;
-    let share = peak.map(|p| flops / median / p);
-    if args.json {
-        let line = serde_json::json!({
-            "model": model.name(), "batch": batch, "seq": seq, "device": device.describe(), "opt": args.compile.opt.to_string(),
-            "tokens_per_second": tokens / median, "seconds": {"median": median, "min": fastest, "max": slowest, "steps": args.steps},
-            "gflops": flops / median / 1e9, "fma_peak_gflops": peak.map(|p| p / 1e9), "share_of_peak": share,
-            "planned_bytes": planned, "added_bytes": added, "param_bytes": session.program().param_bytes(), "optimise_seconds": optimised.as_secs_f64(),
-            "compile_seconds": (compiled - optimised).as_secs_f64(), "kernels": session.program().kernels.len(), "kernels_cached": session.cached,
-        });
-        say!("{line}");
-        return Ok(());
-    }
-    say!("{} {batch} × {seq}, {}, --opt {}", model.name(), device.describe(), args.compile.opt);
-    say!("  optimise   {:.3} s", optimised.as_secs_f64());
-    say!(
-        "  compile    {:.3} s, {} kernels, {} of them cached",
-        (compiled - optimised).as_secs_f64(),
-        session.program().kernels.len(),
-        session.cached
-    );
-    say!("  step       {median:.3} s median of {}, {fastest:.3} to {slowest:.3}", args.steps);
-    let of_peak =
-        peak.map_or(String::new(), |p| format!(", {:.0} % of {:.0} GFLOP/s measured between the steps", 100.0 * flops / median / p, p / 1e9));
-    say!("  speed      {:.0} tokens/s, {:.0} GFLOP/s{of_peak}", tokens / median, flops / median / 1e9);
-    say!("  memory     {} planned, {} added to the process", mebibytes(planned), mebibytes(added));
-    Ok(())
+    Ok((seconds, peaks.into_iter().flatten().collect()))
 }
 
 /// Median, least and greatest.

@@ -89,12 +89,12 @@ impl DataArg {
     fn source(&self, tokenizer: &Tokenizer, text: Option<String>, config: &Config, template: Option<&Template>) -> Result<Source> {
         let (name, unit) = (self.path.display().to_string(), config.data.documents);
         match (self.shards(tokenizer, config.data.held_out)?, template) {
-            (None, Some(template)) => {
+            (None, Some(template)) if unit == Unit::Chat => {
                 let (source, counts) = chat::Parts::of(&text.unwrap_or_default(), config)?.source(&name, config, tokenizer, template)?;
                 note!("{name}: {counts}");
                 Ok(source)
             }
-            (None, None) => Source::of(&name, &text.unwrap_or_default(), config, tokenizer),
+            (None, template) => Source::by(&name, &text.unwrap_or_default(), config, tokenizer, template),
             (Some(shards), _) if unit == Unit::Text => Ok(shards.with_marks(Marks::of(tokenizer))),
             (Some(_), _) => {
                 Err(Error(format!("{name}: data.documents is {unit}, and these are tokens already; give a text, or data.documents = \"text\"")))
@@ -125,24 +125,22 @@ pub fn weigh(args: &[DataArg], config: Config) -> Result<Config> {
     }
 }
 
-/// The sources and the tokenizer of all: the one that is named, or that of prepared tokens, where there are such, else one that is learned of
+/// The sources and the tokenizer of all texts: the one that is named, or that of prepared tokens, where there are such, else one that is learned of
 /// the texts. Without any path it is this project's own source, for the recipe that is for that.
 pub fn open(
     args: &[DataArg],
-    recipe: &str,
+    texts: Vec<Option<String>>,
     config: &Config,
     named: Option<Tokenizer>,
     template: Option<&Template>,
     learn: &dyn Fn(&str) -> Result<Tokenizer>,
 ) -> Result<(Vec<Source>, Tokenizer)> {
-    config.check_text()?;
-    let texts = texts(args, recipe, config)?;
     let tokenizer = match named.map(Ok).or_else(|| prepared(args).transpose()).transpose()? {
         Some(tokenizer) => tokenizer,
         None => {
             let of = |text: &String| template.map_or(Ok(text.clone()), |t| chat::contents(text, config, t));
             let all = texts.iter().flatten().map(of).collect::<Result<String>>()?;
-            learn(&if config.data.documents == Unit::Preferences { words(&all) } else { all })?
+            learn(&if config.data.documents == Unit::Preferences && template.is_none() { words(&all) } else { all })?
         }
     };
     let alone = if config.data.task == Task::None { ALONE.to_string() } else { format!("the task {}", config.data.task) };
@@ -171,8 +169,9 @@ fn prepared(args: &[DataArg]) -> Result<Option<Tokenizer>> {
     }
 }
 
-/// The text of each path that is one.
-fn texts(args: &[DataArg], recipe: &str, config: &Config) -> Result<Vec<Option<String>>> {
+/// The text of each path that is one, of texts that fit what is asked.
+pub fn texts(args: &[DataArg], recipe: &str, config: &Config) -> Result<Vec<Option<String>>> {
+    config.check_text()?;
     let text = |path: &Path| {
         let text = read_text(path)?;
         match config.data.documents {

@@ -13,9 +13,7 @@ mod classes;
 mod coord_check;
 mod corpus;
 mod data;
-mod distill;
 mod doctor;
-mod dpo;
 mod dump;
 mod embed;
 mod eval;
@@ -23,7 +21,6 @@ mod explain;
 mod export;
 mod finetune;
 mod generate;
-mod grpo;
 mod import;
 mod interrupt;
 mod lr_find;
@@ -35,11 +32,9 @@ mod options;
 mod output;
 mod plot;
 mod policy;
-mod ppo;
 mod predict;
 mod prompts;
 mod report;
-mod reward;
 mod rollouts;
 mod run;
 mod runs;
@@ -50,6 +45,7 @@ mod sweep;
 mod tokenizer;
 mod train;
 mod view;
+mod ways;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use eggcorn::ir::either;
@@ -70,20 +66,25 @@ enum Command {
     Train(train::Args),
     /// Let a model learn a task: which class a text is of, or beside the model, which stays as it is.
     Finetune(finetune::Args),
-    /// Learn from answers that people preferred to others: DPO and its kin.
-    Dpo(dpo::Args),
-    /// Learn what an answer is worth, from pairs of which people preferred one.
-    Reward(reward::Args),
-    /// Learn from rewards of what the model writes, each answer beside others to its prompt.
-    Grpo(grpo::Args),
-    /// Learn from rewards of what the model writes, each token beside what was expected there.
-    Ppo(ppo::Args),
+    /// Learn from answers that people preferred to others: DPO, and with preference.kind IPO, KTO, ORPO or SimPO.
+    #[command(after_help = ways::DPO.help)]
+    Dpo(train::Args),
+    /// Learn what an answer is worth, from pairs of which people preferred one (Bradley and Terry): a head of one number on the last token.
+    #[command(after_help = ways::REWARD.help)]
+    Reward(train::Args),
+    /// Learn from rewards of what the model writes, each answer beside others to its prompt: GRPO, DAPO or Dr. GRPO.
+    #[command(after_help = ways::GRPO.help)]
+    Grpo(train::Args),
+    /// Learn from rewards of what the model writes, each token beside what was expected there, which is learned, too: PPO.
+    #[command(after_help = ways::PPO.help)]
+    Ppo(train::Args),
     /// Teach a model to answer: the loss is of answers alone.
     Sft(sft::Args),
     /// Talk to a model.
     Chat(chat::Args),
-    /// Learn to say what another model says.
-    Distill(distill::Args),
+    /// Learn to say what another model says of each token of a text: distill.teacher, a directory with the same tokens.
+    #[command(after_help = ways::DISTILL.help)]
+    Distill(train::Args),
     /// Try growing learning rates, and suggest one to train with.
     LrFind(lr_find::Args),
     /// Show whether one learning rate is right for every width, with and without muP.
@@ -152,13 +153,13 @@ impl Cli {
         match &self.command {
             Command::Train(a) => train::run(a, models),
             Command::Finetune(a) => finetune::run(a, models),
-            Command::Dpo(a) => dpo::run(a, models),
-            Command::Reward(a) => reward::run(a, models),
-            Command::Grpo(a) => grpo::run(a, models),
-            Command::Ppo(a) => ppo::run(a, models),
+            Command::Dpo(a) => train::run_own(a, models, &ways::DPO),
+            Command::Reward(a) => train::run_own(a, models, &ways::REWARD),
+            Command::Grpo(a) => train::run_own(a, models, &ways::GRPO),
+            Command::Ppo(a) => train::run_own(a, models, &ways::PPO),
             Command::Sft(a) => sft::run(a, models),
             Command::Chat(a) => chat::run(a, models),
-            Command::Distill(a) => distill::run(a, models),
+            Command::Distill(a) => train::run_own(a, models, &ways::DISTILL),
             Command::LrFind(a) => lr_find::run(a, models),
             Command::CoordCheck(a) => coord_check::run(a, models),
             Command::Sweep(a) => sweep::run(a),

@@ -2,16 +2,16 @@
 
 use super::interrupt::stop_on_interrupt;
 use super::plot::plot;
-use super::train::{Args, Opened, begin};
+use super::train::{Args, Opened, Way, begin, keep, stopped};
 use super::view::View;
 use super::{note, report};
 use eggcorn::llm::record::{From, Recorder};
 use eggcorn::llm::reward::Reward;
-use eggcorn::llm::{Aim, Error, Event, Models, Outcome, Policy, ROLLOUTS, Result, Teacher};
+use eggcorn::llm::{Aim, Event, Models, Outcome, Policy, ROLLOUTS, Result, Teacher};
 use std::path::Path;
 
-pub fn run(args: &Args, opened: Opened, dir: &Path, models: &Models) -> Result<()> {
-    let Opened { config, sources, tokenizer, start, .. } = opened;
+pub fn run(args: &Args, opened: Opened, dir: &Path, models: &Models, way: &Way) -> Result<()> {
+    let Opened { config, sources, tokenizer, start, template, .. } = opened;
     let device = args.device.open()?;
     let options = args.compile.options_on(&device, config.train.precision)?;
     config.check()?;
@@ -29,8 +29,7 @@ pub fn run(args: &Args, opened: Opened, dir: &Path, models: &Models) -> Result<(
         begin(args, models, &mut policy.step, start, &config)?;
     }
     let step = if args.resume { policy.resume(dir)? } else { 0 };
-    config.write(dir)?;
-    tokenizer.write(dir)?;
+    keep(dir, &config, &tokenizer, template.as_ref(), start.as_ref())?;
     let mut record = Recorder::open(dir, From { step, to: t.steps })?;
     let stop = stop_on_interrupt("stopping after these answers; once more to stop at once, unsaved")?;
     let mut view = View::new(args.json);
@@ -44,14 +43,7 @@ pub fn run(args: &Args, opened: Opened, dir: &Path, models: &Models) -> Result<(
     let shown = report::write(dir, &config, policy.step.fused());
     let at = dir.display();
     match outcome? {
-        Outcome::Stopped(step) => {
-            recorded.and(shown)?;
-            Err(Error(format!(
-                "stopped after step {step}, which is saved; go on with: eggcorn {} --resume --out {at}{}",
-                command(&config),
-                args.data()
-            )))
-        }
+        Outcome::Stopped(step) => recorded.and(shown).and(Err(stopped(way, step, dir, args))),
         Outcome::Finished(missed) => {
             plot(dir)?;
             view.last_words(&format!("held-out prompts answered exactly: {:.1} %\n", 100.0 * (1.0 - missed)));
@@ -61,13 +53,5 @@ pub fn run(args: &Args, opened: Opened, dir: &Path, models: &Models) -> Result<(
             ));
             recorded.and(shown).and(view.finish())
         }
-    }
-}
-
-fn command(config: &eggcorn::llm::Config) -> &'static str {
-    match config.aim() {
-        Aim::Imitation => "distill",
-        _ if config.policy.has_values() => "ppo",
-        _ => "grpo",
     }
 }

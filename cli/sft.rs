@@ -34,7 +34,7 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
     let talk = Talk { answers: args.answers, tokens: args.answer_tokens };
     match args.show_mask {
         Some(n) => mask::show(&args.train, models, &talk, n),
-        None => train::run_way(&args.train, models, &train::Way { talk: Some(&talk), ..train::Way::default() }),
+        None => train::run_way(&args.train, models, &train::Way { command: "sft", talk: Some(&talk), ..train::Way::default() }),
     }
 }
 

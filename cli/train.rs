@@ -6,6 +6,7 @@ use super::options::{CompileArgs, DeviceArgs, apply};
 use super::plot::plot;
 use super::sft::{self, Answers, Talk};
 use super::view::View;
+use super::ways::Own;
 use super::{classes, nanogpt, note, policy, report};
 use eggcorn::llm::adapter;
 use eggcorn::llm::chat::{self, Chat, Template};
@@ -120,55 +121,58 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
     run_way(args, models, &Way::default())
 }
 
-/// The same of a command with settings of its own, which come after the recipe's and before what `--set` says.
-pub fn run_with(args: &Args, models: &Models, preset: &[&str]) -> Result<()> {
-    run_way(args, models, &Way { preset, ..Way::default() })
+/// The same of a command that is called so, with settings of its own, which come after the recipe's and before what `--set` says.
+pub fn run_as(args: &Args, models: &Models, command: &str, preset: &[&str]) -> Result<()> {
+    run_way(args, models, &Way { command, preset, talk: None })
+}
+
+/// The same of one of the table.
+pub fn run_own(args: &Args, models: &Models, own: &Own) -> Result<()> {
+    run_way(args, models, &Way { command: own.command, preset: own.settings, talk: None })
 }
 
 /// What a command makes of a training.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct Way<'a> {
+    /// As a person writes it.
+    pub command: &'a str,
     /// Settings of its own, which come after the recipe's and before what `--set` says.
     pub preset: &'a [&'a str],
     /// What is asked of conversations, where it reads some.
     pub talk: Option<&'a Talk>,
 }
 
+impl Default for Way<'_> {
+    fn default() -> Self {
+        Way { command: "train", preset: &[], talk: None }
+    }
+}
+
 /// The same of a command with a way of its own.
 pub fn run_way(args: &Args, models: &Models, way: &Way) -> Result<()> {
-    let talk = way.talk;
     let dir = args.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(name(args)));
     // one writer, from before the first look to after the last word
     let _lock = RunLock::take(&dir)?;
     let saved = Saved::read(&dir, models)?;
-    let opened = open_with(args, models, saved.as_ref(), way)?;
+    let mut opened = open_with(args, models, saved.as_ref(), way)?;
     check_directory(&dir, &opened.config, &opened.tokenizer, saved.as_ref(), args.resume)?;
     if opened.config.aim() == Aim::Policy || opened.config.aim() == Aim::Imitation && opened.config.distill.on_policy {
-        return policy::run(args, opened, &dir, models);
+        return policy::run(args, opened, &dir, models, way);
     }
-    let Opened { config, sources, tokenizer, start, mut labelled, template } = opened;
     let device = args.device.open()?;
-    let options = args.compile.options_on(&device, config.train.precision)?;
-    let mut trainer = Trainer::compiled(config.clone(), sources, device.clone(), &options)?;
-    trainer.step.check_finite = args.check_finite;
-    if let Some(start) = &start {
-        begin(args, models, &mut trainer.step, start, &config)?;
-    }
-    let step = if args.resume { trainer.resume(&dir)? } else { 0 };
-    trainer.refer(Some(&dir))?;
-    if config.aim() == Aim::Imitation {
-        trainer.imitating(Teacher::open(&config, models, &tokenizer, &device, &options)?);
-    }
+    let options = args.compile.options_on(&device, opened.config.train.precision)?;
+    let mut trainer = trainer(args, models, &mut opened, &dir, (&device, &options))?;
+    let Opened { config, tokenizer, start, mut labelled, template, .. } = opened;
     keep(&dir, &config, &tokenizer, template.as_ref(), start.as_ref())?;
     let mut writer = Writer::new(&config, &tokenizer, &trainer, device.clone(), &options)?;
     let mut tracked = tracked(args, &config, &tokenizer, start.as_ref(), &trainer, &device, &options)?;
-    let talk = talk.zip(template.as_ref());
+    let talk = way.talk.zip(template.as_ref());
     let answers = talk.map(|(talk, template)| {
         let held_out = args.conversations(&config)?.into_iter().flat_map(|parts| parts.held_out).collect();
         Answers::before(talk, held_out, &config, (template, &tokenizer), &trainer, (&device, &args.compile))
     });
     let answers = answers.transpose()?;
-    let mut record = Recorder::open(&dir, From { step, to: config.train.steps })?;
+    let mut record = Recorder::open(&dir, From { step: trainer.step.done(), to: config.train.steps })?;
     let stop = stop_on_interrupt("stopping after this step; once more to stop at once, unsaved")?;
     let mut view = View::new(args.json);
     let mut tell = |e: &Event| {
@@ -194,36 +198,62 @@ pub fn run_way(args: &Args, models: &Models, way: &Way) -> Result<()> {
     let recorded = record.finish();
     // also of a training that failed, for whoever looks for why
     let shown = report::write(&dir, &config, trainer.step.fused());
-    match outcome? {
-        Outcome::Stopped(step) => {
-            let data = args.data();
-            recorded.and(shown)?;
-            Err(Error(format!("stopped after step {step}, which is saved; go on with: eggcorn train --resume --out {}{data}", dir.display())))
-        }
-        Outcome::Finished(loss) => {
-            plot(&dir)?;
-            let sample = if answers.is_none() && writes(&config) {
-                sample(&dir, &tokenizer, Generator::sharing(&config.model, device, &options, trainer.step.session())?)?
-            } else {
-                String::new()
-            };
-            tested.iter().for_each(|tested| view.last_words(&classes::words(tested)));
-            answers.map_or(Ok(()), |answers| answers.after(&dir))?;
-            last_words(&mut view, &dir, &config, loss, &sample);
-            let done = recorded.and(shown).and(view.finish());
-            done.map_err(|e| Error(format!("{e}; all else of the run is saved in {}", dir.display())))
-        }
+    let loss = match outcome? {
+        Outcome::Stopped(step) => return recorded.and(shown).and(Err(stopped(way, step, &dir, args))),
+        Outcome::Finished(loss) => loss,
+    };
+    plot(&dir)?;
+    let sample = if answers.is_none() && writes(&config) {
+        sample(&dir, &tokenizer, Generator::sharing(&config.model, device, &options, trainer.step.session())?)?
+    } else {
+        String::new()
+    };
+    tested.iter().for_each(|tested| view.last_words(&classes::words(tested)));
+    answers.map_or(Ok(()), |answers| answers.after(&dir))?;
+    last_words(&mut view, &dir, &config, loss, &sample);
+    let done = recorded.and(shown).and(view.finish());
+    done.map_err(|e| Error(format!("{e}; all else of the run is saved in {}", dir.display())))
+}
+
+/// What trains, with the weights it begins with and what those say that it is compared with.
+fn trainer(args: &Args, models: &Models, opened: &mut Opened, dir: &Path, (device, options): (&Device, &Options)) -> Result<Trainer> {
+    let config = &opened.config;
+    let mut trainer = Trainer::compiled(config.clone(), std::mem::take(&mut opened.sources), device.clone(), options)?;
+    trainer.step.check_finite = args.check_finite;
+    if let Some(start) = &opened.start {
+        begin(args, models, &mut trainer.step, start, config)?;
     }
+    if args.resume {
+        trainer.resume(dir)?;
+    }
+    trainer.refer(Some(dir))?;
+    if config.aim() == Aim::Imitation {
+        trainer.imitating(Teacher::open(config, models, &opened.tokenizer, device, options)?);
+    }
+    Ok(trainer)
+}
+
+/// How a run goes on that was stopped.
+pub fn stopped(way: &Way, step: u64, dir: &Path, args: &Args) -> Error {
+    let (command, at, data) = (way.command, dir.display(), args.data());
+    Error(format!("stopped after step {step}, which is saved; go on with: eggcorn {command} --resume --out {at}{data}"))
 }
 
 /// Writes what a run directory has besides checkpoints, before the first step.
-fn keep(dir: &Path, config: &Config, tokenizer: &Tokenizer, template: Option<&Template>, start: Option<&Directory>) -> Result<()> {
+pub fn keep(dir: &Path, config: &Config, tokenizer: &Tokenizer, template: Option<&Template>, start: Option<&Directory>) -> Result<()> {
     config.write(dir)?;
     tokenizer.write(dir)?;
+    let generation = start.map(Directory::generation).transpose()?.unwrap_or_default();
+    // a model that talks does so after another training, too
+    let own = start.filter(|_| template.is_none()).map(|s| Template::of(s.path(), &config.chat.date)).transpose()?.flatten();
+    if let Some(own) = own.filter(|_| writes(config)) {
+        write_file(&dir.join(chat::FILE), own.source().as_bytes())?;
+        generation.write(dir)?;
+    }
     if let Some(template) = template {
         write_file(&dir.join(chat::FILE), template.source().as_bytes())?;
-        let generation = start.map(Directory::generation).transpose()?.unwrap_or_default();
-        generation.ending(Chat::new(template, tokenizer).stop()?).write(dir)?;
+        let begin = generation.begin.or(template.begin().and_then(|begin| tokenizer.id(begin)));
+        Generation { begin, ..generation.ending(Chat::new(template, tokenizer).stop()?) }.write(dir)?;
     }
     if config.model.kind() == models::Kind::EncoderDecoder {
         Generation::of_answers(&Marks::of(tokenizer)).write(dir)?;
@@ -252,14 +282,11 @@ fn tracked(
 
 /// Begins with a directory's weights, or beside them.
 pub fn begin(args: &Args, models: &Models, step: &mut Step, start: &Directory, config: &Config) -> Result<()> {
-    let notices = if config.adapter.is_on() {
-        let unread = step.stand_beside(&start.tensors()?, start.as_base()?)?;
-        unread.into_iter().filter(|_| !start.is_run()).collect()
-    } else {
-        start.begin(step, config)?
-    };
+    let notices = start.begin(step, config)?;
     if let Some(dir) = &args.adapter {
-        step.start_beside(&adapter::open(dir, models)?.1)?;
+        let tensors = adapter::open(dir, models)?.1;
+        config.beside()?.fits(dir, &tensors, None)?;
+        step.start_beside(&tensors)?;
     }
     notices.iter().for_each(|notice| note!("notice: {notice}"));
     Ok(())
@@ -278,6 +305,9 @@ fn last_words(view: &mut View, dir: &Path, config: &Config, loss: f64, sample: &
     let ema = if config.train.ema > 0.0 { " --ema" } else { "" };
     let next = match config.model.kind() {
         _ if config.aim() == Aim::Classes => format!("say classes of texts with: eggcorn predict {shown} FILE"),
+        _ if config.aim() == Aim::Rewards => {
+            format!("let it reward with: eggcorn grpo … --set policy.reward=model --set policy.reward_model={shown}")
+        }
         models::Kind::Decoder if dir.join(chat::FILE).exists() => format!("talk to it with: eggcorn chat {shown}"),
         models::Kind::Decoder => format!("write more with: eggcorn generate {shown}{ema}"),
         models::Kind::Encoder => format!("make vectors of texts with: eggcorn embed {shown}"),
@@ -319,19 +349,21 @@ pub fn open_with(args: &Args, models: &Models, saved: Option<&Saved>, way: &Way)
     if way.talk.is_some() {
         config = talking(config);
     }
-    let template = template(&config, saved.filter(|_| args.resume), start.as_ref(), models)?;
-    let named = match (&args.tokenizer, &start) {
-        (Some(path), _) => Some(Tokenizer::open(path, Some(config.data.split))?),
-        (None, start) => start.as_ref().map(Directory::tokenizer).transpose()?.flatten(),
-    };
     let mut labelled = corpus::labelled(&args.data, &name, &config)?;
     if let Some(labelled) = &labelled {
         config.classify.classes = labelled.classes().to_vec();
     }
-    let learn = |text: &str| tokenizer(args, &config, text, saved);
+    let texts = if labelled.is_some() { vec![] } else { corpus::texts(&args.data, &name, &config)? };
+    let talks = texts.iter().flatten().any(|text| chat::talk(text, &config));
+    let template = talks.then(|| template(&config, saved.filter(|_| args.resume), start.as_ref(), models)).transpose()?;
+    let named = match (&args.tokenizer, &start) {
+        (Some(path), _) => Some(Tokenizer::open(path, Some(config.data.split))?),
+        (None, start) => start.as_ref().map(Directory::tokenizer).transpose()?.flatten(),
+    };
+    let learn = |text: &str| tokenizer(args, &config, template.as_ref(), text, saved);
     let (sources, tokenizer) = match &mut labelled {
         Some(labelled) => labelled.open(&config, named, &learn)?,
-        None => corpus::open(&args.data, &name, &config, named, template.as_ref(), &learn)?,
+        None => corpus::open(&args.data, texts, &config, named, template.as_ref(), &learn)?,
     };
     start.as_ref().map_or(Ok(()), |s| s.fits_or_extends(&tokenizer))?;
     // vocabularies that others made may have room for more tokens than there are
@@ -374,10 +406,7 @@ fn talking(mut config: Config) -> Config {
 }
 
 /// The template of a run that reads conversations: the run's that goes on, the one that is named, the model's own, or else ChatML.
-fn template(config: &Config, saved: Option<&Saved>, start: Option<&Directory>, models: &Models) -> Result<Option<Template>> {
-    if config.data.documents != Unit::Chat {
-        return Ok(None);
-    }
+fn template(config: &Config, saved: Option<&Saved>, start: Option<&Directory>, models: &Models) -> Result<Template> {
     let (name, date) = (config.chat.template.as_str(), config.chat.date.as_str());
     let saved = saved.map(|s| Directory::open(&s.dir, models)).transpose()?;
     let directory = saved.as_ref().or(start);
@@ -388,10 +417,10 @@ fn template(config: &Config, saved: Option<&Saved>, start: Option<&Directory>, m
         None => Template::named(name, date)?,
     };
     let (tokenizer, generation) = (directory.map(Directory::tokenizer).transpose()?.flatten(), directory.map(Directory::generation).transpose()?);
-    Ok(Some(match tokenizer {
+    Ok(match tokenizer {
         Some(tokenizer) => template.within(&tokenizer, &generation.unwrap_or_default()),
         None => template,
-    }))
+    })
 }
 
 /// What the run is called by, unless it has a place of its own.
@@ -439,8 +468,10 @@ fn config(args: &Args, name: &str, saved: Option<&Saved>, start: Option<&Directo
 }
 
 /// The tokenizer of texts: as it was where the run goes on, or else learned.
-fn tokenizer(args: &Args, config: &Config, text: &str, saved: Option<&Saved>) -> Result<Tokenizer> {
-    let (data, specials) = (&config.data, config.specials());
+fn tokenizer(args: &Args, config: &Config, template: Option<&Template>, text: &str, saved: Option<&Saved>) -> Result<Tokenizer> {
+    let mut specials = config.specials();
+    specials.extend(template.iter().flat_map(|t| t.specials()).filter(|s| !config.specials().contains(s)).cloned());
+    let data = &config.data;
     let learned = data.tokenizer.algorithm().is_some() || data.tokenizer == Kind::File;
     match saved {
         Some(saved) if args.resume && learned && saved.config.data == *data => Ok(saved.tokenizer.clone()),

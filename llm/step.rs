@@ -1,11 +1,11 @@
 //! A training step: its program, its session, its learning rate and where it stands. Every training loop runs one.
 
-use crate::config::{Config, Schedule, Size, TrainConfig};
+use crate::config::{Aim, Config, Schedule, Size, TrainConfig};
 use crate::data::{Batch, Packing, random};
 use crate::error::{Error, Result};
 use crate::objective::{Mode, Objective};
 use crate::seen::Seen;
-use crate::weights::checkpoint::{self, Base, Beside};
+use crate::weights::checkpoint::{self, Base, Beside, Note};
 use crate::weights::named::Tensors;
 use crate::weights::{initialise_scaled, load_weights};
 use ir::names::{GRAD_NORM, LOSS_MEAN, SKIPPED};
@@ -39,6 +39,10 @@ pub struct Step {
     base: Option<Base>,
     /// Parameters of the model that others are beside.
     stays: BTreeSet<String>,
+    /// Whether what stands beside the model began with what was learned elsewhere.
+    begun: bool,
+    /// What a checkpoint says of the weight of the distance from the start.
+    pub(crate) kl: Option<f64>,
 }
 
 /// What a step gave.
@@ -97,6 +101,7 @@ impl Step {
         let name = config.optimizer.name;
         notices.extend(config.optimizer.ignored().iter().map(|key| format!("optimizer.{key} is no setting of {name}, and means nothing")));
         notices.extend(beside(config)?);
+        notices.extend(undropped(config));
         Ok(Step {
             session,
             smaller,
@@ -112,6 +117,8 @@ impl Step {
             model: config.model.clone(),
             base: None,
             stays: config.stays()?,
+            begun: false,
+            kl: None,
         })
     }
 
@@ -155,7 +162,7 @@ impl Step {
         let (number, keys, checked) = (self.done + 1, self.keys(), self.check_finite);
         let mut size = self.train.size(self.train.batch_of(self.done));
         // rows may be as long as the longest of them needs
-        size.context = batch.column("labels").and_then(|c| c.shape.last().copied()).filter(|_| self.bucketed).unwrap_or(size.context);
+        size.context = batch.column("input_ids").and_then(|c| c.shape.last().copied()).filter(|_| self.bucketed).unwrap_or(size.context);
         let smaller = self.smaller.iter_mut().find(|s| s.0 == size);
         let session = smaller.map_or(&mut self.session, |s| &mut s.1);
         batch.fill(session, &OWN)?;
@@ -188,38 +195,56 @@ impl Step {
 
     /// Saves parameters, state and the number of the step to a run directory, with a name for what it was trained on.
     pub fn save(&self, dir: &Path, text: &str) -> Result<()> {
-        checkpoint::save_beside(dir, &self.session, self.done, text, self.beside().as_ref())
+        let (step, beside, kl) = (self.done, self.beside(), self.kl);
+        checkpoint::save_with(dir, &self.session, &Note { step, text, beside: beside.as_ref(), kl })
+    }
+
+    /// The same as the best of a run, of a held-out loss.
+    pub(crate) fn save_best(&self, run: &Path, text: &str, loss: f64) -> Result<()> {
+        let (step, beside, kl) = (self.done, self.beside(), self.kl);
+        checkpoint::save_best(run, &self.session, &Note { step, text, beside: beside.as_ref(), kl }, loss)
     }
 
     /// What a checkpoint holds where the model stays as it is and is kept elsewhere.
-    pub(crate) fn beside(&self) -> Option<Beside<'_>> {
+    fn beside(&self) -> Option<Beside<'_>> {
         let base = self.base.as_ref()?;
         Some(Beside { base, own: Box::new(|name| !self.stays.contains(name)) })
     }
 
-    /// Begins with the parameters of a model that others are beside, which stay as they are: checkpoints do not hold them, and say what they
-    /// are beside.
-    pub fn stand_beside(&mut self, tensors: &Tensors, base: Base) -> Result<Vec<String>> {
-        let notices = self.start_from(tensors, &|_| true)?;
+    /// The parameters of a model that others are beside were read and stay as they are: checkpoints do not hold them, and say what they are
+    /// beside.
+    pub(crate) fn stand_beside(&mut self, base: Base) -> Result<()> {
         self.base = Some(base);
-        follow(&mut self.session, &self.model)?;
-        Ok(notices)
+        follow(&mut self.session, &self.model)
     }
 
-    /// Begins with what stands beside the model in a file of tensors.
+    /// Begins with what stands beside the model in a file of tensors, and a head that is trained with it.
     pub fn start_beside(&mut self, tensors: &Tensors) -> Result<Vec<String>> {
-        let own = |name: &str| self.model.adaptation().is_some_and(|a| a.adds(name)) && State::parse(name).is_parameter();
+        let (model, stays) = (&self.model, &self.stays);
+        let adds = |name: &str| model.adaptation().is_some_and(|a| a.adds(name));
+        let head = |name: &str| model.adaptation().is_some() && !stays.contains(name) && tensors.contains(name);
+        let own = |name: &str| State::parse(name).is_parameter() && (adds(name) || head(name));
+        self.begun = true;
         load_weights(&mut [&mut self.session], tensors, &own)
+    }
+
+    /// The model that what is learned is compared with: it without what stands beside it, unless that was begun with elsewhere.
+    pub(crate) fn reference(&self) -> Model {
+        if self.begun { self.model.clone() } else { self.model.adapted(None) }
+    }
+
+    /// Whether what is learned stands beside a model that is there whatever is learned.
+    pub(crate) fn is_beside(&self) -> bool {
+        self.model.adaptation().is_some() && !self.begun
     }
 
     /// Begins with those parameters of a file of tensors that are `wanted`; a head that is not there stays at its start. What is to be known of
     /// tensors that are not read.
     pub fn start_from(&mut self, tensors: &Tensors, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<String>> {
-        let (all, stays) = (self.model.adaptation().is_none(), &self.stays);
-        let there = |name: &str| !models::heads::is_head(name) || tensors.contains(name);
         // what is the model's own and trained beside others begins as it is there
-        let of_model = |name: &str| self.model.adaptation().is_some_and(|a| a.adds(name) && a.init(name).is_none());
-        let own = |name: &str| State::parse(name).is_parameter() && (all || stays.contains(name) || of_model(name)) && there(name) && wanted(name);
+        let added = |name: &str| self.model.adaptation().is_some_and(|a| a.init(name).is_some());
+        let there = |name: &str| !models::heads::is_head(name) || tensors.contains(name);
+        let own = |name: &str| State::parse(name).is_parameter() && !added(name) && there(name) && wanted(name);
         load_weights(&mut [&mut self.session], tensors, &own)
     }
 
@@ -242,6 +267,7 @@ impl Step {
         // what is restored and what it stands beside are one session's
         let own: Vec<String> = self.session.params().map(|p| p.0.to_string()).filter(|name| self.beside().is_none_or(|b| (b.own)(name))).collect();
         saved.restore(&mut self.session, &|name| own.iter().any(|o| o == name))?;
+        self.kl = saved.manifest.kl;
         self.done = saved.manifest.step;
         Ok(self.done)
     }
@@ -258,6 +284,14 @@ fn beside(config: &Config) -> Result<Option<String>> {
         Ok(all.iter().filter(|p| stays.contains(&p.0) != own).map(|p| p.1.count()).sum())
     };
     Ok(Some(format!("{} parameters are trained beside {}, which stay as they are", count(true)?, count(false)?)))
+}
+
+/// That an adapter drops nothing where what it says is compared with what was said before.
+fn undropped(config: &Config) -> Option<String> {
+    let compared = matches!(config.aim(), Aim::Preferences | Aim::Rewards | Aim::Policy);
+    let dropped = config.adapter.is_on() && config.adapter.dropout > 0.0;
+    let aim = config.aim();
+    (compared && dropped).then(|| format!("adapter.dropout means nothing: the objective {aim} compares what the same model says, and drops nothing"))
 }
 
 /// Starts the parameters that follow from the model's own.

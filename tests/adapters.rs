@@ -324,6 +324,6 @@ fn what_is_no_adapter_says_why() {
     let tied = Adapter::of(&crate::common::llama(true), &whole(&["embed_tokens"])).unwrap_err();
     assert!(tied.contains("embed_tokens is model.embed_tokens.weight, which is the embedding and the head at once"), "{tied}");
     let part = || Part { name: None, settings: whole(&["lm_head"]), weight: 1.0 };
-    let twice = Adapter::of_parts(&model, vec![part(), part()]).unwrap_err();
+    let twice = Adapter::of_parts(&model, vec![part(), part()], &|_| true).unwrap_err();
     assert!(twice.contains("several adapters have modules of the model whole"), "{twice}");
 }

@@ -55,7 +55,7 @@ fn base(dir: &Path, dropout: f64) -> f64 {
 fn beside(config: &Config, dir: &Path) -> Trainer {
     let mut trainer = trainer(config);
     let base = hub::Directory::open(dir, &Models::default()).unwrap();
-    trainer.step.stand_beside(&base.tensors().unwrap(), base.as_base().unwrap()).unwrap();
+    base.begin(&mut trainer.step, config).unwrap();
     trainer
 }
 

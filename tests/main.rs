@@ -7,6 +7,9 @@
 
 /// Adapters: what stands beside a layer, which layers there are, what is trained and saved.
 mod adapters;
+/// Adapters with every objective, from the command line.
+#[cfg(feature = "llvm")]
+mod adapters_asked;
 /// Adapters beside the layers of random programs.
 mod adapters_random;
 /// Training beside a model: it starts where that is, checkpoints hold what is beside it.
@@ -83,6 +86,8 @@ mod docs;
 mod edges;
 /// Encoders, decoders that see what one made, and vectors of texts.
 mod encoders;
+/// What changes no step, for each objective.
+mod equalities;
 /// What training evaluates, draws and saves, against plain evaluation.
 #[cfg(feature = "llvm")]
 mod evaluation;

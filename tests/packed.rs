@@ -159,6 +159,6 @@ fn what_cannot_be_held_says_why() {
     let alone = AdapterConfig { base: Held::Nf4, ..AdapterConfig::default() };
     assert!(alone.check().unwrap_err().contains("adapter.base is nf4, and nothing stands beside the model"));
     let parts = [Held::Nf4, Held::Whole].map(|base| llm::adapter::Part::from(beside(base, false)));
-    let error = llm::adapter::Adapter::of_parts(&model, parts.to_vec()).unwrap_err();
+    let error = llm::adapter::Adapter::of_parts(&model, parts.to_vec(), &|_| true).unwrap_err();
     assert!(error.contains("nf4 and whole"), "{error}");
 }

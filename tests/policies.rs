@@ -120,6 +120,7 @@ fn policies_resume_to_the_bit() {
         &["policy.kind=grpo"][..],
         &["policy.kind=grpo", "policy.updates=2", "policy.kl=0.1"],
         &["policy.kind=ppo", "policy.group=1", "policy.kl=0.1", "policy.kl_target=0.001", "policy.updates=2"],
+        &["policy.kind=ppo", "policy.group=1", "policy.kl=0.1", "policy.kl_target=0.001", "policy.updates=2", "adapter.kind=lora"],
     ] {
         let (whole, parts) = (Directory::new("grpo-whole"), Directory::new("grpo-parts"));
         let reward = || matching("0");
@@ -146,6 +147,17 @@ fn policies_resume_to_the_bit() {
         let mut sorted: Vec<char> = kept[0].prompt.chars().collect();
         sorted.sort_unstable();
         assert_eq!(kept[0].right, sorted.into_iter().collect::<String>());
+    }
+}
+
+/// What an adapter learns is compared with the model without it, however far it goes; with all weights in training with a copy of the start.
+#[test]
+fn the_distance_is_from_the_start() {
+    for beside in [&[][..], &["adapter.kind=lora"]] {
+        let sets = [&["policy.kind=ppo", "policy.group=1", "policy.kl=0.01", "train.lr=2e-2", "train.eval_every=1"], beside].concat();
+        let events = run(&mut policy(&sets, matching("^0")), None).unwrap();
+        let distances = measured(&events, "kl of an answer");
+        assert!(distances.len() == 6 && distances[0].abs() < 1e-5 && distances[5].abs() > 1e-3, "{beside:?}: {distances:?}");
     }
 }
 

@@ -1,9 +1,9 @@
 //! What people preferred, learned: records, rows, the reference, and the training itself.
 
-use crate::common::{Directory, Random, difference};
-use ir::{Env, Value, eval};
-use llm::{Config, Event, Mode, Models, Objective, REFERENCE, Source, Tokenizer, Trainer, preferences, recipe, words};
-use passes::{Goal, Options, Update, compile};
+use crate::common::Directory;
+use llm::chat::{Chat, Template};
+use llm::{Config, Event, Models, REFERENCE, Source, Tokenizer, Trainer, preferences, recipe, words};
+use passes::Options;
 use runtime::Pool;
 use std::path::Path;
 use std::sync::Arc;
@@ -156,91 +156,6 @@ fn dpo_resumes_to_the_bit() {
     }
 }
 
-/// A step's loss and every new parameter, of rows in micro-batches.
-fn stepped(config: &Config, env: &Env, batch: usize, accumulate: u32, context: usize) -> Env {
-    let graph = Objective::configured(config, Mode::Train, batch, context).unwrap();
-    let update = Update { accumulate, ..Update::default() };
-    let stages = compile(&graph, Goal::Step(&update), &Options::default()).unwrap();
-    let mut all = env.clone();
-    for (name, ty) in stages.last().inputs.iter().zip(stages.last().main().inputs()) {
-        let value = match name.as_str() {
-            "lr" | "step" => vec![1.0],
-            _ => env[name].data.clone(),
-        };
-        all.insert(name.clone(), Value::new(ty.sizes(), value));
-    }
-    for (name, ty) in stages.last().params() {
-        all.entry(name.to_string()).or_insert_with(|| Value::new(ty.sizes(), vec![0.0; ty.count()]));
-    }
-    eval(stages.last(), &all).unwrap()
-}
-
-/// Micro-batches are one batch, and rows that are filled up further are the same rows: for each objective of preferences and policies but
-/// kto, whose baseline is of its micro-batch.
-#[test]
-fn parts_and_padding_change_nothing() {
-    let policy = ["objective.kind=policy", "data.documents=text", "data.task=sort", "policy.group=2", "policy.updates=2", "policy.kl=0.1"];
-    for (what, sets) in [
-        ("dpo", vec!["preference.kind=dpo"]),
-        ("ipo", vec!["preference.kind=ipo"]),
-        ("orpo", vec!["preference.kind=orpo"]),
-        ("simpo", vec!["preference.kind=simpo"]),
-        ("kto", vec!["preference.kind=kto"]),
-        ("reward", vec!["objective.kind=reward"]),
-        ("grpo", policy.to_vec()),
-        ("dapo", [&policy[..], &["policy.kind=dapo"]].concat()),
-        ("dr-grpo", [&policy[..], &["policy.kind=dr-grpo", "policy.tokens=4"]].concat()),
-        ("ppo", [&policy[..], &["policy.kind=ppo"]].concat()),
-    ] {
-        let (config, _) = opened(&[], &records(20));
-        let config = set(config, &sets);
-        let (rows, context, v) = (4, 5, config.model.vocab_size());
-        let wide = context + 3;
-        let graphs = [context, wide].map(|context| Objective::configured(&config, Mode::Train, rows, context).unwrap());
-        let mut r = Random(7);
-        let mut envs = [Env::new(), Env::new()];
-        let pairs = !what.contains("po") || ["dpo", "ipo", "orpo", "simpo"].contains(&what);
-        for (name, ty) in graphs[0].inputs.iter().zip(graphs[0].main().inputs()) {
-            let sizes = ty.sizes();
-            let last = *sizes.last().unwrap();
-            let data: Vec<f64> = (0..ty.count())
-                .map(|i| match name.as_str() {
-                    "input_ids" => r.below(v) as f64,
-                    // the second row has a short answer, another none at all
-                    "labels" if i % last < 2 || i / last == 1 && i % last > 2 || !pairs && i / last == 2 => -100.0,
-                    "labels" => r.below(v) as f64,
-                    "good" => r.below(2) as f64,
-                    _ => r.unit(),
-                })
-                .collect();
-            let fill = if name == "labels" { -100.0 } else { 0.0 };
-            let widened: Vec<f64> = if last == context {
-                data.chunks(last).flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(fill, wide - context))).collect()
-            } else {
-                data.clone()
-            };
-            let mut dims = sizes.clone();
-            envs[0].insert(name.clone(), Value::new(sizes, data));
-            *dims.last_mut().unwrap() = if last == context { wide } else { last };
-            envs[1].insert(name.clone(), Value::new(dims, widened));
-        }
-        for (name, ty) in graphs[0].params() {
-            let value = r.value(&ty, 3);
-            envs.iter_mut().for_each(|env| drop(env.insert(name.to_string(), value.clone())));
-        }
-        let whole = stepped(&config, &envs[0], rows, 1, context);
-        let others = [("padded", stepped(&config, &envs[1], rows, 1, wide)), ("accumulated", stepped(&config, &envs[0], rows / 2, 2, context))];
-        for (how, other) in others.iter().filter(|(how, _)| (what, *how) != ("kto", "accumulated")) {
-            for (name, want) in &whole {
-                assert!(want.data.iter().all(|x| x.is_finite()), "{what}: {name}");
-                let near = if name.starts_with('@') { 1e-3 } else { 1e-6 };
-                let d = difference(&other[name], want);
-                assert!(d < near, "{what}, {how}: {name} differs by {d}");
-            }
-        }
-    }
-}
-
 /// Records are read in every form, and what is none of them is named with its line.
 #[test]
 fn records_are_read() {
@@ -250,7 +165,14 @@ fn records_are_read() {
     assert_eq!(read("a.json", "[{\"prompt\": \"q\", \"chosen\": \"a\", \"rejected\": \"b\"}]").unwrap(), one);
     let messages = "{\"prompt\": [{\"role\": \"user\", \"content\": \"q\"}], \"chosen\": [{\"role\": \"assistant\", \"content\": \"a\"}], \
                     \"rejected\": [{\"role\": \"assistant\", \"content\": \"b\"}]}";
-    assert!(read("a.jsonl", messages).unwrap().contains("user: q"));
+    assert!(read("a.jsonl", messages).unwrap().starts_with("{\"prompt\":[{\"role\":\"user\",\"content\":\"q\"}],\"chosen\":\"a\""));
+    // what is asked may stand before the answers, and answers may be texts
+    let before = "{\"chosen\": [{\"role\": \"user\", \"content\": \"q\"}, {\"role\": \"assistant\", \"content\": \"a\"}], \
+                  \"rejected\": [{\"role\": \"user\", \"content\": \"q\"}, {\"role\": \"assistant\", \"content\": \"b\"}]}";
+    let half = "{\"prompt\": [{\"role\": \"user\", \"content\": \"q\"}], \"chosen\": \"a\", \"rejected\": \"b\"}";
+    for same in [before, half] {
+        assert_eq!(read("a.jsonl", same).unwrap(), read("a.jsonl", messages).unwrap());
+    }
     let alpaca =
         read("a.json", "[{\"instruction\": \"do\", \"input\": \"this\", \"output\": \"x\", \"chosen\": \"a\", \"rejected\": \"b\"}]").unwrap();
     assert!(alpaca.contains("### Instruction:\\ndo\\n\\n### Input:\\nthis\\n\\n### Response:\\n"), "{alpaca}");
@@ -262,6 +184,14 @@ fn records_are_read() {
         ("{\"chosen\": [], \"rejected\": \"b\"}", "empty list"),
         ("{\"chosen\": [{\"role\": \"user\", \"content\": \"x\"}], \"rejected\": \"b\"}", "no message of the assistant"),
         ("{\"prompt\": \"q\", \"completion\": \"a\", \"label\": 7}", "neither true nor false"),
+        ("{\"prompt\": [{\"role\": \"assistant\", \"content\": \"x\"}], \"chosen\": \"a\", \"rejected\": \"b\"}", "message 1 is the assistant's"),
+        ("{\"prompt\": [], \"chosen\": \"a\", \"rejected\": \"b\"}", "message 1 is the assistant's"),
+        ("{\"prompt\": [{\"role\": \"user\"}], \"chosen\": \"a\", \"rejected\": \"b\"}", "message 1: it has no content"),
+        (
+            "{\"prompt\": \"q\", \"chosen\": \"a\", \"rejected\": \"b\"}\n{\"prompt\": [{\"role\": \"user\", \"content\": \"q\"}], \
+          \"chosen\": \"a\", \"rejected\": \"b\"}",
+            "a.jsonl:2: the record is messages, and those before it are texts",
+        ),
         ("nothing", "this is no JSON"),
         ("3", "no object"),
         ("", "there is no record"),
@@ -293,4 +223,96 @@ fn rows_are_pairs() {
     // "please aa" and its end are ten tokens, of which nine have a place: the prompt's last token is read, and the end is cut
     let chosen = &batch.i32s("labels")[..8];
     assert!(chosen.iter().all(|l| *l >= 0), "{chosen:?}");
+}
+
+/// Messages are what a template makes of them: a prompt up to where an answer begins, and an answer to the token that ends it, of which the
+/// answer alone is asked. Of single answers, too.
+#[test]
+fn messages_are_written_by_a_template() {
+    let one = |i: usize| {
+        let letter = char::from(b'a' + (i % 20) as u8);
+        format!(
+            "{{\"prompt\": [{{\"role\": \"user\", \"content\": \"hi\"}}, {{\"role\": \"assistant\", \"content\": \"yes?\"}}, {{\"role\": \"user\", \
+             \"content\": \"say {letter}\"}}], \"chosen\": \"please {letter}\", \"rejected\": [{{\"role\": \"assistant\", \"content\": \"no {letter}\"}}]}}\n"
+        )
+    };
+    let lines = preferences(Path::new("chats.jsonl"), &(0..20).map(one).collect::<String>()).unwrap();
+    for shipped in ["chatml", "llama-3", "mistral", "gemma", "alpaca"] {
+        let template = Template::named(shipped, "2024-07-26").unwrap();
+        let specials = template.specials().to_vec();
+        for kind in ["dpo", "kto"] {
+            let kind = format!("preference.kind={kind}");
+            let sets = [&SMALL[..], &["train.context=400", "n_positions=400", "chat.system=Be kind.", &kind]].concat();
+            let config = set(recipe("dpo", &Models::default()).unwrap(), &sets);
+            let text = llm::chat::contents(&lines, &config, &template).unwrap();
+            assert!(text.contains("please a") && text.contains("no a") && text.contains("Be kind."), "{shipped}: {text}");
+            let learning = llm::text::Learning { specials: specials.clone(), ..config.data.learning() };
+            let tokenizer = Tokenizer::learned(llm::Kind::Bpe, &learning, &text).unwrap().with_specials(&specials).unwrap();
+            assert!(Source::of("chats", &lines, &config, &tokenizer).unwrap_err().to_string().contains("with a template"));
+            let source = Source::by("chats", &lines, &config, &tokenizer, Some(&template)).unwrap();
+            let stop = Chat::new(&template, &tokenizer).stop().unwrap();
+            let collator =
+                llm::Collator::new(config.aim(), &config.objective, &config.data, &source.marks).unwrap().preferring(config.preference.kind);
+            let data = llm::Data::asking(vec![source], &config.data, collator, 400, 100).unwrap();
+            let batch = data.batch(1, 0, 4, 400).unwrap();
+            for (ids, labels) in batch.i32s("input_ids").chunks(400).zip(batch.i32s("labels").chunks(400)) {
+                let asked: Vec<i32> = labels.iter().copied().filter(|l| *l >= 0).collect();
+                let answer = tokenizer.decode(asked.strip_suffix(&[stop]).expect("an answer ends with what ends it"));
+                assert!(["please ", "no "].iter().any(|w| answer.trim_start().starts_with(w)), "{shipped}: {answer:?}");
+                let first = labels.iter().position(|l| *l >= 0).unwrap();
+                let prompt = tokenizer.decode(&ids[..=first]);
+                assert!(prompt.contains("Be kind.") && prompt.contains("yes?") && prompt.contains("say "), "{shipped}: {prompt:?}");
+            }
+        }
+    }
+}
+
+/// Messages from the command line: a model that was taught to answer prefers answers, is rewarded and talks, by one template.
+#[test]
+fn messages_from_the_command_line() {
+    use crate::cli::{fails, works};
+    let d = Directory::new("messages");
+    let letter = |i: usize| char::from(b'a' + (i % 20) as u8);
+    let user = |i: usize| format!("[{{\"role\": \"user\", \"content\": \"say {}\"}}]", letter(i));
+    let write = |name: &str, one: &dyn Fn(usize) -> String| d.write(name, (0..40).map(one).collect::<String>());
+    let talks = write("talks.jsonl", &|i| format!("{{\"prompt\": \"say {0}\", \"completion\": \"please {0} no\"}}\n", letter(i)));
+    let pairs = write("pairs.jsonl", &|i| format!("{{\"prompt\": {}, \"chosen\": \"please {1}\", \"rejected\": \"no {1}\"}}\n", user(i), letter(i)));
+    let asked = write("asked.jsonl", &|i| format!("{{\"prompt\": {}, \"answer\": \"{}\"}}\n", user(i), letter(i)));
+    let small = "n_layer=1 n_embd=16 n_head=2 n_positions=96 dropout=0.0 data.tokenizer=char data.held_out=0.2 chat.template=llama-3";
+    let few = "train.steps=2 train.batch=4 train.context=90 train.eval_every=1 train.eval_batches=1";
+    let sets = |all: &[&'static str]| all.iter().flat_map(|s| s.split(' ')).flat_map(|s| ["--set", s]).collect::<Vec<_>>();
+    let [sft, dpo, reward, grpo, ppo, distill] = ["sft", "dpo", "reward", "grpo", "ppo", "distill"].map(|n| d.path(n));
+    works(&[&["sft", "gpt2", "--data", &talks, "--out", &sft, "--answers", "0"][..], &sets(&[small, few])].concat());
+    let template = |run: &str| std::fs::read_to_string(Path::new(run).join(llm::chat::FILE)).unwrap();
+    let model = format!("policy.reward_model={reward}");
+    let teacher = format!("distill.teacher={sft}");
+    for (command, data, out, more) in [
+        ("dpo", &pairs, &dpo, vec![]),
+        ("reward", &pairs, &reward, vec![]),
+        ("grpo", &asked, &grpo, vec!["--set", "policy.group=4", "--set", "policy.reward=model", "--set", &model]),
+        ("ppo", &asked, &ppo, vec![]),
+        ("distill", &asked, &distill, vec!["--set", "distill.on_policy=true", "--set", &teacher]),
+    ] {
+        let pairs = if command == "dpo" || command == "reward" { vec![] } else { sets(&["data.documents=pairs", "policy.tokens=6"]) };
+        works(&[&[command, "--init-from", &sft, "--data", data, "--out", out][..], &sets(&[few]), &pairs, &more].concat());
+        if command != "reward" {
+            assert_eq!(template(out), template(&sft), "{command}");
+        }
+    }
+    let talk = works(&["chat", &dpo, "--ask", "say a", "--max-tokens", "3"]);
+    assert!(!talk.is_empty());
+    // what is asked is what the template makes of it, and what was written ends before what ends it
+    let first: serde_json::Value =
+        serde_json::from_str(std::fs::read_to_string(Path::new(&grpo).join("rollouts.jsonl")).unwrap().lines().next().unwrap()).unwrap();
+    let (prompt, right) = (first["prompt"].as_str().unwrap(), first["right"].as_str().unwrap());
+    assert!(prompt.starts_with("<|begin_of_text|><|start_header_id|>user") && prompt.ends_with("assistant<|end_header_id|>\n\n"), "{prompt:?}");
+    assert!(right.len() == 1 && prompt.contains(&format!("say {right}")), "{prompt:?} {right:?}");
+    // a run that goes on has its template; from nothing it is learned with the template's tokens
+    works(&["dpo", "--resume", "--out", &dpo, "--data", &pairs, "--set", "train.steps=3"]);
+    works(&[&["dpo", "gpt2", "--data", &pairs, "--out", &d.path("own")][..], &sets(&[small, few])].concat());
+    let mixed = d.write("mixed.jsonl", format!("{{\"prompt\": \"q\", \"answer\": \"a\"}}\n{{\"prompt\": {}, \"answer\": \"a\"}}\n", user(0)));
+    let none = d.write("none.jsonl", format!("{{\"prompt\": {}}}\n", user(0)));
+    for (file, why) in [(&mixed, "mixed.jsonl:2: some prompts are messages"), (&none, "none.jsonl:1: a prompt of messages has no answer")] {
+        fails(&["grpo", "--init-from", &sft, "--data", file, "--set", "data.documents=pairs", "--out", &d.path("bad")], &[why]);
+    }
 }

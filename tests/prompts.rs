@@ -375,7 +375,7 @@ impl Architecture for Deaf {
 #[test]
 fn what_cannot_stand_before_a_text_says_why() {
     let refused = |model: Model, parts: Vec<Part>, says: &str| {
-        let error = Adapter::of_parts(&model, parts).unwrap_err();
+        let error = Adapter::of_parts(&model, parts, &|_| true).unwrap_err();
         assert!(error.contains(says), "{error}\nshould have: {says}");
     };
     for kind in KINDS {

@@ -75,3 +75,39 @@ fn a_task_is_learned() {
     let made = events.iter().find_map(|e| if let Event::Ready { sources, .. } = e { Some(sources[0].tokens) } else { None });
     assert_eq!(made, Some(None), "nobody counts what is made as it is read");
 }
+
+/// A RoBERTa whose positions would count what fills rows up is refused, and the setting is named.
+#[test]
+fn what_fills_rows_up_is_no_text() {
+    let trainer = |pad: i32| {
+        let sets = ["family=roberta", "num_hidden_layers=1", "hidden_size=16", "train.batch=2", "max_position_embeddings=128"];
+        let config = sets.iter().fold(recipe("bert-tiny", &Models::default()).unwrap(), |c, s| c.set(s).unwrap());
+        let tokenizer = Tokenizer::of(llm::Kind::Char, &text()).unwrap().with_specials(&config.specials()).unwrap();
+        let source = Source::of("a text", &text(), &config, &tokenizer).unwrap();
+        let (size, fills) = (tokenizer.size(), source.marks.pad);
+        let config = Config { model: config.model.with_vocabulary(size).unwrap(), ..config }.set(&format!("pad_token_id={}", fills + pad)).unwrap();
+        (fills, Trainer::compiled(config, vec![source], Arc::new(Pool::new(1)), &Options::default()).err().map(|e| e.to_string()))
+    };
+    let (fills, error) = trainer(-1);
+    assert!(error.unwrap().contains(&format!("try --set pad_token_id={fills}")));
+    assert_eq!(trainer(0).1, None);
+}
+
+/// Texts with classes in rows as short as they may be take the same steps as in long ones.
+#[test]
+fn classes_in_short_rows_are_the_same() {
+    let lines: String = text().lines().enumerate().map(|(i, l)| format!("{}\t{}\n", ["ham", "spam"][i % 2], &l[..l.len() / (1 + i % 4)])).collect();
+    let small = ["data.vocabulary=200", "num_hidden_layers=1", "hidden_size=32", "intermediate_size=48", "classify.classes=[\"ham\", \"spam\"]"];
+    let few = ["train.steps=6", "train.batch=2", "train.accumulate=2", "train.context=40", "dropout=0.0", "train.eval_every=9"];
+    let losses = |packing: &[&str]| -> Vec<f64> {
+        let events = trained("spam", &[&small[..], &few, packing].concat(), &lines);
+        events.iter().filter_map(|e| if let Event::Step { loss, .. } = e { Some(*loss) } else { None }).collect()
+    };
+    let tokens = |packing: &[&str]| {
+        let events = trained("spam", &[&small[..], &few, packing].concat(), &lines);
+        events.iter().filter_map(|e| if let Event::Step { cost, .. } = e { Some(cost.tokens) } else { None }).max().unwrap()
+    };
+    let (long, short) = (["data.packing=padded"], ["data.packing=bucketed", "train.lengths=[10, 20, 30]"]);
+    assert!(losses(&long).iter().zip(losses(&short)).all(|(a, b)| (a - b).abs() < 1e-5), "{:?} {:?}", losses(&long), losses(&short));
+    assert!(tokens(&short) < tokens(&long), "fewer are read");
+}

@@ -18,5 +18,5 @@ pub struct Args {
 const PRESET: [&str; 2] = ["objective.kind=classify", "data.documents=classes"];
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
-    train::run_with(&args.train, models, &PRESET)
+    train::run_as(&args.train, models, "finetune classify", &PRESET)
 }

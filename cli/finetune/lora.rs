@@ -15,5 +15,5 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
-    train::run_with(&args.train, models, &["adapter.kind=lora"])
+    train::run_as(&args.train, models, "finetune lora", &["adapter.kind=lora"])
 }

@@ -1,14 +1,17 @@
 //! An adapter and its model made one.
 
 use super::packed::matrix;
-use super::{Linear, Low, lora};
+use super::{Adapter, Linear, Low, lora};
 use crate::chat::Template;
 use crate::config::{ChatConfig, Config};
 use crate::error::{Error, Result};
 use crate::hub::{Directory, Imported, write_run};
 use crate::objective::parameters;
 use crate::weights::named::Tensors;
-use models::Model;
+use ir::{Dim, Type};
+use models::heads::is_head;
+use models::{Adaptation, Model};
+use passes::State;
 use std::path::Path;
 
 /// Makes a run directory `to` of a model with what is beside it, of which nothing is left but other weights.
@@ -21,13 +24,13 @@ pub fn merge(from: &Directory, to: &Path) -> Result<Imported> {
         return Err(Error(format!("{}: {what}; generate, eval and others read the directory as it is", from.path().display())));
     }
     let (plain, tensors): (Model, Tensors) = (from.model().adapted(None), from.tensors()?);
-    let all = parameters(&plain)?;
+    let all = whole(from, adapter, &tensors)?;
     let own: Vec<_> = adapter.parameters().collect();
     for (name, ty) in all.iter().chain(&own) {
         tensors.check(name, ty)?;
     }
     let notices = tensors.check_all_read()?;
-    let read = |name: &str, ty: &ir::Type| {
+    let read = |name: &str, ty: &Type| {
         let bytes = tensors.expect(name, ty)?;
         let Some((linear, packed, lows)) = adapter.beside(name) else { return Ok(bytes) };
         let mut w = floats(&bytes);
@@ -39,8 +42,30 @@ pub fn merge(from: &Directory, to: &Path) -> Result<Imported> {
     };
     let (tokenizer, template) = (from.tokenizer()?, Template::of(from.path(), &ChatConfig::default().date)?);
     let beside = (tokenizer.as_ref(), template.as_ref().map(Template::source));
-    write_run(Config::of(plain), &all, beside, &from.generation()?, to, &read)?;
+    let config = from.labels().map_or_else(|| Config::of(plain.clone()), |labels| labels.config(&plain));
+    write_run(config, &all, beside, &from.generation()?, to, &read)?;
     Ok(Imported { parameters: all.iter().map(|p| p.1.count()).sum(), notices })
+}
+
+/// The parameters of the whole: those of the model, and of the head that was trained. What the model has for other objectives is left.
+fn whole(from: &Directory, adapter: &Adapter, tensors: &Tensors) -> Result<Vec<(String, Type)>> {
+    let own = from.plain_parameters()?;
+    for (name, ty) in parameters(&from.model().adapted(None))?.iter().filter(|p| !own.contains(p) && tensors.has(&p.0, &p.1)) {
+        tensors.check(name, ty)?;
+    }
+    let heads = heads(from, adapter, tensors)?.into_iter().filter(|head| !own.contains(head));
+    Ok(own.iter().cloned().chain(heads).collect())
+}
+
+/// The parameters of heads that the model does not have by itself, which are trained whole beside it.
+pub(super) fn heads(from: &Directory, adapter: &Adapter, tensors: &Tensors) -> Result<Vec<(String, Type)>> {
+    let body = parameters(&from.model().adapted(None))?;
+    let mut all: Vec<(String, Type)> = from.plain_parameters()?.into_iter().filter(|p| !body.contains(p)).collect();
+    let others = tensors.places().map(|p| p.0).filter(|name| is_head(name) && State::parse(name).is_parameter());
+    let typed = |name: &str| Some((name.to_string(), Type::f32(tensors.shape(name)?.into_iter().map(Dim::from))));
+    let others: Vec<(String, Type)> = others.filter_map(typed).filter(|p| !all.contains(p)).collect();
+    all.extend(others);
+    Ok(all)
 }
 
 pub(super) fn floats(bytes: &[u8]) -> Vec<f32> {

@@ -11,8 +11,8 @@ mod prompt;
 mod weave;
 
 pub use lora::Low;
-pub use merge::merge;
 use merge::floats;
+pub use merge::merge;
 pub use prompt::Prompt;
 pub use weave::{Change, Linear, linears, weave};
 
@@ -78,14 +78,15 @@ pub struct Adapter {
 impl Adapter {
     /// What the settings say, beside a model.
     pub fn of(model: &Model, settings: &AdapterConfig) -> Result<Adapter, String> {
-        Adapter::of_parts(model, vec![settings.clone().into()])
+        Adapter::of_parts(model, vec![settings.clone().into()], &|_| true)
     }
 
-    /// The same of several at once.
-    pub fn of_parts(model: &Model, parts: Vec<Part>) -> Result<Adapter, String> {
+    /// The same of several at once, beside layers whose matrices a program has.
+    pub fn of_parts(model: &Model, parts: Vec<Part>, has: &dyn Fn(&str) -> bool) -> Result<Adapter, String> {
         let (model, mut prompts) = (&model.adapted(None), vec![]);
         let program = whole(model).map_err(|e| e.0)?;
-        let all = linears(&program);
+        let mut all = linears(&program);
+        all.retain(|linear| has(&linear.path));
         let mut layers: BTreeMap<String, (Linear, Vec<Low>)> = BTreeMap::new();
         let held = parts.first().map_or(Held::Whole, |part| part.settings.base);
         for part @ Part { name, settings, weight } in &parts {
@@ -118,6 +119,17 @@ impl Adapter {
             prompt.is_read(model, &whole(&model.adapted(Some(Arc::new(adapter.clone())))).map_err(|e| e.0)?)?;
         }
         Ok(adapter)
+    }
+
+    /// Refuses tensors that are beside another model's layers, or of other sizes; `called` is the name that an adapter of several has.
+    pub fn fits(&self, from: &Path, tensors: &Tensors, called: Option<&str>) -> Outcome<()> {
+        let lows = self.layers.values().flat_map(|(linear, lows)| lows.iter().map(move |low| (linear, low)));
+        for (linear, low) in lows.filter(|(_, low)| low.name.as_deref() == called) {
+            for (_, path, ty) in low.parameters(linear) {
+                tensors.check(&path, &ty).map_err(|e| Error(format!("{}: this adapter is for another model: {e}", from.display())))?;
+            }
+        }
+        Ok(())
     }
 
     /// What is beside the model at once.
@@ -212,7 +224,8 @@ impl Adaptation for Adapter {
 
     /// Lengths of columns are those of the model's matrices, and a prompt is rows of its embedding.
     fn follow(&self, read: &dyn Fn(&str) -> Result<Vec<u8>, String>) -> Result<Vec<(String, Vec<f32>)>, String> {
-        let mut out: Vec<(String, Vec<f32>)> = self.prompt.as_ref().map(|p| p.follow(&|path| read(path).map(|bytes| floats(&bytes)))).transpose()?.flatten().into_iter().collect();
+        let mut out: Vec<(String, Vec<f32>)> =
+            self.prompt.as_ref().map(|p| p.follow(&|path| read(path).map(|bytes| floats(&bytes)))).transpose()?.flatten().into_iter().collect();
         for (linear, lows) in self.layers.values() {
             for (_, path, _) in lows.iter().flat_map(|low| low.parameters(linear)).filter(|p| p.0 == lora::MAGNITUDE) {
                 out.push((path, merge::lengths(linear, &self.matrices(linear, read)?)));
@@ -225,7 +238,7 @@ impl Adaptation for Adapter {
 /// Every linear layer but the head.
 pub const ALL: &str = "all-linear";
 /// What heads are called.
-const HEADS: [&str; 4] = ["lm_head", "score", "classifier", "v_head"];
+const HEADS: [&str; 5] = ["lm_head", "cls", "score", "classifier", "v_head"];
 
 /// What a table says of a layer, by the longest name that means it.
 fn said<T: Copy>(table: &BTreeMap<String, T>, module: &str) -> Option<T> {

@@ -1,5 +1,6 @@
 //! Adapters in the files of Hugging Face's PEFT: `adapter_config.json` and `adapter_model.safetensors`, read and written.
 
+use super::merge::heads;
 use super::{Adapter, Linear, Prompt, lora, prompt};
 use crate::config::{AdapterConfig, AdapterKind};
 use crate::error::{Error, Result, file_error};
@@ -187,15 +188,24 @@ pub fn export(from: &Directory, to: &Path) -> Result<usize> {
         return Err(Error(format!("{}: several adapters stand beside this model, and a file has one", from.path().display())));
     }
     let tensors = from.tensors()?;
-    write(adapter, from.model().kind(), base, to, &|name, ty| tensors.expect(name, ty))
+    let heads = heads(from, adapter, &tensors)?;
+    write(adapter, &heads, from.model().kind(), base, to, &|name, ty| tensors.expect(name, ty))
 }
 
-/// Writes an adapter to a new directory, of the model in another; `read` gives a parameter by its path and type.
-fn write(adapter: &Adapter, kind: Kind, base: &Path, to: &Path, read: &dyn Fn(&str, &Type) -> Result<Vec<u8>>) -> Result<usize> {
+/// Writes an adapter and heads that were trained with it to a new directory, of the model in another; `read` gives a parameter by its path
+/// and type.
+fn write(
+    adapter: &Adapter,
+    heads: &[(String, Type)],
+    kind: Kind,
+    base: &Path,
+    to: &Path,
+    read: &dyn Fn(&str, &Type) -> Result<Vec<u8>>,
+) -> Result<usize> {
     let new = NewDirectory::create(to)?;
-    let text = serde_json::to_string_pretty(&config(adapter, kind, base)).expect("settings have a JSON form") + "\n";
+    let text = serde_json::to_string_pretty(&config(adapter, heads, kind, base)).expect("settings have a JSON form") + "\n";
     write_file(&new.path().join(CONFIG), text.as_bytes())?;
-    let own: Vec<(String, Type)> = adapter.parameters().collect();
+    let own: Vec<(String, Type)> = adapter.parameters().chain(heads.iter().cloned()).collect();
     let each = |(path, ty): &(String, Type)| {
         let called = |name: &str| if name == prompt::EMBEDDINGS { name.to_string() } else { format!("{PREFIX}{name}") };
         let own = pieces(path, ty).into_iter().map(|(name, shape)| (name.clone(), Described { name: called(&name), dtype: Dtype::F32, shape }));
@@ -215,8 +225,9 @@ fn write(adapter: &Adapter, kind: Kind, base: &Path, to: &Path, read: &dyn Fn(&s
 }
 
 /// The settings as PEFT has them.
-fn config(adapter: &Adapter, kind: Kind, base: &Path) -> Value {
+fn config(adapter: &Adapter, heads: &[(String, Type)], kind: Kind, base: &Path) -> Value {
     let task = match kind {
+        _ if !heads.is_empty() => "SEQ_CLS",
         Kind::Decoder => "CAUSAL_LM",
         Kind::Encoder => "FEATURE_EXTRACTION",
         Kind::EncoderDecoder => "SEQ_2_SEQ_LM",
@@ -225,6 +236,7 @@ fn config(adapter: &Adapter, kind: Kind, base: &Path) -> Value {
     if let Some(prompt) = &adapter.prompt {
         return config_before(prompt, task, base);
     }
+    let saved: BTreeSet<String> = saved(heads).into_iter().chain(modules_of(&adapter.whole)).collect();
     json!({
         "peft_type": "LORA",
         "task_type": task,
@@ -241,7 +253,7 @@ fn config(adapter: &Adapter, kind: Kind, base: &Path) -> Value {
         "init_lora_weights": true,
         "rank_pattern": differing(adapter, &settings.ranks, settings.rank),
         "alpha_pattern": differing(adapter, &settings.alphas, settings.alpha),
-        "modules_to_save": (!adapter.whole.is_empty()).then(|| modules_of(&adapter.whole)),
+        "modules_to_save": (!saved.is_empty()).then_some(saved),
     })
 }
 
@@ -288,4 +300,14 @@ fn config_before(prompt: &Prompt, task: &str, base: &Path) -> Value {
         all.extend(own);
     }
     all
+}
+
+/// The modules whose parameters are saved whole: a head by its name, and what else is trained by its own.
+fn saved(heads: &[(String, Type)]) -> BTreeSet<String> {
+    let module = |path: &str| {
+        let first = path.split('.').next().unwrap_or(path);
+        let whole = path.rsplit_once('.').map_or(path, |p| p.0);
+        if super::HEADS.contains(&first) { first.to_string() } else { whole.to_string() }
+    };
+    heads.iter().map(|(path, _)| module(path)).collect()
 }

@@ -253,6 +253,7 @@ impl<'a> Weaver<'a> {
         let key = inputs.iter().position(|i| i == KEY).unwrap_or(inputs.len()) as u32;
         let (new, at) = (vec![], HashMap::new());
         let mut frame = Frame { func: Func::new(&func.name), new, at, extras: vec![], is_main, key, places: 0, loops: 0, loc: None };
+        let multiplied = multiplied(func);
         for (id, node) in func.ids().zip(&func.nodes) {
             frame.loc = node.loc;
             let matrix = match &node.op {
@@ -264,7 +265,7 @@ impl<'a> Weaver<'a> {
             let new = match &node.op {
                 Op::Contract(ein) => self.contract(&mut frame, node, ein),
                 Op::Repeat(l) => self.repeat(&mut frame, node, l),
-                Op::Reshape(_) | Op::Transpose(_) | Op::Slice(..) => self.made(&mut frame, node),
+                Op::Reshape(_) | Op::Transpose(_) | Op::Slice(..) if multiplied[id.index()] => self.made(&mut frame, node),
                 _ => frame.copy(node),
             };
             frame.new.push(new);
@@ -365,4 +366,16 @@ impl<'a> Weaver<'a> {
         self.done.insert(key, body.clone());
         body
     }
+}
+
+/// Which nodes are an operand of a product or of a loop, or become one in parts: of a table a row of which is added there is no layer.
+fn multiplied(func: &Func) -> Vec<bool> {
+    let mut all = vec![false; func.nodes.len()];
+    for (i, node) in func.nodes.iter().enumerate().rev() {
+        let passes_on = matches!(node.op, Op::Reshape(_) | Op::Transpose(_) | Op::Slice(..)) && all[i];
+        if passes_on || matches!(node.op, Op::Contract(_) | Op::Repeat(_)) {
+            node.args.iter().for_each(|a| all[a.index()] = true);
+        }
+    }
+    all
 }

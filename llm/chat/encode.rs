@@ -66,6 +66,18 @@ impl<'t> Chat<'t> {
         Ok(Encoded { text, piece, places, straddling })
     }
 
+    /// The tokens of a conversation up to what ends its last answer, of which those of that answer alone are asked: a prompt, and what answers
+    /// it.
+    pub fn answered(&self, conversation: &Conversation) -> Result<Piece> {
+        let encoded = self.encode(conversation, false)?;
+        let last = last_asked(&encoded).ok_or_else(|| Error(format!("{}: the answer has no token", conversation.place)))?;
+        let first = (0..last).rev().find(|i| !encoded.piece.asks(*i)).map_or(0, |i| i + 1);
+        let mut ids = encoded.piece.ids;
+        ids.truncate(last + 1);
+        let asked = (0..ids.len()).map(|i| i >= first).collect();
+        Piece::marked(ids, asked)
+    }
+
     /// The tokens of what is read before an answer is written.
     pub fn prompt(&self, messages: &[Message]) -> Result<Vec<i32>> {
         self.tokenizer.encode_with(&self.template.text(messages, true)?, Specials::Token)
@@ -75,9 +87,12 @@ impl<'t> Chat<'t> {
     pub fn stop(&self) -> Result<i32> {
         let messages = vec![Message::new(Role::User, "a"), Message::new(Role::Assistant, "b")];
         let encoded = self.encode(&Conversation { place: "an answer".into(), messages }, false)?;
-        let last = (0..encoded.piece.ids.len())
-            .rev()
-            .find(|i| encoded.piece.asks(*i) && !encoded.text.as_bytes()[encoded.places[*i].clone()].trim_ascii().is_empty());
-        last.map(|i| encoded.piece.ids[i]).ok_or_else(|| Error("the template's answers have no token".into()))
+        last_asked(&encoded).map(|i| encoded.piece.ids[i]).ok_or_else(|| Error("the template's answers have no token".into()))
     }
+}
+
+/// The last token that is asked and no space: what ends an answer.
+fn last_asked(encoded: &Encoded) -> Option<usize> {
+    let is_space = |i: usize| encoded.text.as_bytes()[encoded.places[i].clone()].trim_ascii().is_empty();
+    (0..encoded.piece.ids.len()).rev().find(|i| encoded.piece.asks(*i) && !is_space(*i))
 }

@@ -11,5 +11,6 @@ pub use answers::Rendered;
 pub use encode::{Chat, Encoded};
 pub use jinja::{BYTES, DEPTH, STEPS, valid_date};
 pub use records::{Conversation, Message, Role, lines, read_records, records_of};
-pub use source::{Counts, Parts, contents};
+pub(crate) use records::{check, message};
+pub use source::{Counts, Parts, contents, talk};
 pub use template::{FILE, SHIPPED, Shipped, Template};

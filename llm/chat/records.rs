@@ -110,7 +110,8 @@ fn text(object: &Map<String, Value>, name: &str) -> Option<String> {
     object.get(name).and_then(Value::as_str).map(str::to_string)
 }
 
-fn message(value: &Value) -> std::result::Result<Message, String> {
+/// A message of a list.
+pub(crate) fn message(value: &Value) -> std::result::Result<Message, String> {
     let object = value.as_object().ok_or("it is no object of a role and a content")?;
     let field = |names: [&str; 2], what: &str| {
         let found = names.iter().find_map(|name| object.get(*name));
@@ -142,7 +143,7 @@ fn pair(object: &Map<String, Value>) -> std::result::Result<Vec<Message>, String
 }
 
 /// A conversation is questions and answers in turns, the first a question and the last an answer, perhaps behind what the system says.
-fn check(messages: &[Message]) -> std::result::Result<(), String> {
+pub(crate) fn check(messages: &[Message]) -> std::result::Result<(), String> {
     let turns = &messages[usize::from(messages.first().is_some_and(|m| m.role == Role::System))..];
     let first = messages.len() - turns.len() + 1;
     if let Some((i, message)) = messages.iter().enumerate().find(|(_, m)| m.content.trim().is_empty()) {

@@ -4,7 +4,7 @@ use super::encode::Chat;
 use super::records::{Conversation, records_of};
 use super::template::Template;
 use crate::config::{Asked, Config};
-use crate::data::{Marks, Piece, Source};
+use crate::data::{Marks, Piece, Source, Task, Unit, pairs_talk, preferences_talk, preferred};
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
 use std::fmt;
@@ -103,10 +103,22 @@ impl Parts {
     }
 }
 
+/// Whether lines as a file is read to are conversations, which a template makes texts of.
+pub fn talk(lines: &str, config: &Config) -> bool {
+    match config.data.documents {
+        _ if config.data.task != Task::None => false,
+        Unit::Chat => true,
+        Unit::Pairs => pairs_talk(lines),
+        Unit::Preferences => preferences_talk(lines),
+        Unit::Text | Unit::Lines | Unit::Classes => false,
+    }
+}
+
 /// The text that a tokenizer is learned from: conversations as the template writes them, without its special tokens.
 pub fn contents(lines: &str, config: &Config, template: &Template) -> Result<String> {
     let mut all = String::new();
-    for conversation in records_of(lines)? {
+    let conversations = if config.data.documents == Unit::Preferences { preferred(lines, config) } else { records_of(lines)? };
+    for conversation in conversations {
         let mut text = template.text(&conversation.with_system(&config.chat.system).messages, false)?;
         template.specials().iter().for_each(|special| text = text.replace(special.as_str(), "\n"));
         all.push_str(&text);

@@ -159,6 +159,11 @@ impl Template {
         &self.specials
     }
 
+    /// The token that begins a text, where it writes one.
+    pub fn begin(&self) -> Option<&str> {
+        (!self.begin.is_empty() && self.source.contains("bos_token")).then_some(&self.begin)
+    }
+
     /// Whether it says itself what is trained.
     pub(super) fn marks(&self) -> bool {
         self.jinja.marks

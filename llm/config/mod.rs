@@ -39,7 +39,7 @@ pub use schedule::{Curve, Decay, Schedule};
 pub use train::{RESUMABLE, TrainConfig};
 
 use crate::adapter::Adapter;
-use crate::data::{Packing, SYMBOLS, Stage, Task, Unit, mixture};
+use crate::data::{Marks, Packing, SYMBOLS, Stage, Task, Unit, mixture};
 use crate::error::{Error, Result, file_error, hint};
 use crate::files::{read_short, write_file};
 use crate::objective::{Objective, parameters};
@@ -189,8 +189,6 @@ impl DataConfig {
 
 /// The sections of a configuration, and the key of the model's name.
 const SECTIONS: [&str; 11] = ["model", "data", "objective", "classify", "preference", "policy", "distill", "chat", "train", "optimizer", "adapter"];
-/// Settings that had another section once, and are understood there: key, before, now.
-const MOVED: [(&str, &str, &str); 3] = [("beta1", "train", "optimizer"), ("beta2", "train", "optimizer"), ("weight_decay", "train", "optimizer")];
 const ARCH: &str = "arch";
 
 impl Config {
@@ -287,7 +285,6 @@ impl Config {
 
     /// The same configuration with one setting changed. Its range is not checked yet.
     fn assign(&self, section: &str, key: &str, value: Value) -> std::result::Result<Config, String> {
-        let section = MOVED.iter().find(|m| m.0 == key && m.1 == section).map_or(section, |m| m.2);
         let known = self.section(section);
         let Some(old) = known.get(key) else { return Err(self.unknown(section, key)) };
         let shown = value.to_string();
@@ -436,7 +433,7 @@ impl Config {
                  answer a line, data.task = \"reverse\", or objective.kind = \"spans\", which learns of plain text",
             ),
             (Aim::Classes, _) => self.classify.check(&self.data),
-            (Aim::Preferences | Aim::Rewards, _) => Ok(self.preference.check(&self.data)?),
+            (Aim::Preferences | Aim::Rewards, _) => Ok(self.preference.check(self)?),
             (Aim::Policy, _) => Ok(self.policy.check(self)?),
             (Aim::Imitation, _) => Ok(self.distill.check(&self.data)?),
             (_, _) if self.data.documents == Unit::Preferences => of_pairs("reads no preferences; try eggcorn dpo or eggcorn reward"),
@@ -465,8 +462,10 @@ impl Config {
                 "data.documents is lines, and windows would read over their ends; try data.packing = \"padded\", or \"best-fit\" for a decoder"
                     .into(),
             )),
-            Packing::Bucketed if pairs || aim != Aim::NextToken || !self.train.ramp.is_empty() => Err(Error(
-                "data.packing is bucketed, which is for documents whose every token's successor is guessed, without train.ramp; try data.packing = \"padded\"".into(),
+            Packing::Bucketed if aim != Aim::Classes && (pairs || aim != Aim::NextToken) || !self.train.ramp.is_empty() => Err(Error(
+                "data.packing is bucketed, which is for classes and for documents whose every token's successor is guessed, without train.ramp; try \
+                 data.packing = \"padded\""
+                    .into(),
             )),
             Packing::BestFit | Packing::Padded | Packing::Windows | Packing::Bucketed => Ok(()),
         }?;
@@ -481,6 +480,21 @@ impl Config {
     fn task_tokens(&self) -> usize {
         let [asked, answer] = self.data.task.lengths(self.data.task_length);
         if self.aim() == Aim::Answer { asked.max(answer) + 1 } else { asked + answer - 1 }
+    }
+
+    /// Refuses rows that are filled up with what a RoBERTa takes for text: its positions count all tokens but one.
+    pub(crate) fn check_filling(&self, marks: &Marks) -> Result<()> {
+        let settings = self.model.settings();
+        let own = settings.get("pad_token_id").and_then(Value::as_integer);
+        let counts = settings.get("family").and_then(Value::as_str) == Some("roberta");
+        match own.filter(|own| counts && marks.size > 0 && *own != i64::from(marks.pad)) {
+            None => Ok(()),
+            Some(own) => Err(Error(format!(
+                "pad_token_id is {own}, and the tokenizer's token that fills rows up is {0}: a RoBERTa counts positions of all tokens but that one; \
+                 try --set pad_token_id={0}",
+                marks.pad
+            ))),
+        }
     }
 
     /// What a step does to the parameters. An error names a group of them that decides nothing.
@@ -527,8 +541,14 @@ impl Config {
         if !self.adapter.is_on() || self.model.adaptation().is_some() {
             return Ok(self);
         }
-        let adapter = Adapter::of(&self.model, &self.adapter)?;
-        Ok(Config { model: self.model.adapted(Some(Arc::new(adapter))), ..self })
+        let adapter = Arc::new(self.beside()?);
+        Ok(Config { model: self.model.adapted(Some(adapter)), ..self })
+    }
+
+    /// What stands beside the layers that the objective has of the model: none beside a head that it has no use for.
+    pub fn beside(&self) -> Result<Adapter> {
+        let own: BTreeSet<String> = self.parameters()?.into_iter().map(|p| p.0).collect();
+        Ok(Adapter::of_parts(&self.model, vec![self.adapter.clone().into()], &|path| own.contains(path))?)
     }
 
     /// Why the model's settings are no model, if they are none.

@@ -1,6 +1,6 @@
 //! How answers that people preferred are learned: the section `[preference]`.
 
-use super::DataConfig;
+use super::{Aim, Config};
 use crate::data::{Task, Unit};
 use models::check::within;
 use models::losses::{Kto, Pairwise};
@@ -105,13 +105,22 @@ impl PreferenceConfig {
     }
 
     /// Why such texts have no preferences, or these settings are none.
-    pub(super) fn check(&self, data: &DataConfig) -> Result<(), String> {
+    pub(super) fn check(&self, config: &Config) -> Result<(), String> {
+        let (data, train) = (&config.data, &config.train);
         if data.documents != Unit::Preferences || data.task != Task::None {
             return Err(
                 "preferences are learned of records with a prompt, a chosen answer and a rejected one; try data.documents = \"preferences\", and \
                  no data.task"
                     .into(),
             );
+        }
+        let parts = train.ramp.iter().filter_map(|r| r.accumulate).chain([train.accumulate]).max().unwrap_or(1);
+        if config.aim() == Aim::Preferences && self.kind == Preference::Kto && parts > 1 {
+            return Err(format!(
+                "preference.kind is kto, which holds each answer beside the mean of all of a step, and train.accumulate is {parts}, whose \
+                 micro-batches know their own alone; try train.accumulate = 1 and train.batch = {}",
+                train.batch * parts as usize
+            ));
         }
         within("preference.beta", self.beta(), (Excluded(0.0), Included(1e6)), self.kind.beta())?;
         within("preference.margin", self.margin(), -1e6..=1e6, self.kind.margin())?;

@@ -6,6 +6,7 @@ use super::marks::Marks;
 use super::permutation::Permutation;
 use super::sources::Source;
 use super::tokens::Tokens;
+use crate::chat::{Chat, Conversation, Message, Role, Template, check, lines as lines_of, message, records_of};
 use crate::config::{Aim, Config};
 use crate::error::{Error, Result};
 use crate::text::{Specials, Tokenizer};
@@ -46,12 +47,21 @@ const FIELDS: [[&str; 2]; 5] =
 /// The order in which documents are held out, so that a sorted file is not cut at its end.
 pub(super) const ORDER: u64 = 0x6C69_6E65;
 
-/// The text of a file as lines of pairs, whatever its format. The error names the line.
+/// The text of a file as lines of pairs, whatever its format; a prompt of messages with its answer is a conversation's line, which has no tab,
+/// and then all are. The error names the line.
 pub fn pairs(path: &Path, text: &str) -> Result<String> {
     let objects = path.extension().is_some_and(|e| e == "jsonl" || e == "ndjson");
     let fail = |line: usize, why: String| Error(format!("{}:{}: {why}", path.display(), line + 1));
     let mut all = String::new();
     for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let talking = if objects { talking(line).map_err(|why| fail(i, why))? } else { None };
+        if !all.is_empty() && talking.is_some() != talk(&all) {
+            return Err(fail(i, "some prompts are messages and some are texts: expected all of a file alike".into()));
+        }
+        if let Some(messages) = talking {
+            all += &lines_of(&[Conversation { place: format!("{}:{}", path.display(), i + 1), messages }]);
+            continue;
+        }
         let [source, target] = if objects { object(line) } else { tabbed(line) }.map_err(|why| fail(i, why))?;
         if let Some(empty) = [("text", &source), ("answer", &target)].iter().find(|(_, part)| part.is_empty()) {
             return Err(fail(i, format!("the {} is empty: expected at least one character", empty.0)));
@@ -59,6 +69,31 @@ pub fn pairs(path: &Path, text: &str) -> Result<String> {
         all.extend([&source, "\t", &target, "\n"]);
     }
     if all.is_empty() { Err(Error(format!("{}: there is no pair: expected a text, a tab and its answer a line", path.display()))) } else { Ok(all) }
+}
+
+/// Whether lines of pairs are conversations, which a template makes texts of.
+pub(crate) fn talk(lines: &str) -> bool {
+    lines.lines().next().is_some_and(|line| !line.is_empty() && !line.contains('\t'))
+}
+
+/// Names of an answer to messages.
+const ANSWERS: [&str; 6] = ["completion", "answer", "target", "output", "response", "solution"];
+
+/// The messages of an object whose prompt is some, with its answer, or whose `messages` are a conversation; none of one that is two texts.
+fn talking(line: &str) -> std::result::Result<Option<Vec<Message>>, String> {
+    let value: Value = serde_json::from_str(line).map_err(|e| format!("this is no JSON: {e}"))?;
+    let list = |name: &str| value[name].as_array().map(|list| list.iter().map(message).collect::<std::result::Result<Vec<_>, String>>()).transpose();
+    let messages = match (list("prompt")?, list("messages")?) {
+        (Some(prompt), _) => {
+            let text = |name: &str| value[name].as_str().map(|text| vec![Message::new(Role::Assistant, text)]);
+            let answers = ANSWERS.iter().find_map(|name| text(name).map(Ok).or_else(|| list(name).transpose())).transpose()?;
+            let none = || format!("a prompt of messages has no answer: expected {}, a text", ir::either(&ANSWERS));
+            [prompt, answers.ok_or_else(none)?].concat()
+        }
+        (None, Some(messages)) => messages,
+        (None, None) => return Ok(None),
+    };
+    check(&messages).map(|()| Some(messages))
 }
 
 fn tabbed(line: &str) -> std::result::Result<[String; 2], String> {
@@ -85,15 +120,24 @@ fn object(line: &str) -> std::result::Result<[String; 2], String> {
 impl Source {
     /// A text as the configuration takes it, by a tokenizer that has all that is asked for.
     pub fn of(name: &str, text: &str, config: &Config, tokenizer: &Tokenizer) -> Result<Source> {
+        Source::by(name, text, config, tokenizer, None)
+    }
+
+    /// The same where messages may be asked, of which a template makes texts.
+    pub fn by(name: &str, text: &str, config: &Config, tokenizer: &Tokenizer, template: Option<&Template>) -> Result<Source> {
         let (data, marks) = (&config.data, Marks::of(tokenizer));
+        // what the template ends an answer with ends it, and nothing else
+        let talks = data.documents == Unit::Pairs && data.task == Task::None && talk(text);
+        let marks = if talks { Marks { end: None, ..marks } } else { marks };
         let source = match data.documents {
             _ if data.task != Task::None => made(name, config, tokenizer)?,
             Unit::Text => Source::text(name, tokenizer.encode_in(text, Specials::Text, runtime::cores())?, data.held_out),
             Unit::Lines if config.objective.next_sentence => Source::sentences(name, &sentences(text, tokenizer)?, data.held_out),
             Unit::Lines => Source::documents(name, &lines(text, config, tokenizer, &marks)?, 1, data.held_out),
             Unit::Chat => return Err(Error(format!("{name}: conversations are read with a template"))),
+            Unit::Pairs if talks => Source::documents(name, &of_talk(name, text, config, tokenizer, template)?, 2, data.held_out),
             Unit::Pairs => Source::documents(name, &of_pairs(text, config, tokenizer, &marks)?, 2, data.held_out),
-            Unit::Preferences => Source::preferences(name, text, config, tokenizer, &marks)?,
+            Unit::Preferences => Source::preferences(name, text, config, tokenizer, template, &marks)?,
             Unit::Classes => {
                 let labelled = Labelled::read(Path::new(name), text, &config.classify)?;
                 labelled.sources(name, &labelled.parts(&config.classify, data.held_out)?, config, tokenizer)?.0
@@ -180,6 +224,24 @@ fn of_pairs(text: &str, config: &Config, tokenizer: &Tokenizer, marks: &Marks) -
     for (source, target) in text.lines().filter_map(|line| line.split_once('\t')) {
         all.push(encoder.encode(&if decoder { format!("{source}\t") } else { source.into() }, Specials::Text)?);
         all.push(encoder.encode(target, Specials::Text)?.into_iter().chain(after).collect());
+    }
+    Ok(all)
+}
+
+/// Prompts of messages and their answers in turns, each what the template makes of it: a prompt up to where an answer begins, an answer with
+/// what ends it.
+fn of_talk(name: &str, text: &str, config: &Config, tokenizer: &Tokenizer, template: Option<&Template>) -> Result<Vec<Vec<i32>>> {
+    let template = template.ok_or_else(|| Error(format!("{name}: messages are read with a template")))?;
+    if config.aim() == Aim::Answer {
+        return Err(Error(format!("{name}: a prompt is messages, which a decoder goes on with, and this model answers texts")));
+    }
+    let chat = Chat::new(template, tokenizer);
+    let mut all = vec![];
+    for conversation in records_of(text)? {
+        let conversation = conversation.with_system(&config.chat.system);
+        let answered = chat.answered(&conversation)?;
+        all.push(chat.prompt(&conversation.messages[..conversation.messages.len() - 1])?);
+        all.push(answered.ids.iter().enumerate().filter(|(i, _)| answered.asks(*i)).map(|(_, id)| *id).collect());
     }
     Ok(all)
 }

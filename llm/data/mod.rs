@@ -22,6 +22,7 @@ mod windows;
 
 pub use batch::{Batch, Column, Values};
 pub use collate::{Collator, target};
+pub(crate) use documents::talk as pairs_talk;
 pub use documents::{Unit, pairs, symbols};
 pub use labelled::{Labelled, Parts, TextReader};
 pub use made::{Made, SYMBOLS, Task};
@@ -31,7 +32,7 @@ pub use own_text::OWN_TEXT;
 pub use packing::Packing;
 pub use permutation::{Permutation, random};
 pub use piece::Piece;
-pub(crate) use preferences::TOGETHER as PREFERENCES;
+pub(crate) use preferences::{TOGETHER as PREFERENCES, conversations as preferred, talk as preferences_talk};
 pub use preferences::{preferences, words};
 pub use read::read_text;
 pub use shards::{Header, INDEX, Index, IndexFile, IndexParts, IndexTokenizer, Shards};

@@ -3,49 +3,60 @@
 use super::Directory;
 use crate::config::{Aim, Config, NewTokens};
 use crate::error::{Error, Result};
-use crate::objective::{Objective, parameters};
+use crate::objective::{Mode, Objective, parameters};
 use crate::step::Step;
 use crate::text::Tokenizer;
 use crate::weights::named::Tensors;
-use ir::{DType, Type};
+use ir::{DType, Type, names};
 use models::heads::is_head;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Parameters by name.
 type All = BTreeMap<String, Type>;
 
+/// What becomes of parameters where a training begins with a directory's.
+struct Weights {
+    /// The model's, there.
+    body: All,
+    /// Names of those that have rows for more tokens here.
+    grown: Vec<String>,
+    /// Of those that are not there.
+    fresh: Vec<String>,
+    /// Those there that are not read as they are.
+    left: Vec<(String, Type)>,
+}
+
 impl Directory {
-    /// Begins a training with the weights there. A head that is for another task, or for other classes, is left; one that is not there begins
-    /// from the seed; tokens that the vocabulary has more begin as the configuration says. What is to be known of that.
+    /// Begins a training with the weights there, or beside them, where the configuration has an adapter. A head that is for another task, or
+    /// for other classes, is left; one that is not there begins from the seed; tokens that the vocabulary has more begin as the configuration
+    /// says. What is to be known of that.
     pub fn begin(&self, step: &mut Step, config: &Config) -> Result<Vec<String>> {
-        let tensors = self.tensors()?;
-        let body: All = parameters(self.model())?.into_iter().collect();
-        let head: All = match self.labels() {
-            Some(labels) => Objective::Classes(labels.head()).parameters(self.model())?.into_iter().collect(),
-            None => All::new(),
-        };
-        let asked = config.aim() == Aim::Classes;
-        let same = asked && self.labels().is_some_and(|l| l.classes == config.classify.classes);
+        let (config, tensors) = (&config.clone().adapted()?, self.tensors()?);
+        let beside = config.model.adaptation();
         let own: All = step.session().params().map(|(name, ty)| (name.to_string(), ty.clone())).collect();
-        // the same layers may be other loops here
-        let whole: All = Config { model: config.model.divided(None), ..config.clone() }.parameters()?.into_iter().collect();
-        // what says rewards and values has no names of its own
-        let of_other = |name: &str| !asked && is_head(name) && tensors.contains(name);
-        let there = |name: &str| body.contains_key(name) || same && head.contains_key(name) || of_other(name);
-        let grown: Vec<&String> = whole.iter().filter(|(name, ty)| there(name) && self.grows(&body, name, ty, config)).map(|p| p.0).collect();
-        let fresh: Vec<&str> = whole.keys().map(String::as_str).filter(|name| !there(name)).collect();
-        let left = |name: &str| !(whole.contains_key(name) && there(name)) || grown.iter().any(|g| *g == name);
-        for (name, ty) in body.iter().chain(&head).filter(|(name, ty)| left(name) && tensors.has(name, ty)) {
+        let Weights { body, grown, fresh, left } = self.weights(config, &own, &tensors)?;
+        if let Some(name) = grown.first().filter(|_| beside.is_some()) {
+            return Err(self.cannot_grow(name, config));
+        }
+        let stays = config.stays()?;
+        if let Some(name) = fresh.iter().find(|name| stays.contains(*name)) {
+            return Err(self.cannot_stay(name));
+        }
+        for (name, ty) in &left {
             tensors.check(name, ty)?;
         }
-        let unread = step.start_from(&tensors, &|name| !fresh.contains(&name) && !grown.iter().any(|g| *g == name))?;
+        let unread = step.start_from(&tensors, &|name| !fresh.iter().chain(&grown).any(|other| other == name))?;
         for name in &grown {
-            grow(step, &tensors, name, [&body[*name], &own[*name]], self.known(), config.data.new_tokens)?;
+            grow(step, &tensors, name, [&body[name], &own[name]], self.known(), config.data.new_tokens)?;
+        }
+        if beside.is_some() {
+            step.stand_beside(self.as_base()?)?;
         }
         // states of an optimizer are of the other run
         let mut notices: Vec<String> = unread.into_iter().filter(|_| !self.is_run()).collect();
-        if !fresh.is_empty() {
-            notices.push(format!("{} begin from the seed: {} has none for this", fresh.join(", "), self.path().display()));
+        let heads: Vec<&str> = fresh.iter().map(String::as_str).filter(|name| !beside.is_some_and(|a| a.adds(name))).collect();
+        if !heads.is_empty() {
+            notices.push(format!("{} begin from the seed: {} has none for this", heads.join(", "), self.path().display()));
         }
         if !grown.is_empty() {
             let (old, new) = (self.model().vocab_size(), config.model.vocab_size());
@@ -53,6 +64,47 @@ impl Directory {
             notices.push(format!("the vocabulary grows from {old} tokens to {new}; the new ones begin as data.new_tokens says: {how}"));
         }
         Ok(notices)
+    }
+
+    /// What becomes of each parameter that is there, or that a training has.
+    fn weights(&self, config: &Config, own: &All, tensors: &Tensors) -> Result<Weights> {
+        let body: All = parameters(self.model())?.into_iter().collect();
+        let head: All = match self.labels() {
+            Some(labels) => Objective::Classes(labels.head()).parameters(self.model())?.into_iter().collect(),
+            None => All::new(),
+        };
+        let asked = config.aim() == Aim::Classes;
+        let same = asked && self.labels().is_some_and(|l| l.classes == config.classify.classes);
+        // the same layers may be other loops here
+        let whole: All = Config { model: config.model.divided(None), ..config.clone() }.parameters()?.into_iter().collect();
+        // what says rewards and values has no names of its own
+        let of_other = |name: &str| !asked && is_head(name) && tensors.contains(name);
+        // what the usual training has no use for may have been left out of its checkpoint
+        let usual = Objective::of(self.model()).graph(self.model(), Mode::Evaluate)?.params();
+        let usual: BTreeSet<String> = usual.into_iter().map(|p| p.0.to_string()).collect();
+        let has = |name: &str| body.get(name).is_some_and(|ty| usual.contains(name) || tensors.has(name, ty));
+        let there = |name: &str| has(name) || same && head.contains_key(name) || of_other(name);
+        // heads of the model that this program has no use for are no matter
+        let used = |name: &str| own.contains_key(name) || names::loops(name) > 0;
+        let grown: Vec<String> = whole.iter().filter(|(name, ty)| there(name) && self.grows(&body, name, ty, config)).map(|p| p.0.clone()).collect();
+        let fresh = whole.keys().filter(|name| used(name) && !there(name)).cloned().collect();
+        let left = |name: &String| !(whole.contains_key(name) && there(name)) || grown.contains(name);
+        let left =
+            body.iter().chain(&head).filter(|(name, ty)| left(name) && tensors.has(name, ty)).map(|(name, ty)| (name.clone(), ty.clone())).collect();
+        Ok(Weights { body, grown, fresh, left })
+    }
+
+    /// A head of the model that was never trained is none to stand beside.
+    fn cannot_stay(&self, name: &str) -> Error {
+        let why = "an adapter leaves as it is what is no head of the objective's own: do without it, as with --set pooler=false, or train without an adapter";
+        Error(format!("{}: there is no {name}, which would begin from the seed; {why}", self.path().display()))
+    }
+
+    /// A model that stays as it is has no rows for more tokens.
+    fn cannot_grow(&self, name: &str, config: &Config) -> Error {
+        let (old, new) = (self.model().vocab_size(), config.model.vocab_size());
+        let why = "an adapter stands beside the rows there are: train the model with that --tokenizer first, or leave --tokenizer away";
+        Error(format!("{}: the vocabulary has {new} tokens, and {name} is of {old}; {why}", self.path().display()))
     }
 
     /// Whether a parameter has a row for each token, and more of them here than there.

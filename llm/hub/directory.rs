@@ -48,11 +48,13 @@ impl Directory {
     pub fn open(path: &Path, models: &Models) -> Result<Directory> {
         if path.join(Config::FILE).is_file() {
             let config = Config::of_run(path, models)?;
-            let labels = Labels::of_run(&config);
-            let Config { model, adapter, .. } = config;
             let base = read_manifest(path)?.and_then(|m| m.base).map(|base| Directory::beside(path, &base, models)).transpose()?;
-            let own = Directory { base: base.map(Box::new), labels, ..Directory::plain(path, model, None) };
-            return if adapter.is_on() { own.adapted(vec![adapter.into()]) } else { Ok(own) };
+            let adapter = if config.adapter.is_on() { Some(config.beside()) } else { None };
+            let own = Directory { base: base.map(Box::new), labels: Labels::of_run(&config), ..Directory::plain(path, config.model, None) };
+            return match adapter {
+                Some(adapter) => Ok(own.adapted(adapter.map_err(|why| Error(format!("{}: {why}", path.display())))?)),
+                None => Ok(own),
+            };
         }
         let config = path.join(CONFIG);
         let text = read_short(&config, LONGEST).map_err(|e| match e.kind() {
@@ -88,10 +90,10 @@ impl Directory {
         }
     }
 
-    /// The same with these beside the model.
-    fn adapted(self, parts: Vec<Part>) -> Result<Directory> {
-        let adapter = Arc::new(Adapter::of_parts(&self.model, parts).map_err(|why| Error(format!("{}: {why}", self.path.display())))?);
-        Ok(Directory { model: self.model.adapted(Some(adapter.clone())), adapter: Some(adapter), ..self })
+    /// The same with this beside the model.
+    fn adapted(self, adapter: Adapter) -> Directory {
+        let adapter = Arc::new(adapter);
+        Directory { model: self.model.adapted(Some(adapter.clone())), adapter: Some(adapter), ..self }
     }
 
     /// The same with adapters of other directories beside it, as PEFT writes them or of runs, each with how much of it counts.
@@ -109,7 +111,11 @@ impl Directory {
             parts.push(Part { name: name.clone(), settings: adapter::open(path, models)?.0, weight: *weight });
             beside.push((name, path.clone()));
         }
-        Directory { beside, models: models.clone(), ..self }.adapted(parts)
+        let adapter = Adapter::of_parts(&self.model, parts, &|_| true).map_err(|why| Error(format!("{}: {why}", self.path.display())))?;
+        for (name, path) in &beside {
+            adapter.fits(path, &called(adapter::open(path, models)?.1, name.as_deref()), name.as_deref())?;
+        }
+        Ok(Directory { beside, models: models.clone(), ..self }.adapted(adapter))
     }
 
     /// Refuses a model that others' parameters stand beside, where it is to be written whole.
@@ -183,6 +189,15 @@ impl Directory {
         match &self.labels {
             Some(labels) => Objective::Classes(labels.head()).parameters(&self.model),
             None => parameters(&self.model),
+        }
+    }
+
+    /// Those without what stands beside the model, as the model's files have them.
+    pub(crate) fn plain_parameters(&self) -> Result<Vec<(String, Type)>> {
+        let plain = self.model.adapted(None);
+        match &self.labels {
+            Some(labels) => Objective::Classes(labels.head()).parameters(&plain),
+            None => parameters(&plain),
         }
     }
 

@@ -60,7 +60,7 @@ pub(crate) fn write_run(
     }
     let tensors = tensors_of(0);
     let (bytes, checksum) = write_tensors(&new.path().join(&tensors), all, read)?;
-    Manifest { format: 1, step: 0, tensors, bytes, checksum, text: String::new(), loss: None, base: None }.write(new.path())?;
+    Manifest { format: 1, step: 0, tensors, bytes, checksum, text: String::new(), loss: None, base: None, kl: None }.write(new.path())?;
     new.commit()
 }
 

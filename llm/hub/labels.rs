@@ -32,7 +32,7 @@ impl Labels {
     }
 
     /// The configuration of a run that has learned them.
-    pub(super) fn config(&self, model: &Model) -> Config {
+    pub(crate) fn config(&self, model: &Model) -> Config {
         let usual = Config::of(model.clone());
         Config {
             data: DataConfig { documents: Unit::Classes, ..usual.data },

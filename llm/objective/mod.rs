@@ -318,6 +318,14 @@ impl Objective {
     }
 }
 
+/// Refuses a model that writes no answers.
+fn goes_on(model: &Model) -> Result<()> {
+    if model.kind() == Kind::Decoder && model.guesses() {
+        return Ok(());
+    }
+    Err(Error(format!("the model {} goes on with no text, and answers are texts that go on; try a decoder", model.name())))
+}
+
 /// The loss of guessing whether a second segment follows the first, of what blocks made of both.
 fn sentence<'g>(s: &ir::Scope<'g>, model: &Model, x: Tensor<'g>, label: Tensor<'g>) -> Result<Loss<'g>> {
     let logits = model.further(s, x).into_iter().find(|(name, _)| *name == "seq_relationship_logits");

@@ -1,10 +1,11 @@
 //! Programs of what a model wrote: the loss of a policy, and what it says of its answers.
 
+use super::goes_on;
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use ir::{Builder, DType, Dim, Graph, Scope, Tensor};
 use models::losses::{self, Kl, log_probabilities};
-use models::{Kind, Model, Reading, heads};
+use models::{Model, Reading, heads};
 
 /// Columns besides tokens and labels, `f32`: how much better each answer or token was than expected, log-probabilities when it was written,
 /// those of the start, what was expected then, and what came.
@@ -27,9 +28,7 @@ struct Answers<'g> {
 impl<'g> Answers<'g> {
     /// Nothing is dropped, in learning neither: a ratio of probabilities is of one model.
     fn read(b: &'g Builder, model: &Model, temperature: f64, values: bool) -> Result<Answers<'g>> {
-        if model.kind() != Kind::Decoder || !model.guesses() {
-            return Err(Error(format!("the model {} goes on with no text, and answers are texts that go on; try a decoder", model.name())));
-        }
+        goes_on(model)?;
         let s = b.scope();
         let [ids, labels] = ["input_ids", "labels"].map(|name| s.input(name, DType::I32, shape()));
         let hidden = model.hidden(&s, &Reading::of(ids));

@@ -1,10 +1,11 @@
 //! Programs of answers that people preferred: two a row, beside each other.
 
+use super::goes_on;
 use crate::config::{Config, Preference, PreferenceConfig};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use ir::{Builder, DType, Dim, Graph, Scope, Tensor};
 use models::losses::{self, Answers, Loss};
-use models::{Kind, Model, Reading, heads};
+use models::{Model, Reading, heads};
 
 /// What is read of each pair, `i32[B,2,T]`.
 pub(crate) const COLUMNS: [&str; 2] = ["input_ids", "labels"];
@@ -25,9 +26,7 @@ struct Pairs<'g> {
 impl<'g> Pairs<'g> {
     /// Nothing is dropped, in learning neither: what is compared with a reference is the same model.
     fn read(b: &'g Builder, model: &Model) -> Result<Pairs<'g>> {
-        if model.kind() != Kind::Decoder || !model.guesses() {
-            return Err(Error(format!("the model {} goes on with no text, and answers are texts that go on; try a decoder", model.name())));
-        }
+        goes_on(model)?;
         let (s, rows) = (b.scope(), Dim::sym('B'));
         let both = rows.times(Dim::num(2)).expect("a small number");
         let shape = || (rows, Dim::num(2), Dim::sym('T'));

@@ -4,7 +4,7 @@ use super::Answer;
 use crate::config::Models;
 use crate::error::{Error, Result};
 use crate::hub::Directory;
-use crate::objective::reward_program;
+use crate::objective::{parameters, reward_program};
 use crate::text::Tokenizer;
 use crate::weights::load_weights;
 use passes::{Goal, Options, compile};
@@ -49,6 +49,10 @@ impl RewardModel {
             _ => None,
         })?;
         let mut session = Session::within(compile(&graph, Goal::Results, options)?.last(), device.clone(), options.budget)?;
+        // files may have the head that guesses tokens, too
+        for (name, ty) in parameters(directory.model())?.iter().filter(|(name, ty)| tensors.has(name, ty)) {
+            tensors.check(name, ty)?;
+        }
         load_weights(&mut [&mut session], &tensors, &|_| true)?;
         Ok(RewardModel { session, rows, context })
     }

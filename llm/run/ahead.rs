@@ -40,10 +40,12 @@ pub(super) fn batch(data: &Data, train: &TrainConfig, step: u64) -> Result<Batch
     Ok(if context < train.context { whole.cut(train.context, context) } else { whole })
 }
 
-/// A batch whose rows are as short as there is a length for: nothing is asked of what is left away.
+/// A batch whose rows are as short as there is a length for: nothing is asked or read of what is left away.
 fn bucketed(batch: Batch, train: &TrainConfig) -> Batch {
-    let asked = |row: &[i32]| row.iter().rposition(|label| *label >= 0).map_or(0, |last| last + 1);
-    let need = batch.i32s("labels").chunks(train.context).map(asked).max().unwrap_or(0);
+    // a text that has one class is read as a whole
+    let (column, least) = if batch.column("attention_mask").is_some() { ("attention_mask", 1) } else { ("labels", 0) };
+    let last = |row: &[i32]| row.iter().rposition(|x| *x >= least).map_or(0, |last| last + 1);
+    let need = batch.i32s(column).chunks(train.context).map(last).max().unwrap_or(0);
     let length = train.lengths().into_iter().find(|n| *n >= need).unwrap_or(train.context);
     if length < train.context { batch.cut(train.context, length) } else { batch }
 }

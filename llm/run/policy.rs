@@ -18,6 +18,8 @@ use crate::reward::Reward;
 use crate::step::{Report, Step};
 use crate::text::Tokenizer;
 use crate::weights::{checkpoint, load_weights};
+use ir::Graph;
+use models::Model;
 use passes::{Goal, Options, State, compile};
 use runtime::limits::resident_peak;
 use runtime::{Device, Session};
@@ -38,6 +40,8 @@ pub struct Policy {
     start: Option<Said>,
     now: Option<Said>,
     learner: Learner,
+    device: Device,
+    options: Options,
     compile_seconds: f64,
 }
 
@@ -57,6 +61,38 @@ pub(super) struct Said {
 }
 
 impl Said {
+    /// Of the weights that a step has, as they are whenever it is asked.
+    fn of_step(config: &Config, step: &Step, device: &Device, options: &Options) -> Result<Said> {
+        let program = Said::program(config, &config.model, config.policy.has_values(), options)?;
+        Ok(Said::new(config, Session::sharing(&program, device.clone(), options.budget, step.session())?))
+    }
+
+    /// Of the model that a step's parameters stand beside, without them: it holds nothing of its own.
+    fn of_base(config: &Config, step: &Step, device: &Device, options: &Options) -> Result<Said> {
+        let program = Said::program(config, &step.reference(), false, options)?;
+        Ok(Said::new(config, Session::sharing(&program, device.clone(), options.budget, step.session())?))
+    }
+
+    /// Of weights of its own, which are to be filled.
+    fn alone(config: &Config, device: &Device, options: &Options) -> Result<Said> {
+        let program = Said::program(config, &config.model, config.policy.has_values(), options)?;
+        Ok(Said::new(config, Session::within(&program, device.clone(), options.budget)?))
+    }
+
+    fn new(config: &Config, session: Session) -> Said {
+        Said { session, rows: config.train.batch, context: config.train.context }
+    }
+
+    fn program(config: &Config, model: &Model, values: bool, options: &Options) -> Result<Graph> {
+        let t = &config.train;
+        let graph = said_program(model, config.policy.temperature, values)?.bind(&|s| match s {
+            'B' => Some(t.batch as u64),
+            'T' => Some(t.context as u64),
+            _ => None,
+        })?;
+        Ok(compile(&graph, Goal::Results, options)?.last().clone())
+    }
+
     /// Of a batch: log-probabilities, and values where there are some, a number a token.
     pub(super) fn of(&mut self, batch: &Batch) -> Result<(Vec<f32>, Vec<f32>)> {
         let (mut log_probs, mut values) = (vec![], vec![]);
@@ -106,7 +142,9 @@ impl Policy {
         device: Device,
         options: &Options,
     ) -> Result<Policy> {
+        let config = config.adapted()?;
         config.check()?;
+        let config = config.divided()?;
         let begin = Instant::now();
         let (t, p) = (&config.train, &config.policy);
         let marks = sources.first().map(|s| s.marks.clone()).unwrap_or_default();
@@ -119,19 +157,10 @@ impl Policy {
         let step = Step::new(&config, device.clone(), &options)?;
         let evaluation = Evaluation::new(&told, device.clone(), &options, step.session())?;
         let generator = Generator::sharing_rows(&config.model, device.clone(), &options, t.step_rows(), step.session())?;
-        let graph = said_program(&config.model, p.temperature, p.has_values())?.bind(&|s| match s {
-            'B' => Some(t.batch as u64),
-            'T' => Some(t.context as u64),
-            _ => None,
-        })?;
-        let program = if p.reads_old() || p.refers() { Some(compile(&graph, Goal::Results, &options)?.last().clone()) } else { None };
-        let said = |session: Session| Said { session, rows: t.batch, context: t.context };
-        let now = program.as_ref().filter(|_| p.reads_old());
-        let now = now.map(|g| Session::sharing(g, device.clone(), options.budget, step.session())).transpose()?.map(said);
-        let start = program.as_ref().filter(|_| p.refers());
-        let start = start.map(|g| Session::within(g, device.clone(), options.budget)).transpose()?.map(said);
+        let now = p.reads_old().then(|| Said::of_step(&config, &step, &device, &options)).transpose()?;
         let writer = Writer::new(&config, data.clone(), tokenizer, generator, reward, end);
-        Ok(Policy { config, data, step, writer, evaluation, start, now, learner, compile_seconds: begin.elapsed().as_secs_f64() })
+        let compile_seconds = begin.elapsed().as_secs_f64();
+        Ok(Policy { config, data, step, writer, evaluation, start: None, now, learner, device, options, compile_seconds })
     }
 
     /// Goes on from a run directory's checkpoint.
@@ -140,13 +169,22 @@ impl Policy {
         if done > steps {
             return Err(Error(format!("{}: train.steps is {steps}, and this run is saved after step {done}", dir.display())));
         }
-        self.learner.resume(dir, done)?;
+        self.learner.resume(self.step.kl).map_err(|why| Error(format!("{}: {why}", dir.display())))?;
         Ok(done)
     }
 
-    /// Reads the weights of the start, or keeps those that there are as such.
+    /// Makes what says how likely answers were at the start: the model alone, where all that is learned stands beside it, or else the weights
+    /// of the start, which are read, or kept as such.
     fn begin(&mut self, dir: Option<&Path>) -> Result<()> {
-        let Some(start) = &mut self.start else { return Ok(()) };
+        if !self.config.policy.refers() {
+            return Ok(());
+        }
+        let (config, kept) = (&self.config, dir.is_some_and(|dir| dir.join(FIRST).is_dir()));
+        if self.step.is_beside() && !(kept && self.step.done() > 0) {
+            self.start = Some(Said::of_base(config, &self.step, &self.device, &self.options)?);
+            return Ok(());
+        }
+        let start = self.start.insert(Said::alone(config, &self.device, &self.options)?);
         if let (Some(dir), 0) = (dir, self.step.done()) {
             std::fs::create_dir_all(dir.join(FIRST)).map_err(|e| Error(format!("{}: {e}", dir.join(FIRST).display())))?;
             checkpoint::save(&dir.join(FIRST), self.step.session(), 0, &self.data.fingerprint())?;
@@ -174,6 +212,7 @@ impl Policy {
         for notice in self.step.notices() {
             show(Event::Notice(notice.clone()))?;
         }
+        self.step.kl = self.learner.followed();
         if self.step.done() == 0 {
             self.look(Some(t.eval_batches), false, show)?;
         }
@@ -185,12 +224,12 @@ impl Policy {
                 break;
             }
             if stopped {
-                self.save(saving.as_mut(), dir, show)?;
+                self.save(saving.as_mut(), show)?;
                 return Ok(Outcome::Stopped(self.step.done()));
             }
             let before = self.step.done();
             if let Err(why) = self.round(kept.as_mut(), &mut idle, show) {
-                self.save(saving.as_mut(), dir, show)?;
+                self.save(saving.as_mut(), show)?;
                 return Err(Error(format!("{why}\nit is saved after step {}", self.step.done())));
             }
             let done = self.step.done();
@@ -200,14 +239,14 @@ impl Policy {
                 ending.evaluated(loss);
                 let due = crossed(t.save_every);
                 if due {
-                    self.save(saving.as_mut(), dir, show)?;
+                    self.save(saving.as_mut(), show)?;
                 }
                 saving.as_mut().map_or(Ok(()), |s| s.evaluated(&self.step, loss, due))?;
             } else if done < t.steps && (crossed(t.save_every) || saving.as_ref().is_some_and(|s| s.due(done))) {
-                self.save(saving.as_mut(), dir, show)?;
+                self.save(saving.as_mut(), show)?;
             }
         }
-        self.save(saving.as_mut(), dir, show)?;
+        self.save(saving.as_mut(), show)?;
         let missed = self.look(None, true, show)?;
         saving.map_or(Ok(()), |mut s| s.evaluated(&self.step, missed, true))?;
         Ok(Outcome::Finished(missed))
@@ -256,6 +295,7 @@ impl Policy {
                  are sometimes answered well, or another policy.reward"
             )))?;
         }
+        let followed = self.learner.followed();
         let rest = p.updates.min(t.steps - first);
         let wrote = begin.elapsed().as_secs_f64();
         let tokens: usize = written.iter().map(|w| w.answer.len()).sum();
@@ -267,6 +307,7 @@ impl Policy {
             let cost = Cost { tokens: step * (t.step_rows() * t.context) as u64, seconds, waited: 0.0, mfu: None, memory: resident_peak() };
             show(Event::Step { step, loss, grad_norm, lr, tokens_per_second: tokens as f64 / seconds, cost })?;
         }
+        self.step.kl = followed;
         let step = self.step.done();
         if first == 0 || first / t.eval_every != step / t.eval_every || step == t.steps {
             let length = tokens as f64 / written.len() as f64;
@@ -297,9 +338,8 @@ impl Policy {
         self.evaluation.judge((0..n).map(|i| held_out.batch(i * all / n)))
     }
 
-    fn save(&self, saving: Option<&mut Saving>, dir: Option<&Path>, show: &mut dyn FnMut(Event) -> Result<()>) -> Result<()> {
+    fn save(&self, saving: Option<&mut Saving>, show: &mut dyn FnMut(Event) -> Result<()>) -> Result<()> {
         let Some(saving) = saving else { return Ok(()) };
-        dir.map_or(Ok(()), |dir| self.learner.save(dir, self.step.done()))?;
         saving.save(&self.step)?;
         show(Event::Saved { step: self.step.done() })
     }
@@ -323,17 +363,18 @@ impl Policy {
 }
 
 impl Learner {
-    fn save(&self, dir: &Path, step: u64) -> Result<()> {
+    /// The weight of the distance, where it follows a target.
+    fn followed(&self) -> Option<f64> {
         match self {
-            Learner::Grpo(_) | Learner::Imitation(_) => Ok(()),
-            Learner::Ppo(ppo) => ppo.save(dir, step),
+            Learner::Grpo(_) | Learner::Imitation(_) => None,
+            Learner::Ppo(ppo) => ppo.followed(),
         }
     }
 
-    fn resume(&mut self, dir: &Path, step: u64) -> Result<()> {
+    fn resume(&mut self, kept: Option<f64>) -> std::result::Result<(), String> {
         match self {
             Learner::Grpo(_) | Learner::Imitation(_) => Ok(()),
-            Learner::Ppo(ppo) => ppo.resume(dir, step),
+            Learner::Ppo(ppo) => ppo.resume(kept),
         }
     }
 }

@@ -5,28 +5,13 @@ use super::advantage::{adapted, generalised_advantages, whitened};
 use super::rollout::Written;
 use crate::config::PolicyConfig;
 use crate::data::{Batch, Values};
-use crate::error::{Result, file_error};
-use crate::files::{read_short, write_file};
 use crate::objective::{ADVANTAGES, OLD, RETURNS, VALUES};
-use serde::{Deserialize, Serialize};
-use std::path::Path;
 
 /// What of the settings it needs, and the weight of the distance, which may follow a target.
 pub(super) struct Ppo {
     config: PolicyConfig,
     weight: f64,
 }
-
-/// The weight of the distance after a step, where a run goes on.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct State {
-    step: u64,
-    kl: f64,
-}
-
-/// The file of that, in a run directory.
-const STATE: &str = "ppo.json";
 
 impl Ppo {
     pub(super) fn new(config: &PolicyConfig) -> Ppo {
@@ -80,21 +65,17 @@ impl Ppo {
         (batch.with(OLD, &shape, Values::F32(old)).with(VALUES, &shape, Values::F32(values)), of_answers, measured)
     }
 
-    pub(super) fn save(&self, dir: &Path, step: u64) -> Result<()> {
-        let state = serde_json::to_string(&State { step, kl: self.weight }).expect("it has a JSON form");
-        write_file(&dir.join(STATE), state.as_bytes())
+    /// The weight of the distance, where it follows a target: a checkpoint keeps it.
+    pub(super) fn followed(&self) -> Option<f64> {
+        (self.config.kl > 0.0 && self.config.kl_target > 0.0).then_some(self.weight)
     }
 
-    /// The weight as it was after a step.
-    pub(super) fn resume(&mut self, dir: &Path, step: u64) -> Result<()> {
-        let path = dir.join(STATE);
-        let fail = |why: String| file_error(&path, "the weight of the distance is gone", why);
-        let text = read_short(&path, 1 << 12).map_err(|e| fail(e.to_string()))?;
-        let state: State = serde_json::from_str(&text).map_err(|e| fail(e.to_string()))?;
-        if state.step != step {
-            return Err(fail(format!("it is of step {}, and the checkpoint of {step}; start anew in another --out", state.step)));
+    /// The weight as it was when a checkpoint was saved; why there is none, if there is none.
+    pub(super) fn resume(&mut self, kept: Option<f64>) -> Result<(), String> {
+        if self.followed().is_some() {
+            let why = "its checkpoint does not say the weight of the distance, which follows policy.kl_target; start anew in another --out";
+            self.weight = kept.ok_or(why)?;
         }
-        self.weight = state.kl;
         Ok(())
     }
 }

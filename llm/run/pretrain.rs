@@ -134,6 +134,7 @@ impl Trainer {
         let config = config.divided()?;
         let (start, device) = (Instant::now(), device.into());
         let marks = sources.first().map(|s| s.marks.clone()).unwrap_or_default();
+        config.check_filling(&marks)?;
         // what imitates reads what a text is read by
         let aim = if config.aim() == Aim::Imitation { Aim::NextToken } else { config.aim() };
         let collator =
@@ -159,7 +160,7 @@ impl Trainer {
         }
         let known = match dir {
             Some(dir) if self.step.done() > 0 => reference::read(c, &self.data, dir)?,
-            _ => reference::compute(c, &self.data, self.device.clone(), &self.options, self.step.session(), dir)?,
+            _ => reference::compute(c, &self.data, self.device.clone(), &self.options, &self.step, dir)?,
         };
         let data = Arc::get_mut(&mut self.data).ok_or_else(|| Error("the data is read already: find the reference before the first step".into()))?;
         data.knowing(known);

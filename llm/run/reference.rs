@@ -5,6 +5,7 @@ use crate::data::{Data, Known};
 use crate::error::{Error, Result, file_error};
 use crate::files::write_file;
 use crate::objective::reference_program;
+use crate::step::Step;
 use crate::weights::checksum;
 use passes::{Goal, Options, State, compile};
 use runtime::{Device, Session};
@@ -35,10 +36,10 @@ struct Reference {
 /// Bytes of a number, of which there are two a pair; a file of more than the data's pairs take is not read.
 const BYTES: u64 = 64;
 
-/// Computes a reference with the weights that a session has, and keeps it.
-pub(super) fn compute(config: &Config, data: &Data, device: Device, options: &Options, of: &Session, dir: Option<&Path>) -> Result<Known> {
-    let t = &config.train;
-    let graph = reference_program(&config.model)?.bind(&|s| match s {
+/// Computes a reference with the weights that a step has now, without what stands beside its model, and keeps it.
+pub(super) fn compute(config: &Config, data: &Data, device: Device, options: &Options, step: &Step, dir: Option<&Path>) -> Result<Known> {
+    let (t, of) = (&config.train, step.session());
+    let graph = reference_program(&step.reference())?.bind(&|s| match s {
         'B' => Some(t.batch as u64),
         'T' => Some(t.context as u64),
         _ => None,

@@ -3,7 +3,7 @@
 use crate::config::TrainConfig;
 use crate::error::Result;
 use crate::step::Step;
-use crate::weights::checkpoint::{BEST, at_step, keep, kept, read, remove, save_best};
+use crate::weights::checkpoint::{BEST, at_step, keep, kept, read, remove};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -60,6 +60,6 @@ impl<'a> Saving<'a> {
         if saved {
             return keep(self.dir, &self.dir.join(BEST), Some(loss));
         }
-        save_best(self.dir, step.session(), step.done(), &self.text, step.beside().as_ref(), loss)
+        step.save_best(self.dir, &self.text, loss)
     }
 }

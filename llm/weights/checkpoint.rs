@@ -39,6 +39,9 @@ pub struct Manifest {
     /// What these parameters stand beside, where they are no whole model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
+    /// The weight of the distance from the start, where it follows a target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kl: Option<f64>,
 }
 
 /// A model that others' parameters stand beside.
@@ -57,6 +60,18 @@ pub(crate) struct Beside<'a> {
     pub(crate) base: &'a Base,
     /// Which parameters and state are none of its.
     pub(crate) own: Box<dyn Fn(&str) -> bool + 'a>,
+}
+
+/// What a checkpoint says besides its tensors.
+pub(crate) struct Note<'a> {
+    /// Steps done.
+    pub(crate) step: u64,
+    /// The name of what it was trained on.
+    pub(crate) text: &'a str,
+    /// What it stands beside.
+    pub(crate) beside: Option<&'a Beside<'a>>,
+    /// See [`Manifest::kl`].
+    pub(crate) kl: Option<f64>,
 }
 
 const MANIFEST: &str = "checkpoint.json";
@@ -81,18 +96,19 @@ impl Manifest {
 
 /// Saves a session's parameters and state.
 pub fn save(dir: &Path, session: &Session, step: u64, text: &str) -> Result<()> {
-    save_beside(dir, session, step, text, None)
+    save_with(dir, session, &Note { step, text, beside: None, kl: None })
 }
 
-/// The same of what stands beside a model.
-pub(crate) fn save_beside(dir: &Path, session: &Session, step: u64, text: &str, beside: Option<&Beside>) -> Result<()> {
-    write_as(dir, session, step, text, beside, None)
+/// The same with all that is to be said.
+pub(crate) fn save_with(dir: &Path, session: &Session, note: &Note) -> Result<()> {
+    write_as(dir, session, note, None)
 }
 
-fn write_as(dir: &Path, session: &Session, step: u64, text: &str, beside: Option<&Beside>, loss: Option<f64>) -> Result<()> {
+fn write_as(dir: &Path, session: &Session, note: &Note, loss: Option<f64>) -> Result<()> {
+    let Note { step, text, beside, kl } = *note;
     let tensors = tensors_of(step);
     let (bytes, checksum) = write(session, &dir.join(&tensors), &|name| beside.is_none_or(|b| (b.own)(name)))?;
-    replace(dir, &Manifest { format: 1, step, tensors, bytes, checksum, text: text.into(), loss, base: beside.map(|b| b.base.clone()) })
+    replace(dir, &Manifest { format: 1, step, tensors, bytes, checksum, text: text.into(), loss, base: beside.map(|b| b.base.clone()), kl })
 }
 
 /// Puts a manifest in the place of a directory's last one, whose tensors go once the new ones are there.
@@ -118,10 +134,10 @@ pub fn at_step(run: &Path, step: u64) -> PathBuf {
 const BESIDE: [&str; 3] = [Config::FILE, Tokenizer::OWN, Tokenizer::FILE];
 
 /// Saves a session's state as [`save`] does, as the best of a run: beside its last checkpoint, which stays what it is.
-pub(crate) fn save_best(run: &Path, session: &Session, step: u64, text: &str, beside: Option<&Beside>, loss: f64) -> Result<()> {
+pub(crate) fn save_best(run: &Path, session: &Session, note: &Note, loss: f64) -> Result<()> {
     let best = run.join(BEST);
     furnish(run, &best)?;
-    write_as(&best, session, step, text, beside, Some(loss))
+    write_as(&best, session, note, Some(loss))
 }
 
 /// Keeps a run's last checkpoint in another directory, too, where it stays when the run saves the next. The tensors are one file under two
