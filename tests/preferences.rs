@@ -313,6 +313,7 @@ fn messages_from_the_command_line() {
     let mixed = d.write("mixed.jsonl", format!("{{\"prompt\": \"q\", \"answer\": \"a\"}}\n{{\"prompt\": {}, \"answer\": \"a\"}}\n", user(0)));
     let none = d.write("none.jsonl", format!("{{\"prompt\": {}}}\n", user(0)));
     for (file, why) in [(&mixed, "mixed.jsonl:2: some prompts are messages"), (&none, "none.jsonl:1: a prompt of messages has no answer")] {
-        fails(&["grpo", "--init-from", &sft, "--data", file, "--set", "data.documents=pairs", "--out", &d.path("bad")], &[why]);
+        let sets = sets(&["data.documents=pairs policy.group=4"]);
+        fails(&[&["grpo", "--init-from", &sft, "--data", file, "--out", &d.path("bad")][..], &sets].concat(), &[why]);
     }
 }

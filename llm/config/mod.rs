@@ -189,6 +189,8 @@ impl DataConfig {
 
 /// The sections of a configuration, and the key of the model's name.
 const SECTIONS: [&str; 11] = ["model", "data", "objective", "classify", "preference", "policy", "distill", "chat", "train", "optimizer", "adapter"];
+/// Settings that had another section once, and are understood there in files that earlier versions wrote: key, before, now.
+const MOVED: [(&str, &str, &str); 3] = [("beta1", "train", "optimizer"), ("beta2", "train", "optimizer"), ("weight_decay", "train", "optimizer")];
 const ARCH: &str = "arch";
 
 impl Config {
@@ -234,7 +236,8 @@ impl Config {
                 return Err(Error(format!("{at}: there is no section [{section}]; there are {}{}", SECTIONS.join(", "), hint(&section, &SECTIONS))));
             }
             for (key, value) in keys.into_iter().filter(|(key, _)| section != "model" || key != ARCH) {
-                config = config.assign(&section, &key, value).map_err(|e| Error(format!("{}: {e}", place(&section, &key))))?;
+                let now = MOVED.iter().find(|m| m.0 == key && m.1 == section).map_or(section.as_str(), |m| m.2);
+                config = config.assign(now, &key, value).map_err(|e| Error(format!("{}: {e}", place(&section, &key))))?;
             }
         }
         Ok(config)
