@@ -1,7 +1,7 @@
 //! An adapter and its model made one.
 
 use super::packed::matrix;
-use super::{Adapter, Linear, Low, lora};
+use super::{Linear, Low, lora};
 use crate::chat::Template;
 use crate::config::{ChatConfig, Config};
 use crate::error::{Error, Result};
@@ -9,8 +9,8 @@ use crate::hub::{Directory, Imported, write_run};
 use crate::objective::parameters;
 use crate::weights::named::Tensors;
 use ir::{Dim, Type};
+use models::Model;
 use models::heads::is_head;
-use models::{Adaptation, Model};
 use passes::State;
 use std::path::Path;
 
@@ -24,7 +24,7 @@ pub fn merge(from: &Directory, to: &Path) -> Result<Imported> {
         return Err(Error(format!("{}: {what}; generate, eval and others read the directory as it is", from.path().display())));
     }
     let (plain, tensors): (Model, Tensors) = (from.model().adapted(None), from.tensors()?);
-    let all = whole(from, adapter, &tensors)?;
+    let all = whole(from, &tensors)?;
     let own: Vec<_> = adapter.parameters().collect();
     for (name, ty) in all.iter().chain(&own) {
         tensors.check(name, ty)?;
@@ -48,17 +48,17 @@ pub fn merge(from: &Directory, to: &Path) -> Result<Imported> {
 }
 
 /// The parameters of the whole: those of the model, and of the head that was trained. What the model has for other objectives is left.
-fn whole(from: &Directory, adapter: &Adapter, tensors: &Tensors) -> Result<Vec<(String, Type)>> {
+fn whole(from: &Directory, tensors: &Tensors) -> Result<Vec<(String, Type)>> {
     let own = from.plain_parameters()?;
     for (name, ty) in parameters(&from.model().adapted(None))?.iter().filter(|p| !own.contains(p) && tensors.has(&p.0, &p.1)) {
         tensors.check(name, ty)?;
     }
-    let heads = heads(from, adapter, tensors)?.into_iter().filter(|head| !own.contains(head));
+    let heads = heads(from, tensors)?.into_iter().filter(|head| !own.contains(head));
     Ok(own.iter().cloned().chain(heads).collect())
 }
 
 /// The parameters of heads that the model does not have by itself, which are trained whole beside it.
-pub(super) fn heads(from: &Directory, adapter: &Adapter, tensors: &Tensors) -> Result<Vec<(String, Type)>> {
+pub(super) fn heads(from: &Directory, tensors: &Tensors) -> Result<Vec<(String, Type)>> {
     let body = parameters(&from.model().adapted(None))?;
     let mut all: Vec<(String, Type)> = from.plain_parameters()?.into_iter().filter(|p| !body.contains(p)).collect();
     let others = tensors.places().map(|p| p.0).filter(|name| is_head(name) && State::parse(name).is_parameter());

@@ -188,7 +188,7 @@ pub fn export(from: &Directory, to: &Path) -> Result<usize> {
         return Err(Error(format!("{}: several adapters stand beside this model, and a file has one", from.path().display())));
     }
     let tensors = from.tensors()?;
-    let heads = heads(from, adapter, &tensors)?;
+    let heads = heads(from, &tensors)?;
     write(adapter, &heads, from.model().kind(), base, to, &|name, ty| tensors.expect(name, ty))
 }
 

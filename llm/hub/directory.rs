@@ -113,7 +113,9 @@ impl Directory {
         }
         let adapter = Adapter::of_parts(&self.model, parts, &|_| true).map_err(|why| Error(format!("{}: {why}", self.path.display())))?;
         for (name, path) in &beside {
-            adapter.fits(path, &called(adapter::open(path, models)?.1, name.as_deref()), name.as_deref())?;
+            let own = |tensor: &str| adapter.is_whole(tensor);
+            let name = name.as_deref();
+            adapter.fits(path, &called(adapter::open(path, models)?.1, name.map(|name| (name, &own as &dyn Fn(&str) -> bool))), name)?;
         }
         Ok(Directory { beside, models: models.clone(), ..self }.adapted(adapter))
     }
