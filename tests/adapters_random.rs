@@ -3,7 +3,7 @@
 
 use crate::common::{Random, difference, environment};
 use ir::{Builder, DType, Env, Graph, Places, Scope, Tensor, eval};
-use llm::adapter::{Linear, Low, linears, weave};
+use llm::adapter::{Change, Linear, Low, linears, weave};
 use passes::{Opt, optimize};
 use std::collections::BTreeMap;
 
@@ -108,7 +108,7 @@ fn random_layers_and_ranks() {
         let mut r = Random(case * 7919);
         let plain = program(&mut r);
         let lows = chosen(&mut r, &plain);
-        let graph = weave(&plain, &|l| lows[&l.module].clone());
+        let graph = weave(&plain, &|l| Change { packed: None, beside: lows[&l.module].clone() });
         ir::verify(&graph).unwrap_or_else(|e| panic!("case {case}: {e:?}\n{graph}"));
         let env = environment(&graph, case, 9);
         let mut all = env.clone();

@@ -325,7 +325,9 @@ fn how_it_starts() {
     let (model, v, width) = (gpt(), 11, 6);
     let table: Vec<f32> = (0..v * width).map(|i| i as f32).collect();
     let adapter = Adapter::of(&model, &settings(AdapterKind::Prompt, 4)).unwrap();
-    let read = |path: &str| if path == "transformer.wte.weight" { Ok(table.clone()) } else { Err(path.to_string()) };
+    let read = |path: &str| {
+        if path == "transformer.wte.weight" { Ok(table.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()) } else { Err(path.to_string()) }
+    };
     let [(path, values)] = &adapter.follow(&read).unwrap()[..] else { panic!("one parameter follows from the model's") };
     assert_eq!((path.as_str(), values.len()), ("prompt_embeddings", 4 * width));
     let rows: Vec<usize> = values.chunks(width).map(|row| row[0] as usize / width).collect();
