@@ -7,6 +7,7 @@ use crate::objective::{Mode, Objective, parameters};
 use crate::step::Step;
 use crate::text::Tokenizer;
 use crate::weights::named::Tensors;
+use crate::weights::packed::{Packed, Part};
 use ir::{DType, Type, names};
 use models::heads::is_head;
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,13 +83,16 @@ impl Directory {
         // what the usual training has no use for may have been left out of its checkpoint
         let usual = Objective::of(self.model()).graph(self.model(), Mode::Evaluate)?.params();
         let usual: BTreeSet<String> = usual.into_iter().map(|p| p.0.to_string()).collect();
-        let has = |name: &str| body.get(name).is_some_and(|ty| usual.contains(name) || tensors.has(name, ty));
+        let known = |name: &str| body.get(name).is_some_and(|ty| usual.contains(name) || tensors.has(name, ty));
+        // a matrix in few bits is made of the model's own
+        let has = |name: &str| known(name) || Part::of(name).is_some_and(|(matrix, _)| body.get(matrix).is_some_and(|ty| tensors.has(matrix, ty)));
         let there = |name: &str| has(name) || same && head.contains_key(name) || of_other(name);
         // heads of the model that this program has no use for are no matter
         let used = |name: &str| own.contains_key(name) || names::loops(name) > 0;
         let grown: Vec<String> = whole.iter().filter(|(name, ty)| there(name) && self.grows(&body, name, ty, config)).map(|p| p.0.clone()).collect();
         let fresh = whole.keys().filter(|name| used(name) && !there(name)).cloned().collect();
-        let left = |name: &String| !(whole.contains_key(name) && there(name)) || grown.contains(name);
+        let held = |name: &str| whole.contains_key(name) || Packed::ALL.iter().any(|p| p.names(name).iter().all(|n| whole.contains_key(n)));
+        let left = |name: &String| !(held(name) && there(name)) || grown.contains(name);
         let left =
             body.iter().chain(&head).filter(|(name, ty)| left(name) && tensors.has(name, ty)).map(|(name, ty)| (name.clone(), ty.clone())).collect();
         Ok(Weights { body, grown, fresh, left })
