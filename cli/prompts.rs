@@ -4,6 +4,7 @@ use super::generate::{Args, Text};
 use super::options::read_input;
 use super::say;
 use eggcorn::llm::hub::Directory;
+use eggcorn::llm::packed::Held;
 use eggcorn::llm::{Error, Generator, Mode, Models, Objective, Result, Sampling, Specials, Tokenizer, load_weights};
 use eggcorn::models::{Adaptation, Kind};
 use eggcorn::passes::{Goal, Options, State, compile};
@@ -93,6 +94,12 @@ fn written(args: &Args, directory: &Directory, room: usize, some: &[Prompt], wei
     if let (Some(adapter), Some(tensors)) = (directory.adapter(), directory.tensors_beside()?) {
         if adapter.parts().iter().any(|p| !p.settings.whole.is_empty()) {
             return Err(Error("an adapter that has modules of the model whole is in the place of these for all prompts: try merge first".into()));
+        }
+        if let Some(part) = adapter.parts().iter().find(|p| p.settings.base != Held::Whole) {
+            let base = part.settings.base;
+            return Err(Error(format!(
+                "an adapter that stands beside matrices in few bits ({base}) has other weights than other prompts: try merge first"
+            )));
         }
         let own = |name: &str| State::parse(name).is_parameter() && adapter.adds(name);
         load_weights(&mut generator.sessions_mut(), &tensors, &own)?;

@@ -10,7 +10,7 @@ use crate::weights::named::Tensors;
 use crate::weights::{initialise_scaled, load_weights};
 use ir::names::{GRAD_NORM, LOSS_MEAN, SKIPPED};
 use ir::{Graph, Node, Op};
-use models::Model;
+use models::{Adaptation, Model};
 use passes::{Goal, Options, Stages, State, Update, compile};
 use runtime::{Device, Fault, Session};
 use std::collections::BTreeSet;
@@ -230,12 +230,13 @@ impl Step {
 
     /// The model that what is learned is compared with: it without what stands beside it, unless that was begun with elsewhere.
     pub(crate) fn reference(&self) -> Model {
-        if self.begun { self.model.clone() } else { self.model.adapted(None) }
+        if self.begun { self.model.clone() } else { self.model.adapted(self.model.adaptation().and_then(|a| a.switched_off())) }
     }
 
-    /// Whether what is learned stands beside a model that is there whatever is learned.
+    /// Whether what is learned stands beside a model that is there whatever is learned, of which nothing is trained whole.
     pub(crate) fn is_beside(&self) -> bool {
-        self.model.adaptation().is_some() && !self.begun
+        let of_model = |a: &dyn Adaptation| self.session.params().any(|(name, _)| a.adds(name) && a.init(name).is_none());
+        self.model.adaptation().is_some_and(|a| !of_model(a.as_ref())) && !self.begun
     }
 
     /// Begins with those parameters of a file of tensors that are `wanted`; a head that is not there stays at its start. What is to be known of

@@ -4,6 +4,7 @@ use crate::before::Before;
 use crate::init::Init;
 use ir::Graph;
 use std::fmt;
+use std::sync::Arc;
 
 /// A change of every program that a model's mathematics becomes, and further parameters that it reads: an adapter beside weights that stay as
 /// they are. No model knows of it.
@@ -22,6 +23,11 @@ pub trait Adaptation: fmt::Debug + Send + Sync {
 
     /// Tokens that stand before every text, of which more is learned.
     fn before(&self) -> Option<Before> {
+        None
+    }
+
+    /// What is left of it where nothing learned counts: a change of how the model's own parameters are held, if there is one.
+    fn switched_off(&self) -> Option<Arc<dyn Adaptation>> {
         None
     }
 

@@ -20,21 +20,8 @@ pub fn adapted(model: &Model, settings: &AdapterConfig) -> (Model, Arc<Adapter>)
     (model.adapted(Some(adapter.clone())), adapter)
 }
 
-/// A model of every kind, with layers of every layout.
-pub fn every() -> Vec<Model> {
-    let gemma = Gemma {
-        vocab_size: 13,
-        max_position_embeddings: 16,
-        num_hidden_layers: 5,
-        num_attention_heads: 2,
-        num_key_value_heads: 1,
-        head_dim: 6,
-        hidden_size: 8,
-        intermediate_size: 10,
-        sliding_window: 3,
-        sliding_window_pattern: 2,
-        ..Gemma::default()
-    };
+/// One with experts, and one with experts and a latent for keys and values.
+pub fn with_experts() -> [Model; 2] {
     let mixtral = Mixtral {
         vocab_size: 13,
         max_position_embeddings: 16,
@@ -59,6 +46,25 @@ pub fn every() -> Vec<Model> {
         v_head_dim: 3,
         ..Deepseek::default()
     };
+    [mixtral.into(), deepseek.into()]
+}
+
+/// A model of every kind, with layers of every layout.
+pub fn every() -> Vec<Model> {
+    let [mixtral, deepseek] = with_experts();
+    let gemma = Gemma {
+        vocab_size: 13,
+        max_position_embeddings: 16,
+        num_hidden_layers: 5,
+        num_attention_heads: 2,
+        num_key_value_heads: 1,
+        head_dim: 6,
+        hidden_size: 8,
+        intermediate_size: 10,
+        sliding_window: 3,
+        sliding_window_pattern: 2,
+        ..Gemma::default()
+    };
     let bert = Bert {
         vocab_size: 11,
         max_position_embeddings: 9,
@@ -82,7 +88,7 @@ pub fn every() -> Vec<Model> {
         ..Transformer::default()
     };
     let own = [gpt(), llama(true), llama(false)];
-    own.into_iter().chain([gemma.into(), mixtral.into(), deepseek.into(), bert.into(), t5.into(), transformer.into()]).collect()
+    own.into_iter().chain([gemma.into(), mixtral, deepseek, bert.into(), t5.into(), transformer.into()]).collect()
 }
 
 /// W + s B A for every layer, and its columns of their own lengths where they have such, by plain loops, in the place of W.

@@ -94,6 +94,7 @@ fn every_objective_learns_beside_a_model() {
     for (what, file, sets, first, head) in [
         ("dpo", "pairs.jsonl", vec![], Some(ln_2), ""),
         ("dpo", "pairs.jsonl", vec!["adapter.dora=true", "preference.label_smoothing=0.1"], Some(ln_2), ""),
+        ("dpo", "pairs.jsonl", vec!["adapter.base=nf4"], Some(ln_2), ""),
         ("dpo", "pairs.jsonl", vec!["preference.kind=ipo"], Some(25.0), ""),
         ("dpo", "pairs.jsonl", vec!["preference.kind=kto"], Some(0.5), ""),
         ("dpo", "pairs.jsonl", vec!["preference.kind=orpo"], None, ""),
@@ -102,10 +103,12 @@ fn every_objective_learns_beside_a_model() {
         ("grpo", "sums.tsv", answers.to_vec(), None, ""),
         ("grpo", "sums.tsv", [&answers[..], &["policy.kind=dapo", "policy.updates=2"]].concat(), None, ""),
         ("grpo", "sums.tsv", [&answers[..], &["policy.kind=dr-grpo"]].concat(), None, ""),
+        ("grpo", "sums.tsv", [&answers[..], &["adapter.base=int8"]].concat(), None, ""),
         ("ppo", "sums.tsv", [&answers[..2], &["policy.kl=0.1", "policy.kl_target=1"]].concat(), None, "v_head.summary"),
         ("distill", "text.txt", vec![teacher.as_str()], Some(0.0), ""),
         ("distill", "sums.tsv", vec![teacher.as_str(), answers[0], answers[1], "distill.on_policy=true"], None, ""),
         ("finetune classify", "classes.tsv", vec![], None, "score.weight"),
+        ("finetune classify", "classes.tsv", vec!["adapter.base=nf4"], None, "score.weight"),
     ] {
         let (out, file) = (data.path("run"), data.path(file));
         works(&command(what, &base, &file, &out, &sets));

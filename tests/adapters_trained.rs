@@ -2,7 +2,7 @@
 //! had happened.
 
 use crate::common::{Directory, difference};
-use ir::{Env, Value, eval};
+use ir::{Env, Graph, Value, eval};
 use llm::named::value;
 use llm::packed::Held;
 use llm::{AdapterConfig, AdapterKind, Config, Event, Models, Objective, Outcome, TrainConfig, Trainer, hub, read_manifest};
@@ -85,21 +85,37 @@ fn training_beside_a_model() {
         for (old, new) in before.iter().zip(state(&whole)) {
             assert_eq!(old.1 != new.1, own(&old.0), "{}", old.0);
         }
-        // stopped and gone on with
-        let stop = AtomicBool::new(false);
-        let mut first = beside(&config, &base_dir);
-        let outcome = first.run(Some(&run), &stop, &mut |e| {
-            stop.store(matches!(e, Event::Step { step: 3.., .. }), Ordering::Relaxed);
-            Ok(())
-        });
-        assert_eq!(outcome.unwrap(), Outcome::Stopped(3));
-        let mut second = beside(&config, &base_dir);
-        assert_eq!(second.resume(&run).unwrap(), 3);
-        second.run(Some(&run), &never, &mut |_| Ok(())).unwrap();
+        let second = gone_on_with(&config, &base_dir, &run);
         assert!(state(&second) == state(&whole));
         config.clone().adapted().unwrap().write(&run).unwrap();
         read_again(&folder, &base_dir, &run, &second);
     }
+}
+
+/// A training beside a model that was stopped after three steps and gone on with to its end.
+fn gone_on_with(config: &Config, base_dir: &Path, run: &Path) -> Trainer {
+    let (stop, never) = (AtomicBool::new(false), AtomicBool::new(false));
+    let mut first = beside(config, base_dir);
+    let outcome = first.run(Some(run), &stop, &mut |e| {
+        stop.store(matches!(e, Event::Step { step: 3.., .. }), Ordering::Relaxed);
+        Ok(())
+    });
+    assert_eq!(outcome.unwrap(), Outcome::Stopped(3));
+    let mut second = beside(config, base_dir);
+    assert_eq!(second.resume(run).unwrap(), 3);
+    second.run(Some(run), &never, &mut |_| Ok(())).unwrap();
+    second
+}
+
+/// The program of a directory's model, and what it reads: the directory's parameters, and eight tokens.
+fn program_of(directory: &hub::Directory) -> (Graph, Env) {
+    let (graph, tensors) = (Objective::NextToken.bound(directory.model(), llm::Mode::Evaluate, 1, 8).unwrap(), directory.tensors().unwrap());
+    let ids = Value::new(vec![1, 8], (0..8).map(f64::from).collect());
+    let mut env: Env = [("input_ids".to_string(), ids.clone()), ("labels".into(), ids)].into();
+    for (name, ty) in graph.params() {
+        env.insert(name.to_string(), value(&tensors.expect(&name, &ty).unwrap(), &ty));
+    }
+    (graph, env)
 }
 
 /// A run's directory is the model with what is beside it; its file has that alone.
@@ -112,14 +128,10 @@ fn read_again(folder: &Directory, base_dir: &Path, run: &Path, trainer: &Trainer
     );
     let models = Models::default();
     let directory = hub::Directory::open(run, &models).unwrap();
+    let (graph, env) = program_of(&directory);
     let tensors = directory.tensors().unwrap();
-    let graph = Objective::NextToken.bound(directory.model(), llm::Mode::Evaluate, 1, 8).unwrap();
-    let ids = Value::new(vec![1, 8], (0..8).map(f64::from).collect());
-    let mut env: Env = [("input_ids".to_string(), ids.clone()), ("labels".into(), ids)].into();
     for (name, ty) in graph.params() {
-        let bytes = tensors.expect(&name, &ty).unwrap();
-        assert!(bytes == trainer.session().param(&name).unwrap(), "{name}");
-        env.insert(name.to_string(), value(&bytes, &ty));
+        assert!(tensors.expect(&name, &ty).unwrap() == trainer.session().param(&name).unwrap(), "{name}");
     }
     let have = &eval(&graph, &env).unwrap()["logits"];
     let plain = Objective::NextToken.bound(&directory.model().adapted(None), llm::Mode::Evaluate, 1, 8).unwrap();
@@ -176,28 +188,14 @@ fn training_beside_a_model_in_few_bits() {
         for (old, new) in before.iter().zip(state(&whole)) {
             assert_eq!(old.1 != new.1, own(&old.0), "{}", old.0);
         }
-        let stop = AtomicBool::new(false);
-        let mut stopped = beside(&config, &base_dir);
-        let outcome = stopped.run(Some(&run), &stop, &mut |e| {
-            stop.store(matches!(e, Event::Step { step: 3.., .. }), Ordering::Relaxed);
-            Ok(())
-        });
-        assert_eq!(outcome.unwrap(), Outcome::Stopped(3));
-        let mut second = beside(&config, &base_dir);
-        assert_eq!(second.resume(&run).unwrap(), 3);
-        second.run(Some(&run), &never, &mut |_| Ok(())).unwrap();
+        let second = gone_on_with(&config, &base_dir, &run);
         assert!(state(&second) == state(&whole));
         config.clone().adapted().unwrap().write(&run).unwrap();
         let directory = hub::Directory::open(&run, &Models::default()).unwrap();
         llm::adapter::merge(&directory, &merged).unwrap();
         let one = hub::Directory::open(&merged, &Models::default()).unwrap();
         let logits = |directory: &hub::Directory| {
-            let (graph, tensors) = (Objective::NextToken.bound(directory.model(), llm::Mode::Evaluate, 1, 8).unwrap(), directory.tensors().unwrap());
-            let ids = Value::new(vec![1, 8], (0..8).map(f64::from).collect());
-            let mut env: Env = [("input_ids".to_string(), ids.clone()), ("labels".into(), ids)].into();
-            for (name, ty) in graph.params() {
-                env.insert(name.to_string(), value(&tensors.expect(&name, &ty).unwrap(), &ty));
-            }
+            let (graph, env) = program_of(directory);
             eval(&graph, &env).unwrap()["logits"].clone()
         };
         assert!(difference(&logits(&one), &logits(&directory)) < 1e-5, "{held}");
@@ -241,6 +239,12 @@ fn prompts_name_adapters() {
     let wrong = d.write("wrong.tsv", "the\ntw\tthe\n");
     fails(&[&["generate", &base, "--prompts", &wrong][..], &named].concat(), &["wrong.tsv:2", "no adapter is called tw", "did you mean two"]);
     fails(&[&["generate", &base, "--prompt", "the"][..], &named].concat(), &["--adapter one=…", "lines of generate --prompts name adapters"]);
+    run(
+        &["train", "--init-from", &base, "--data", &data, "--out", &d.path("four")],
+        sets(&["train.steps=2", "adapter.kind=lora", "adapter.base=nf4"]),
+    );
+    let (packed, of_four) = (d.write("four.tsv", "four\tthe\n"), format!("four={}", d.path("four")));
+    fails(&["generate", &base, "--prompts", &packed, "--adapter", &of_four], &["matrices in few bits (nf4)", "try merge first"]);
     fails(&["generate", &d.path("one"), "--prompts", &file], &["no adapter is called one"]);
     fails(&["generate", &d.path("one"), "--prompts", &d.write("plain.tsv", "the\n")], &["go on with a decoder alone"]);
 }

@@ -1,6 +1,7 @@
 //! What stands before every text: a prompt against a text that begins with it, a prefix against a past that has it, in every decoder and
 //! every way of reading.
 
+use crate::adapters::with_experts;
 use crate::common::{Random, bound, difference, environment, gpt, llama};
 use crate::decoders::decoders;
 use crate::scoring::{alone, scored};
@@ -9,7 +10,7 @@ use ir::{Env, Graph, Scope, Tensor, Value, eval};
 use llm::adapter::{Adapter, Part};
 use llm::evaluate::Request;
 use llm::{AdapterConfig, AdapterKind, Config, Mode, Objective, parameters};
-use models::{Adaptation, Alike, Architecture, Bert, Deepseek, Gpt, Head, Hidden, Init, Kept, Llama, Mixtral, Model, Pooling, Reading, Shape, T5};
+use models::{Adaptation, Alike, Architecture, Bert, Gpt, Head, Hidden, Init, Kept, Llama, Model, Pooling, Reading, Shape, T5};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -26,31 +27,8 @@ fn behind(model: &Model, kind: AdapterKind, tokens: usize) -> Model {
 
 /// Decoders of every kind, with experts and with a latent for keys and values, too.
 fn every() -> Vec<(&'static str, Model)> {
-    let mixtral = Mixtral {
-        vocab_size: 13,
-        max_position_embeddings: 16,
-        num_hidden_layers: 2,
-        num_attention_heads: 2,
-        num_key_value_heads: 1,
-        hidden_size: 8,
-        intermediate_size: 12,
-        ..Mixtral::default()
-    };
-    let deepseek = Deepseek {
-        vocab_size: 13,
-        max_position_embeddings: 16,
-        num_hidden_layers: 3,
-        num_attention_heads: 2,
-        hidden_size: 8,
-        intermediate_size: 10,
-        moe_intermediate_size: 12,
-        kv_lora_rank: 6,
-        qk_nope_head_dim: 4,
-        qk_rope_head_dim: 2,
-        v_head_dim: 3,
-        ..Deepseek::default()
-    };
-    decoders().into_iter().chain([("Mixtral", mixtral.into()), ("DeepSeek", deepseek.into())]).collect()
+    let [mixtral, deepseek] = with_experts();
+    decoders().into_iter().chain([("Mixtral", mixtral), ("DeepSeek", deepseek)]).collect()
 }
 
 fn next(model: &Model, batch: usize, time: usize) -> Graph {

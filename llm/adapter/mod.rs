@@ -218,6 +218,12 @@ impl Adaptation for Adapter {
         self.init(path).is_some() || self.is_whole(path)
     }
 
+    fn switched_off(&self) -> Option<Arc<dyn Adaptation>> {
+        self.held.packed()?;
+        let others = self.layers.values().map(|l| &l.0).chain(&self.others).cloned().collect();
+        Some(Arc::new(Adapter { layers: BTreeMap::new(), others, prompt: None, ..self.clone() }))
+    }
+
     fn before(&self) -> Option<Before> {
         self.prompt.as_ref().map(|p| p.before.clone())
     }

@@ -113,9 +113,7 @@ impl Directory {
         }
         let adapter = Adapter::of_parts(&self.model, parts, &|_| true).map_err(|why| Error(format!("{}: {why}", self.path.display())))?;
         for (name, path) in &beside {
-            let own = |tensor: &str| adapter.is_whole(tensor);
-            let name = name.as_deref();
-            adapter.fits(path, &called(adapter::open(path, models)?.1, name.map(|name| (name, &own as &dyn Fn(&str) -> bool))), name)?;
+            adapter.fits(path, &called(adapter::open(path, models)?.1, name.as_deref(), &adapter), name.as_deref())?;
         }
         Ok(Directory { beside, models: models.clone(), ..self }.adapted(adapter))
     }
@@ -188,18 +186,18 @@ impl Directory {
 
     /// The model's parameters by name, those of every head.
     pub fn parameters(&self) -> Result<Vec<(String, Type)>> {
-        match &self.labels {
-            Some(labels) => Objective::Classes(labels.head()).parameters(&self.model),
-            None => parameters(&self.model),
-        }
+        self.parameters_of(&self.model)
     }
 
     /// Those without what stands beside the model, as the model's files have them.
     pub(crate) fn plain_parameters(&self) -> Result<Vec<(String, Type)>> {
-        let plain = self.model.adapted(None);
+        self.parameters_of(&self.model.adapted(None))
+    }
+
+    fn parameters_of(&self, model: &Model) -> Result<Vec<(String, Type)>> {
         match &self.labels {
-            Some(labels) => Objective::Classes(labels.head()).parameters(&plain),
-            None => parameters(&plain),
+            Some(labels) => Objective::Classes(labels.head()).parameters(model),
+            None => parameters(model),
         }
     }
 
@@ -226,10 +224,9 @@ impl Directory {
 
     /// The tensors of the adapters that were named beside the model, and no others; none where none was.
     pub fn tensors_beside(&self) -> Result<Option<Tensors>> {
-        let of_model = |name: &str| self.adapter.as_ref().is_some_and(|a| a.is_whole(name));
-        let own = |(name, path): &(Option<String>, PathBuf)| -> Result<Tensors> {
-            Ok(called(adapter::open(path, &self.models)?.1, name.as_deref().map(|name| (name, &of_model as &dyn Fn(&str) -> bool))))
-        };
+        let Some(adapter) = &self.adapter else { return Ok(None) };
+        let own =
+            |(name, path): &(Option<String>, PathBuf)| Ok::<Tensors, Error>(called(adapter::open(path, &self.models)?.1, name.as_deref(), adapter));
         let mut all = self.beside.iter().map(own);
         all.next().map(|first| all.try_fold(first?, |some, next| some.with(next?))).transpose()
     }
@@ -271,11 +268,11 @@ impl Directory {
 }
 
 /// The tensors of an adapter, by the names that they have where it is called so, but for the model's own among them.
-fn called(tensors: Tensors, name: Option<(&str, &dyn Fn(&str) -> bool)>) -> Tensors {
+fn called(tensors: Tensors, name: Option<&str>, adapter: &Adapter) -> Tensors {
     tensors.renamed(&|tensor| match (name, tensor.strip_suffix(".weight")) {
-        (Some((_, of_model)), _) if of_model(tensor) => tensor.to_string(),
-        (Some((name, _)), Some(factor)) => format!("{factor}.{name}.weight"),
-        (Some((name, _)), None) => format!("{tensor}.{name}"),
+        (Some(_), _) if adapter.is_whole(tensor) => tensor.to_string(),
+        (Some(name), Some(factor)) => format!("{factor}.{name}.weight"),
+        (Some(name), None) => format!("{tensor}.{name}"),
         (None, _) => tensor.to_string(),
     })
 }

@@ -1,12 +1,11 @@
 //! Parameters in and out of files of tensors, under the names Hugging Face's checkpoints use.
 
-use super::named::Tensors;
+use super::named::{Tensors, file_type};
 use super::write::{Described, TensorWriter};
 use crate::error::Result;
 use ir::Type;
 use ir::names::{iteration, loops};
 use runtime::Session;
-use safetensors::tensor::Dtype;
 use std::path::Path;
 
 /// The tensors a parameter is in files: itself, or one an iteration for each `{}` in its name.
@@ -26,20 +25,21 @@ pub(crate) fn pieces(name: &str, ty: &Type) -> Vec<(String, Vec<usize>)> {
 pub(super) fn write(session: &Session, path: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<(u64, String)> {
     session.show_params(|all| {
         let mut tensors = state(session, all, wanted);
-        tensors.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        let described = |(name, shape, _): &(String, Vec<usize>, &[u8])| Described { name: name.clone(), dtype: Dtype::F32, shape: shape.clone() };
-        let mut file = TensorWriter::create(path, &tensors.iter().map(described).collect::<Vec<_>>(), None)?;
-        tensors.iter().try_for_each(|t| file.push(t.2))?;
+        tensors.sort_unstable_by(|a, b| a.0.name.cmp(&b.0.name));
+        let (described, bytes): (Vec<Described>, Vec<&[u8]>) = tensors.into_iter().unzip();
+        let mut file = TensorWriter::create(path, &described, None)?;
+        bytes.into_iter().try_for_each(|bytes| file.push(bytes))?;
         file.commit()
     })?
 }
 
-/// The parameters and state tensors of a session that are wanted, by name and shape, of the bytes of all in order.
-fn state<'a>(session: &Session, all: &[&'a [u8]], wanted: &dyn Fn(&str) -> bool) -> Vec<(String, Vec<usize>, &'a [u8])> {
+/// The parameters and state tensors of a session that are wanted, as a file has them, of the bytes of all in order.
+fn state<'a>(session: &Session, all: &[&'a [u8]], wanted: &dyn Fn(&str) -> bool) -> Vec<(Described, &'a [u8])> {
     let each = |((name, ty), bytes): ((&str, &Type), &&'a [u8])| {
-        let (pieces, bytes) = (pieces(name, ty), *bytes);
+        let (pieces, bytes, dtype) = (pieces(name, ty), *bytes, file_type(ty.dtype));
         let n = bytes.len() / pieces.len().max(1);
-        pieces.into_iter().enumerate().map(move |(i, (name, shape))| (name, shape, &bytes[i * n..(i + 1) * n])).collect::<Vec<_>>()
+        let one = move |(i, (name, shape))| (Described { name, dtype, shape }, &bytes[i * n..(i + 1) * n]);
+        pieces.into_iter().enumerate().map(one).collect::<Vec<_>>()
     };
     session.params().zip(all).filter(|p| wanted(p.0.0)).flat_map(each).collect()
 }

@@ -427,13 +427,21 @@ pub fn results(results: &[(String, Type, Vec<u8>)]) -> Result<(Vec<u8>, usize)> 
 
 /// A tensor's type and bytes in a file: truth takes a byte there.
 fn written(dtype: DType, bytes: &[u8]) -> (Dtype, Vec<u8>) {
-    let file = match dtype {
+    let file = file_type(dtype);
+    if file == Dtype::BOOL {
+        return (file, bytes.chunks_exact(4).map(|w| u8::from(w != [0; 4])).collect());
+    }
+    (file, bytes.to_vec())
+}
+
+/// What a file calls a type.
+pub(super) fn file_type(dtype: DType) -> Dtype {
+    match dtype {
         DType::F32 => Dtype::F32,
         DType::BF16 => Dtype::BF16,
         DType::F16 => Dtype::F16,
         DType::I32 => Dtype::I32,
         DType::U32 | DType::Tuple => Dtype::U32,
-        DType::Bool => return (Dtype::BOOL, bytes.chunks_exact(4).map(|w| u8::from(w != [0; 4])).collect()),
-    };
-    (file, bytes.to_vec())
+        DType::Bool => Dtype::BOOL,
+    }
 }
