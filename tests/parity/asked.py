@@ -29,10 +29,10 @@ def written(folder, name, records):
     return str(path)
 
 
-def log_probability(model, prompt, whole):
-    """Of the tokens behind a prompt."""
+def log_probability(model, first, whole):
+    """Of the tokens from one on."""
     logits = model(torch.tensor([whole])).logits[0, :-1].log_softmax(-1)
-    return sum(logits[i - 1, whole[i]].item() for i in range(len(prompt), len(whole)))
+    return sum(logits[i - 1, whole[i]].item() for i in range(first, len(whole)))
 
 
 def preferences(eggcorn, folder, template):
@@ -54,13 +54,16 @@ def preferences(eggcorn, folder, template):
     tokens = transformers.AutoTokenizer.from_pretrained(theirs)
     want = []
     for record in records:
-        prompt = tokens.apply_chat_template(record["prompt"], add_generation_prompt=True, return_dict=False)
+        # the answer begins where its text does: line ends before it are other tokens where nothing follows them
+        prompt = tokens.apply_chat_template(record["prompt"], add_generation_prompt=True, tokenize=False)
         both = []
         for name in ("chosen", "rejected"):
-            whole = tokens.apply_chat_template(record["prompt"] + record[name], return_dict=False)
+            text = tokens.apply_chat_template(record["prompt"] + record[name], tokenize=False)
+            found = tokens(text, add_special_tokens=False, return_offsets_mapping=True)
+            whole, first = found["input_ids"], next(i for i, (at, _) in enumerate(found["offset_mapping"]) if at >= len(prompt))
             while not tokens.decode([whole[-1]]).strip():
                 whole = whole[:-1]
-            both.append(log_probability(model, prompt, whole))
+            both.append(log_probability(model, first, whole))
         want.append(both)
     parts = json.loads(pathlib.Path(dpo, "reference.json").read_text())["pairs"][0]
     have = sorted(pair for part in parts for pair in part)
