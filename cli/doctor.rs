@@ -78,8 +78,26 @@ fn processor() -> Vec<Finding> {
         one("cache", format!("{} a core (second level)", mebibytes(t.cache)), vec![("cache_bytes", json!(t.cache))]),
         one("llvm", llvm::version(), vec![("llvm", json!(llvm::version()))]),
         one("fma peak", format!("{:.0} GFLOP/s on {cores} threads, measured now", peak / 1e9), vec![("fma_peak_gflops", json!(peak / 1e9))]),
+        pairs(),
         kernel_cache(),
     ]
+}
+
+/// How products of 16 bits are made, and why.
+#[cfg(feature = "llvm")]
+fn pairs() -> Finding {
+    let finding = |line, ratio: Option<f64>, pays: bool| Finding {
+        name: "bf16 products",
+        line,
+        json: vec![("bf16_pairs", json!(pays)), ("bf16_pairs_over_f32", json!(ratio))],
+    };
+    match eggcorn::codegen::llvm::rates() {
+        None => finding("widened to f32: no instruction for pairs".into(), None, false),
+        Some(r) => {
+            let how = if r.pays() { "in pairs" } else { "widened to f32" };
+            finding(format!("{how}: the instruction for pairs does {:.2} times f32's products a second, measured now", r.ratio()), Some(r.ratio()), r.pays())
+        }
+    }
 }
 
 /// Where compiled kernels are kept, and how much of what they may take.

@@ -117,7 +117,7 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
 
 /// A program at a stage.
 fn stage(args: &Args, graph: &Graph, update: &Update) -> Result<()> {
-    let machine = target(args.target).as_ref().map_or(Machine::CPU, Target::machine);
+    let machine = target(args.target, graph).as_ref().map_or(Machine::CPU, Target::machine);
     let options = args.compile.options(args.precision, machine);
     if args.stage == Stage::Fused {
         let stages = compile(graph, Goal::Results, &options)?;
@@ -152,7 +152,7 @@ fn stage(args: &Args, graph: &Graph, update: &Update) -> Result<()> {
 
 /// A program's kernels, or where its buffers live.
 fn lowered(args: &Args, graph: &Graph) -> Result<()> {
-    let target = target(args.target)?;
+    let target = target(args.target, graph)?;
     let program = Program::new(graph, &target);
     program.within(args.compile.options(args.precision, target.machine()).budget)?;
     if args.stage == Stage::Kernels {
@@ -166,13 +166,14 @@ fn lowered(args: &Args, graph: &Graph) -> Result<()> {
 const GPU: Gpu = Gpu { processors: 64, shared: 32 << 10, tensor: false, hopper: false };
 const NVIDIA: Gpu = Gpu { processors: 132, shared: 227 << 10, tensor: true, hopper: true };
 
-/// What kernels are lowered for, where this build can.
-fn target(printed: Printed) -> Result<Target> {
+/// What a graph's kernels are lowered for, where this build can.
+#[allow(unused_variables)]
+fn target(printed: Printed, graph: &Graph) -> Result<Target> {
     match printed {
         Printed::Gpu | Printed::Wgsl => Ok(Target::Gpu(GPU)),
         Printed::Cuda => Ok(Target::Gpu(NVIDIA)),
         #[cfg(feature = "llvm")]
-        Printed::Kernel | Printed::Llvm => Ok(Target::Cpu(eggcorn::codegen::llvm::host().target)),
+        Printed::Kernel | Printed::Llvm => Ok(Target::Cpu(eggcorn::codegen::llvm::target_for(graph))),
         #[cfg(not(feature = "llvm"))]
         Printed::Kernel | Printed::Llvm => Err(Error("this build knows no processor: build with --features llvm, or add --target gpu".into())),
     }

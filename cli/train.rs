@@ -5,7 +5,7 @@ use super::interrupt::stop_on_interrupt;
 use super::options::{CompileArgs, DeviceArgs, apply};
 use super::plot::plot;
 use super::sft::{self, Answers, Talk};
-use super::view::View;
+use super::view::{Count, View};
 use super::ways::Own;
 use super::{classes, nanogpt, note, policy, report};
 use eggcorn::llm::adapter;
@@ -226,7 +226,9 @@ fn trainer(args: &Args, models: &Models, opened: &mut Opened, dir: &Path, (devic
     if args.resume {
         trainer.resume(dir)?;
     }
-    trainer.refer(Some(dir))?;
+    let mut count = Count::new("pairs: what the model says of them before it learns");
+    trainer.refer(Some(dir), &mut |done, all| count.show(done, all))?;
+    count.clear();
     if config.aim() == Aim::Imitation {
         trainer.imitating(Teacher::open(config, models, &opened.tokenizer, device, options)?);
     }

@@ -1,7 +1,7 @@
 //! What a person or a machine sees of a training.
 
 use super::options::mebibytes;
-use super::output::Output;
+use super::output::{Output, note};
 use eggcorn::llm::record::{Progress, line};
 use eggcorn::llm::{Event, Reads, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -105,5 +105,32 @@ impl View {
     /// An error where a line could not be printed.
     pub fn finish(&self) -> Result<()> {
         self.out.finish()
+    }
+}
+
+/// How many of a count are done, on standard error: a bar on a terminal, else lines now and then.
+pub struct Count {
+    bar: ProgressBar,
+    what: &'static str,
+    last: Instant,
+}
+
+impl Count {
+    pub fn new(what: &'static str) -> Count {
+        let style = ProgressStyle::with_template("{bar:16} {pos}/{len} {msg}, {eta} to go").expect("the template reads");
+        Count { bar: ProgressBar::new(0).with_style(style).with_message(what), what, last: Instant::now() }
+    }
+
+    pub fn show(&mut self, done: u64, all: u64) {
+        self.bar.set_length(all);
+        self.bar.set_position(done);
+        if self.bar.is_hidden() && self.last.elapsed() >= PAUSE {
+            note!("{done} of {all} {}", self.what);
+            self.last = Instant::now();
+        }
+    }
+
+    pub fn clear(&self) {
+        self.bar.finish_and_clear();
     }
 }

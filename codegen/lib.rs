@@ -14,7 +14,7 @@
 //!   return y=%2
 //! }
 //! ".parse().unwrap();
-//! let program = Program::new(&graph, &Target::Cpu(Cpu { lanes: 8, registers: 16, cache: 1 << 20 }));
+//! let program = Program::new(&graph, &Target::Cpu(Cpu { lanes: 8, registers: 16, cache: 1 << 20, pairs: false }));
 //! assert_eq!(program.kernels.len(), 1, "both ops are one kernel");
 //! ```
 

@@ -50,7 +50,7 @@ fn forward(model: &Model, batch: usize, context: usize) -> Result<(Graph, Graph)
 
 /// What the kernels of a program multiply, on whatever processor.
 fn products(graph: &Graph) -> f64 {
-    Program::new(graph, &Target::Cpu(Cpu { lanes: 8, registers: 16, cache: 1 << 20 })).work().flops
+    Program::new(graph, &Target::Cpu(Cpu { lanes: 8, registers: 16, cache: 1 << 20, pairs: false })).work().flops
 }
 
 /// Parameters of which rows are taken and that are multiplied with as well.

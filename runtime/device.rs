@@ -52,7 +52,17 @@ impl Device {
         }
     }
 
-    /// What kernels are lowered for.
+    /// What kernels of a graph are lowered for.
+    pub fn target_for(&self, graph: &ir::Graph) -> Result<codegen::Target, String> {
+        match self {
+            #[cfg(feature = "llvm")]
+            Device::Cpu(_) => Ok(codegen::Target::Cpu(codegen::llvm::target_for(graph))),
+            #[allow(unreachable_patterns)]
+            _ => self.target(),
+        }
+    }
+
+    /// What kernels are lowered for, of graphs that have no floats of 16 bits.
     pub fn target(&self) -> Result<codegen::Target, String> {
         match self {
             #[cfg(feature = "llvm")]

@@ -20,14 +20,14 @@ impl Session {
     /// Compiles a graph whose dims are bound for a device and allocates its memory there.
     pub fn new(graph: &Graph, device: impl Into<Device>) -> Result<Session, String> {
         let device = device.into();
-        let target = device.target()?;
+        let target = device.target_for(graph)?;
         Session::for_target(graph, device, &target)
     }
 
     /// As [`new`](Self::new), for a program that may use so many bytes: one that needs more is refused before any is allocated.
     pub fn within(graph: &Graph, device: impl Into<Device>, budget: Option<usize>) -> Result<Session, String> {
         let device = device.into();
-        let program = lowered(graph, &device.target()?)?;
+        let program = lowered(graph, &device.target_for(graph)?)?;
         program.within(budget)?;
         let none = vec![None; program.params.len()];
         Session::with(program, device, &none)
@@ -54,7 +54,7 @@ impl Session {
     /// The same of several sessions, of which the first that has a path gives it; of none all is its own.
     pub fn sharing_all(graph: &Graph, device: impl Into<Device>, budget: Option<usize>, from: &[&Session]) -> Result<Session, String> {
         let device = device.into();
-        let program = lowered(graph, &device.target()?)?;
+        let program = lowered(graph, &device.target_for(graph)?)?;
         program.within(budget)?;
         let mut given: Vec<Option<Held>> = vec![None; program.params.len()];
         for session in from {

@@ -10,7 +10,7 @@ use ir::{Builder, DType, Env, Graph, Tensor, Value, eval};
 use passes::{Opt, optimize};
 use std::collections::HashMap;
 
-const CPU: Target = Target::Cpu(Cpu { lanes: 16, registers: 32, cache: 1 << 20 });
+const CPU: Target = Target::Cpu(Cpu { lanes: 16, registers: 32, cache: 1 << 20, pairs: false });
 
 /// Sizes that divide no tile, grouped heads, values of another depth, one of each, a query that decodes.
 const SIZES: [Sizes; 4] = [

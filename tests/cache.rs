@@ -75,7 +75,7 @@ fn a_key_covers_the_kernel_the_machine_and_the_printer() {
     };
     edit(&|k| k.params[0].written = false);
     edit(&|k| k.params[0].elem = Elem::I32);
-    edit(&|k| k.scratch.push(4));
+    edit(&|k| k.scratch.push((Elem::F32, 4)));
     edit(&|k| drop(k.body.pop()));
     let mut other = |f: &dyn Fn(&mut Host)| {
         let mut h = here.clone();

@@ -7,7 +7,7 @@ use ir::names::{LOSS, LOSS_SUM};
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-const CPU: Target = Target::Cpu(Cpu { lanes: 8, registers: 16, cache: 1 << 14 });
+const CPU: Target = Target::Cpu(Cpu { lanes: 8, registers: 16, cache: 1 << 14, pairs: false });
 
 fn program(text: &str) -> Program {
     let graph: Graph = text.parse().unwrap_or_else(|e| panic!("{e}\n{text}"));

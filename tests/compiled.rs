@@ -69,9 +69,9 @@ fn large_products_are_as_evaluated() {
         let env = environment(&graph, 1, 3);
         let want = eval(&graph, &env).unwrap();
         for target in [
-            Cpu { lanes: 16, registers: 32, cache: 1 << 16 },
-            Cpu { lanes: 8, registers: 16, cache: 1 << 20 },
-            Cpu { lanes: 4, registers: 16, cache: 1 << 14 },
+            Cpu { lanes: 16, registers: 32, cache: 1 << 16, pairs: true },
+            Cpu { lanes: 8, registers: 16, cache: 1 << 20, pairs: false },
+            Cpu { lanes: 4, registers: 16, cache: 1 << 14, pairs: true },
         ] {
             if target.lanes > codegen::llvm::host().target.lanes {
                 continue;

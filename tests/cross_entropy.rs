@@ -77,7 +77,7 @@ fn environment(dims: [&[usize]; 2], x: &[f64], labels: &[f64]) -> Env {
 /// The results of a program and its gradient everywhere: of evaluation, of machine code, of the interpreter for both kinds of kernels.
 fn everywhere(graph: &Graph, env: &Env) -> Vec<(String, std::collections::HashMap<String, Value>)> {
     let targets = [
-        Target::Cpu(Cpu { lanes: 8, registers: 16, cache: 1 << 14 }),
+        Target::Cpu(Cpu { lanes: 8, registers: 16, cache: 1 << 14, pairs: false }),
         Target::Gpu(Gpu { processors: 1, shared: 16 << 10, tensor: false, hopper: false }),
     ];
     let mut out = vec![];

@@ -6,7 +6,7 @@ use ir::{Builder, DType, Graph, Scope, Tensor, eval};
 use models::layers::{affine, gelu, layer_norm, softmax};
 use passes::{Method, Opt, optimize};
 
-const CPU: Cpu = Cpu { lanes: 8, registers: 16, cache: 1 << 16 };
+const CPU: Cpu = Cpu { lanes: 8, registers: 16, cache: 1 << 16, pairs: false };
 
 /// A GPT without a loop: every layer written out, in one function of about 45 ops a layer.
 pub fn unrolled(layers: usize) -> Graph {

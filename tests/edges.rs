@@ -376,7 +376,7 @@ fn evaluation_at_the_edge() {
 #[test]
 fn kernels_interpreted_at_the_edge() {
     let targets = [
-        Target::Cpu(Cpu { lanes: 8, registers: 16, cache: 1 << 14 }),
+        Target::Cpu(Cpu { lanes: 8, registers: 16, cache: 1 << 14, pairs: false }),
         Target::Gpu(Gpu { processors: 100, shared: 16 << 10, tensor: false, hopper: false }),
     ];
     for target in targets {

@@ -112,9 +112,9 @@ fn fuzz_state() {
 }
 
 const TARGETS: [Target; 5] = [
-    Target::Cpu(Cpu { lanes: 16, registers: 32, cache: 1 << 20 }),
-    Target::Cpu(Cpu { lanes: 8, registers: 16, cache: 1 << 14 }),
-    Target::Cpu(Cpu { lanes: 4, registers: 32, cache: 1 << 12 }),
+    Target::Cpu(Cpu { lanes: 16, registers: 32, cache: 1 << 20, pairs: true }),
+    Target::Cpu(Cpu { lanes: 8, registers: 16, cache: 1 << 14, pairs: false }),
+    Target::Cpu(Cpu { lanes: 4, registers: 32, cache: 1 << 12, pairs: true }),
     Target::Gpu(Gpu { processors: 1, shared: 16 << 10, tensor: false, hopper: false }),
     Target::Gpu(Gpu { processors: 100, shared: 16 << 10, tensor: false, hopper: false }),
 ];

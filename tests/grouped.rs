@@ -8,9 +8,9 @@ use ir::{Env, Graph, Value, eval};
 
 /// A cache so small that sums are blocked, and one that everything fits in; vectors, and none.
 const CPUS: [Target; 3] = [
-    Target::Cpu(Cpu { lanes: 8, registers: 16, cache: 1 << 12 }),
-    Target::Cpu(Cpu { lanes: 16, registers: 32, cache: 1 << 20 }),
-    Target::Cpu(Cpu { lanes: 1, registers: 16, cache: 1 << 20 }),
+    Target::Cpu(Cpu { lanes: 8, registers: 16, cache: 1 << 12, pairs: false }),
+    Target::Cpu(Cpu { lanes: 16, registers: 32, cache: 1 << 20, pairs: true }),
+    Target::Cpu(Cpu { lanes: 1, registers: 16, cache: 1 << 20, pairs: false }),
 ];
 
 /// The sizes of a grouped product.

@@ -11,7 +11,7 @@ use passes::{Goal, Opt, Options, Update, compile, optimize};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-const TARGET: Cpu = Cpu { lanes: 8, registers: 16, cache: 1 << 14 };
+const TARGET: Cpu = Cpu { lanes: 8, registers: 16, cache: 1 << 14, pairs: false };
 
 /// Dumps of both models at every stage, and random programs.
 fn dumps() -> Vec<String> {

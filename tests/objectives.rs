@@ -206,7 +206,7 @@ fn an_update_is_one_kernel_in_place() {
     ] {
         let update = Update { groups: vec![Group::new(Which::all(), optimizer)], ..Update::default() };
         let step = passes::train_step(&text.parse().unwrap(), &update).unwrap();
-        let program = Program::new(&step, &Target::Cpu(Cpu { lanes: 8, registers: 16, cache: 1 << 20 }));
+        let program = Program::new(&step, &Target::Cpu(Cpu { lanes: 8, registers: 16, cache: 1 << 20, pairs: false }));
         let mut kernels = vec![];
         for (i, (name, ty)) in program.params.iter().enumerate() {
             let writes = |c: &codegen::Call| {
@@ -239,7 +239,7 @@ fn a_program_over_its_budget_is_refused() {
 /// Prices are the target's: no processor's for a graphics processor.
 #[test]
 fn prices_are_the_targets() {
-    let cpu = Target::Cpu(Cpu { lanes: 8, registers: 16, cache: 1 << 20 });
+    let cpu = Target::Cpu(Cpu { lanes: 8, registers: 16, cache: 1 << 20, pairs: false });
     let gpu = Target::Gpu(codegen::Gpu { processors: 132, shared: 1 << 16, tensor: true, hopper: true });
     assert_eq!((cpu.machine(), gpu.machine()), (passes::Machine::CPU, passes::Machine::GPU));
     let x = ir::Type::f32([1usize << 12, 1 << 12]);

@@ -52,7 +52,7 @@ fn trainer(sets: &[&str], records: &str) -> Trainer {
 
 fn run(trainer: &mut Trainer, dir: Option<&Path>) -> Vec<Event> {
     let mut events = vec![];
-    trainer.refer(dir).unwrap();
+    trainer.refer(dir, &mut |_, _| {}).unwrap();
     let keep = &mut |e: Event| {
         events.push(e);
         Ok(())
@@ -74,7 +74,7 @@ fn measured(events: &[Event], name: &str) -> Vec<f64> {
 fn dpo_starts_at_ln_2_and_learns() {
     let mut trainer = trainer(&["train.steps=30", "train.eval_every=10"], &records(40));
     let before = {
-        trainer.refer(None).unwrap();
+        trainer.refer(None, &mut |_, _| {}).unwrap();
         trainer.judge(None).unwrap()
     };
     assert!((before.loss - 2f64.ln()).abs() < 1e-6, "{}", before.loss);
@@ -128,7 +128,7 @@ fn dpo_resumes_to_the_bit() {
     std::fs::remove_dir_all(&parts.0).unwrap();
     std::fs::create_dir_all(&parts.0).unwrap();
     let mut first = trainer(&["train.keep_best=false"], &all);
-    first.refer(Some(&parts.0)).unwrap();
+    first.refer(Some(&parts.0), &mut |_, _| {}).unwrap();
     let stop = AtomicBool::new(false);
     let until = &mut |e: Event| {
         if matches!(e, Event::Step { step: 3, .. }) {
@@ -146,12 +146,12 @@ fn dpo_resumes_to_the_bit() {
     let text = std::fs::read_to_string(&path).unwrap();
     let mut again = trainer(&["train.keep_best=false", "train.context=23"], &all);
     again.resume(&parts.0).unwrap();
-    assert!(again.refer(Some(&parts.0)).unwrap_err().to_string().contains("another length"));
+    assert!(again.refer(Some(&parts.0), &mut |_, _| {}).unwrap_err().to_string().contains("another length"));
     for (damaged, why) in [(text.replacen("-", "", 3), "those that were written"), (text[..40].to_string(), "start anew")] {
         std::fs::write(&path, damaged).unwrap();
         let mut again = trainer(&["train.keep_best=false"], &all);
         again.resume(&parts.0).unwrap();
-        let error = again.refer(Some(&parts.0)).unwrap_err().to_string();
+        let error = again.refer(Some(&parts.0), &mut |_, _| {}).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
     }
 }

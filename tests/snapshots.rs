@@ -38,7 +38,7 @@ fn llama_block() {
 }
 
 /// A machine with short vectors, so that texts can be read.
-const TARGET: Cpu = Cpu { lanes: 4, registers: 16, cache: 1 << 16 };
+const TARGET: Cpu = Cpu { lanes: 4, registers: 16, cache: 1 << 16, pairs: false };
 
 #[track_caller]
 fn kernels(name: &str, text: &str) {
@@ -73,6 +73,22 @@ fn contract() {
         "contract",
         "main(%0 a: f32[7,5], %1 b: f32[5,10], %2 c: f32[10]) {\n  %3 = contract[ac,cb->ab] %0, %1 : f32[7,10]\n  %4 = add %3, %2 : f32[7,10]\n  return y=%4\n}\n",
     );
+}
+
+/// Products of `bfloat16` two at a time: of which there is an odd number, of operands that lie along their sum and of one that does not.
+#[test]
+fn contract_pairs() {
+    let target = Target::Cpu(Cpu { pairs: true, ..TARGET });
+    let mut out = String::new();
+    for text in [
+        "main(%0 a: bf16[40,5], %1 b: bf16[5,10]) {\n  %2 = contract[ac,cb->ab] %0, %1 : f32[40,10]\n  return y=%2\n}\n",
+        "main(%0 a: bf16[6,40], %1 b: bf16[10,6]) {\n  %2 = contract[ca,bc->ab] %0, %1 : f32[40,10]\n  return y=%2\n}\n",
+    ] {
+        let graph: Graph = text.parse().unwrap();
+        let program = Program::new(&graph, &target);
+        program.kernels.iter().for_each(|kernel| out += &format!("----- IR\n{graph}\n----- kernel\n{kernel}\n"));
+    }
+    insta::assert_snapshot!("contract_pairs", out);
 }
 
 #[test]

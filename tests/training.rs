@@ -128,7 +128,7 @@ fn nothing_quadratic_is_materialised() {
     }
     let count = |name: &str| joint.funcs.iter().flat_map(|f| &f.nodes).filter(|n| n.op.name() == name).count();
     assert_eq!((count("attention"), count("attention_bwd")), (1, 1), "one a block, forward and backward");
-    let program = Program::new(&joint, &Target::Cpu(Cpu { lanes: 16, registers: 32, cache: 1 << 20 }));
+    let program = Program::new(&joint, &Target::Cpu(Cpu { lanes: 16, registers: 32, cache: 1 << 20, pairs: false }));
     let (heads, vocab, width) = (12, 50257, 3072);
     let largest = batch * t * vocab.max(width) * 4 + 64;
     for r in &program.routines[..program.routines.len() - 1] {
@@ -150,7 +150,7 @@ fn depth_does_not_matter() {
         let stages = optimize(&graph, Some(LOSS_SUM), Opt::Egg).unwrap();
         assert!(stages.reports.iter().all(|r| r.saturation.saturated && r.method == passes::Method::Exact), "no cap is hit, every plan is optimal");
         let joint = stages.joint.unwrap();
-        let program = Program::new(&joint, &Target::Cpu(Cpu { lanes: 16, registers: 32, cache: 1 << 20 }));
+        let program = Program::new(&joint, &Target::Cpu(Cpu { lanes: 16, registers: 32, cache: 1 << 20, pairs: false }));
         (joint.to_string().lines().count(), program.kernels.len(), program.calls().len())
     };
     let (twelve, many) = (lowered(12), lowered(48));

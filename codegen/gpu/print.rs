@@ -269,6 +269,7 @@ impl Printer<'_> {
             Expr::Select(p, x, y) => b.select(self.expr(b, p), self.expr(b, x), self.expr(b, y)),
             Expr::Cast(to, x) => self.cast(b, self.kernel.elem(x), *to, self.expr(b, x), self.kernel.lanes(x)),
             Expr::Keep { .. } => unreachable!("a GPU's kernel has no masks"),
+            Expr::Word(..) | Expr::Words { .. } | Expr::Dot(..) => unreachable!("a GPU's kernel multiplies matrices"),
             Expr::Lanes(red, x) => {
                 let (value, n) = (self.expr(b, x), self.kernel.lanes(x));
                 let mut lanes: Vec<Value> = (0..n).map(|i| b.lane(value, i)).collect();

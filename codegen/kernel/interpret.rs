@@ -70,7 +70,7 @@ impl<'a> Machine<'a> {
             let locals = kernel.locals.iter().map(|l| vec![vec![f64::NAN; l.lanes as usize]; l.count]).collect();
             Thread { vars, locals, open: vec![], groups: vec![] }
         };
-        let scratch = kernel.scratch.iter().map(|n| vec![0.0; *n]).collect();
+        let scratch = kernel.scratch.iter().map(|(_, n)| vec![0.0; *n]).collect();
         let shared = kernel.shared.iter().map(|s| vec![f64::NAN; s.count]).collect();
         let seen_shared = kernel.shared.iter().map(|s| vec![Access::default(); s.count]).collect();
         let threads = (0..threads).map(thread).collect();
@@ -140,9 +140,10 @@ impl<'a> Machine<'a> {
             Stmt::Transpose { src, at, src_row, dst, to, dst_row } => {
                 let n = self.tile_width();
                 let (at, to) = (self.ix(at), self.ix(to));
+                let words = self.memory_elem(*dst) == Elem::U32 && self.memory_elem(*src).is_half();
                 for i in 0..n {
                     for j in 0..n {
-                        let x = *self.cell(*src, at + i * src_row + j, false);
+                        let x = if words { self.word(*src, at + i * src_row + 2 * j) } else { *self.cell(*src, at + i * src_row + j, false) };
                         *self.cell(*dst, to + j * dst_row + i, true) = x;
                     }
                 }
@@ -187,7 +188,7 @@ impl<'a> Machine<'a> {
         match buf {
             Buf::Arg(i) => self.kernel.params[i].elem,
             Buf::Shared(i) => self.kernel.shared[i].elem,
-            Buf::Scratch(_) => Elem::F32,
+            Buf::Scratch(i) => self.kernel.scratch[i].0,
         }
     }
 
@@ -325,6 +326,12 @@ impl<'a> Machine<'a> {
         cell
     }
 
+    /// Two elements of 16 bits as a word.
+    fn word(&mut self, buf: Buf, at: i64) -> f64 {
+        assert_eq!(self.memory_elem(buf), Elem::BF16, "{}: words are of bfloat16", self.kernel.name);
+        word(*self.cell(buf, at, false), *self.cell(buf, at + 1, false))
+    }
+
     /// An index as a thread sees it.
     fn of(&self, thread: usize, ix: &Ix) -> i64 {
         let two = |a: &Ix, b: &Ix| (self.of(thread, a), self.of(thread, b));
@@ -396,6 +403,16 @@ impl<'a> Machine<'a> {
                 let (a, b, c) = (self.expr(a), self.expr(b), self.expr(c));
                 (0..a.len()).map(|i| f64::from((a[i] as f32).mul_add(b[i] as f32, c[i] as f32))).collect()
             }
+            Expr::Word(a, b) => self.expr(a).into_iter().zip(self.expr(b)).map(|(a, b)| word(a, b)).collect(),
+            Expr::Words { buf, at, lanes } => {
+                let at = self.ix(at);
+                (0..i64::from(*lanes)).map(|i| self.word(*buf, at + 2 * i)).collect()
+            }
+            Expr::Dot(a, b, c) => {
+                let (a, b, c) = (self.expr(a), self.expr(b), self.expr(c));
+                let [a, b] = [a, b].map(|words| words.into_iter().map(halves).collect::<Vec<_>>());
+                (0..a.len()).map(|i| f64::from(a[i][0].mul_add(b[i][0], a[i][1].mul_add(b[i][1], c[i] as f32)))).collect()
+            }
             Expr::Select(p, a, b) => {
                 let (p, a, b) = (self.expr(p), self.expr(a), self.expr(b));
                 (0..p.len()).map(|i| if p[i] != 0.0 { a[i] } else { b[i] }).collect()
@@ -440,6 +457,17 @@ impl Access {
         }
         clash
     }
+}
+
+/// The bits of two numbers that `bfloat16` holds, as a whole number.
+fn word(first: f64, second: f64) -> f64 {
+    let bits = |x: f64| (x as f32).to_bits();
+    f64::from(bits(first) >> 16 | bits(second) & 0xFFFF_0000)
+}
+
+fn halves(word: f64) -> [f32; 2] {
+    let word = word as u32;
+    [word << 16, word & 0xFFFF_0000].map(f32::from_bits)
 }
 
 /// Halves are combined until one lane is left, as the printer's shuffles do.

@@ -223,7 +223,7 @@ impl<T: Into<Ix>> Mul<T> for Ix {
 pub enum Buf {
     /// An argument of the kernel.
     Arg(usize),
-    /// A region of this thread's scratch memory, `f32`.
+    /// A region of this thread's scratch memory.
     Scratch(usize),
     /// A region that the threads of a cube share.
     Shared(usize),
@@ -257,6 +257,16 @@ pub enum Expr {
     Bin(Bin, Box<Expr>, Box<Expr>),
     /// a b + c with one rounding.
     Fma(Box<Expr>, Box<Expr>, Box<Expr>),
+    /// Two floats that `bfloat16` holds, in one word: the first in its lower half.
+    Word(Box<Expr>, Box<Expr>),
+    /// Words of two consecutive elements of 16 bits each, from `at` on.
+    Words {
+        buf: Buf,
+        at: Ix,
+        lanes: u32,
+    },
+    /// a₀ b₀ + (a₁ b₁ + c) of words of two `bfloat16`, each sum rounded. Numbers below the normal ones may count as 0.
+    Dot(Box<Expr>, Box<Expr>, Box<Expr>),
     Select(Box<Expr>, Box<Expr>, Box<Expr>),
     /// To another type; to a float of 16 bits, the nearest of them, held in 32.
     Cast(Elem, Box<Expr>),
@@ -306,6 +316,14 @@ impl Expr {
     pub fn fma(a: Expr, b: Expr, c: Expr) -> Expr {
         Expr::Fma(Box::new(a), Box::new(b), Box::new(c))
     }
+    /// a₀ b₀ + (a₁ b₁ + c).
+    pub fn dot(a: Expr, b: Expr, c: Expr) -> Expr {
+        Expr::Dot(Box::new(a), Box::new(b), Box::new(c))
+    }
+    /// Two floats in one word.
+    pub fn word(first: Expr, second: Expr) -> Expr {
+        Expr::Word(Box::new(first), Box::new(second))
+    }
     /// One lane of a vector.
     pub fn lane(self, i: u32, lanes: u32) -> Expr {
         if lanes == 1 { self } else { Expr::Lane(Box::new(self), i) }
@@ -329,11 +347,11 @@ impl Expr {
     /// What an expression is made of.
     pub fn operands(&self) -> Vec<&Expr> {
         match self {
-            Expr::Const(..) | Expr::Local(..) | Expr::Load { .. } | Expr::Index(_) | Expr::Ramp { .. } => vec![],
+            Expr::Const(..) | Expr::Local(..) | Expr::Load { .. } | Expr::Words { .. } | Expr::Index(_) | Expr::Ramp { .. } => vec![],
             Expr::Splat(x, _) | Expr::Un(_, x) | Expr::Cast(_, x) | Expr::Lanes(_, x) | Expr::Lane(x, _) | Expr::Pair(x, _) => vec![x],
             Expr::Vector(lanes) => lanes.iter().collect(),
-            Expr::Bin(_, a, b) | Expr::Keep { a, b, .. } | Expr::Random { key: a, counter: b } => vec![a, b],
-            Expr::Fma(a, b, c) | Expr::Select(a, b, c) => vec![a, b, c],
+            Expr::Bin(_, a, b) | Expr::Word(a, b) | Expr::Keep { a, b, .. } | Expr::Random { key: a, counter: b } => vec![a, b],
+            Expr::Fma(a, b, c) | Expr::Dot(a, b, c) | Expr::Select(a, b, c) => vec![a, b, c],
         }
     }
 }
@@ -356,7 +374,8 @@ pub enum Stmt {
     /// Either branch by a < b.
     #[allow(missing_docs)]
     If { a: Ix, b: Ix, then: Vec<Stmt>, otherwise: Vec<Stmt> },
-    /// dst[j·dst_row + i] = src[i·src_row + j] for a square tile as wide as a vector.
+    /// dst[j·dst_row + i] = src[i·src_row + j] for a square tile as wide as a vector; from 16 bits to words, src's elements are the words
+    /// of two, i·src_row + 2 j and the next.
     #[allow(missing_docs)]
     Transpose { src: Buf, at: Ix, src_row: i64, dst: Buf, to: Ix, dst_row: i64 },
     /// Asks for an element that will be read soon. It changes nothing, and the element need not exist.
@@ -449,8 +468,8 @@ pub struct Kernel {
     pub widths: Vec<u32>,
     /// Memory a cube's threads share.
     pub shared: Vec<Shared>,
-    /// Sizes of the scratch regions, in floats.
-    pub scratch: Vec<usize>,
+    /// The scratch regions: of what, floats or words, and of how many.
+    pub scratch: Vec<(Elem, usize)>,
     /// Local arrays.
     pub locals: Vec<Local>,
     /// Names of index variables; the first two are `lo` and `hi`, or the number of the cube and of the thread in it.
@@ -467,7 +486,9 @@ impl Kernel {
             Expr::Local(l, _) => self.locals[l.0 as usize].elem,
             Expr::Load { buf: Buf::Arg(i), .. } => self.params[*i].elem.value(),
             Expr::Load { buf: Buf::Shared(i), .. } => self.shared[*i].elem.value(),
-            Expr::Load { .. } | Expr::Fma(..) | Expr::Lanes(..) | Expr::Un(..) => Elem::F32,
+            Expr::Load { buf: Buf::Scratch(i), .. } => self.scratch[*i].0,
+            Expr::Fma(..) | Expr::Dot(..) | Expr::Lanes(..) | Expr::Un(..) => Elem::F32,
+            Expr::Word(..) | Expr::Words { .. } => Elem::U32,
             Expr::Splat(x, _) | Expr::Lane(x, _) | Expr::Pair(x, _) => self.elem(x),
             Expr::Vector(lanes) => self.elem(&lanes[0]),
             Expr::Index(_) | Expr::Ramp { .. } => Elem::I32,
@@ -485,9 +506,11 @@ impl Kernel {
             Expr::Local(l, _) => self.locals[l.0 as usize].lanes,
             Expr::Pair(..) => 2,
             Expr::Vector(lanes) => lanes.len() as u32,
-            Expr::Load { lanes, .. } | Expr::Splat(_, lanes) | Expr::Ramp { lanes, .. } => *lanes,
+            Expr::Load { lanes, .. } | Expr::Words { lanes, .. } | Expr::Splat(_, lanes) | Expr::Ramp { lanes, .. } => *lanes,
             Expr::Select(_, a, _) | Expr::Random { counter: a, .. } => self.lanes(a),
-            Expr::Un(..) | Expr::Bin(..) | Expr::Fma(..) | Expr::Cast(..) | Expr::Keep { .. } => self.lanes(e.operands()[0]),
+            Expr::Un(..) | Expr::Bin(..) | Expr::Fma(..) | Expr::Dot(..) | Expr::Word(..) | Expr::Cast(..) | Expr::Keep { .. } => {
+                self.lanes(e.operands()[0])
+            }
         }
     }
 
@@ -507,7 +530,7 @@ impl Kernel {
         let starts = self
             .scratch
             .iter()
-            .map(|n| {
+            .map(|(_, n)| {
                 let start = at;
                 at += n.next_multiple_of(16);
                 start

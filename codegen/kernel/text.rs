@@ -21,8 +21,8 @@ impl Display for Kernel {
         for (i, s) in self.shared.iter().enumerate() {
             writeln!(f, "  shared c{i}: {}{}[{}]", s.elem, lanes(s.lanes), s.count)?;
         }
-        for (i, n) in self.scratch.iter().enumerate() {
-            writeln!(f, "  scratch s{i}: f32[{n}]")?;
+        for (i, (elem, n)) in self.scratch.iter().enumerate() {
+            writeln!(f, "  scratch s{i}: {elem}[{n}]")?;
         }
         for (i, l) in self.locals.iter().enumerate() {
             writeln!(f, "  local {}{i}: {}{}[{}]", l.name, l.elem, lanes(l.lanes), l.count)?;
@@ -77,6 +77,9 @@ impl Kernel {
             Expr::Const(x, Elem::I32 | Elem::U32) => format!("{x}"),
             Expr::Local(l, at) => format!("{}{}[{}]", self.locals[l.0 as usize].name, l.0, self.ix(at)),
             Expr::Load { buf, at, lanes, valid } => self.place(buf, at, *lanes, valid),
+            Expr::Words { buf, at, lanes } => format!("words({})", self.place(buf, at, *lanes, &None)),
+            Expr::Word(a, b) => format!("word({}, {})", self.expr(a), self.expr(b)),
+            Expr::Dot(a, b, c) => format!("dot({}, {}, {})", self.expr(a), self.expr(b), self.expr(c)),
             Expr::Splat(x, n) => format!("splat{n}({})", self.expr(x)),
             Expr::Index(i) => format!("index({})", self.ix(i)),
             Expr::Ramp { base, step, lanes } => format!("ramp{lanes}({}, {step})", self.ix(base)),

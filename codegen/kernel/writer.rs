@@ -59,9 +59,14 @@ impl Writer {
         self.kernel.locals.push(Local { name: name.into(), elem, lanes, count });
         LocalId(self.kernel.locals.len() as u32 - 1)
     }
-    /// A fresh scratch region.
+    /// A fresh scratch region of floats.
     pub fn scratch(&mut self, floats: usize) -> Buf {
-        self.kernel.scratch.push(floats);
+        self.scratch_of(Elem::F32, floats)
+    }
+    /// A fresh scratch region of floats or words.
+    pub fn scratch_of(&mut self, elem: Elem, count: usize) -> Buf {
+        assert_eq!(elem.bytes(), 4, "scratch memory is counted in floats");
+        self.kernel.scratch.push((elem, count));
         Buf::Scratch(self.kernel.scratch.len() - 1)
     }
     /// Appends a statement.

@@ -24,7 +24,7 @@ macro_rules! sources {
 /// no object outlives a change of them.
 pub const SOURCES: &[(&str, &str)] = sources! {
     "kernel/interpret.rs" "kernel/language.rs" "kernel/mod.rs" "kernel/text.rs" "kernel/writer.rs"
-    "llvm/cache.rs" "llvm/host.rs" "llvm/jit.rs" "llvm/math.rs" "llvm/mod.rs" "llvm/print.rs"
+    "llvm/cache.rs" "llvm/host.rs" "llvm/jit.rs" "llvm/math.rs" "llvm/mod.rs" "llvm/print.rs" "llvm/probe.rs"
 };
 
 static PRINTER: LazyLock<u128> = LazyLock::new(|| hash128(SOURCES.iter().flat_map(|s| s.1.bytes())));

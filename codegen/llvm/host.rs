@@ -16,6 +16,24 @@ pub struct Host {
     pub target: Cpu,
 }
 
+impl Host {
+    /// Whether it has an instruction for products of pairs of `bfloat16`.
+    pub fn has_pairs(&self) -> bool {
+        has_pairs(&self.features)
+    }
+}
+
+/// Whether a list of features has the instruction for products of pairs, for vectors of every length.
+pub(super) fn has_pairs(features: &str) -> bool {
+    ["+avx512bf16", "+avx512vl"].iter().all(|f| features.split(',').any(|x| x == *f))
+}
+
+/// What kernels of a graph need to know of this machine. Where there is something of `bfloat16` it is asked how it multiplies that fastest.
+pub fn target_for(graph: &ir::Graph) -> Cpu {
+    let halves = graph.funcs.iter().flat_map(|f| &f.nodes).any(|n| n.ty.dtype == ir::DType::BF16);
+    Cpu { pairs: halves && super::probe::rates().is_some_and(|r| r.pays()), ..host().target }
+}
+
 /// Probes this machine.
 pub fn host() -> Host {
     let cpu = TargetMachine::get_host_cpu_name().to_string();
@@ -27,7 +45,7 @@ pub fn host() -> Host {
         (.., true) => (4, 32),
         _ => (4, 16),
     };
-    Host { cpu, features, target: Cpu { lanes, registers, cache: cache_bytes() } }
+    Host { cpu, features, target: Cpu { lanes, registers, cache: cache_bytes(), pairs: false } }
 }
 
 /// The second-level cache of one core; 1 MiB where the system does not tell.

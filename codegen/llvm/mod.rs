@@ -5,10 +5,12 @@ mod host;
 mod jit;
 mod math;
 mod print;
+mod probe;
 
 pub use cache::{Cache, SOURCES, Usage, key};
-pub use host::{Host, host, version};
+pub use host::{Host, host, target_for, version};
 pub use jit::Entry;
+pub use probe::{Rates, rates};
 
 use crate::kernel::Kernel;
 use crate::lower::Cpu;

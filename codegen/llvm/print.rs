@@ -2,6 +2,7 @@
 //!
 //! Locals are stack slots, one an element of the array, which LLVM's SROA turns into registers.
 
+use super::host::has_pairs;
 use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, Stmt, Var};
 use inkwell::attributes::{Attribute, AttributeLoc};
 use inkwell::builder::Builder;
@@ -48,6 +49,8 @@ pub(super) struct Printer<'c, 'm> {
     scratch: Vec<PointerValue<'c>>,
     locals: Vec<Vec<PointerValue<'c>>>,
     vars: Vec<Option<Known<'c>>>,
+    /// Whether the machine has an instruction for products of pairs.
+    pairs: bool,
 }
 
 /// LLVM's builder fails only where it is not positioned in a block, which this printer always is.
@@ -71,7 +74,8 @@ pub(super) fn print<'c>(context: &'c Context, module: &Module<'c>, kernel: &Kern
     let builder = context.create_builder();
     builder.position_at_end(context.append_basic_block(function, "entry"));
     let vars = vec![None; kernel.vars.len()];
-    let mut p = Printer { context, module, builder, function, kernel, args: vec![], scratch: vec![], locals: vec![], vars };
+    let pairs = has_pairs(&text(machine.get_feature_string()));
+    let mut p = Printer { context, module, builder, function, kernel, args: vec![], scratch: vec![], locals: vec![], vars, pairs };
     p.prologue();
     p.block(&kernel.body);
     p.builder.build_return(None).expect(POSITIONED);
@@ -250,7 +254,11 @@ impl<'c> Printer<'c, '_> {
     }
 
     fn elem_of(&self, buf: Buf) -> Elem {
-        if let Buf::Arg(i) = buf { self.kernel.params[i].elem } else { Elem::F32 }
+        match buf {
+            Buf::Arg(i) => self.kernel.params[i].elem,
+            Buf::Scratch(i) => self.kernel.scratch[i].0,
+            Buf::Shared(_) => unreachable!("a CPU's kernel shares no memory"),
+        }
     }
 
     fn address(&self, buf: Buf, at: &Ix) -> PointerValue<'c> {
@@ -330,6 +338,27 @@ impl<'c> Printer<'c, '_> {
         self.widen(loaded, elem)
     }
 
+    /// Words of two elements each.
+    fn words(&self, buf: Buf, at: &Ix, lanes: u32) -> V<'c> {
+        let v = self.builder.build_load(self.value_type(Elem::U32, lanes), self.address(buf, at), "").expect(POSITIONED);
+        align(v.as_instruction_value().expect("a load is an instruction"), self.elem_of(buf));
+        v
+    }
+
+    /// a₀ b₀ + (a₁ b₁ + c) of words, by the machine's instruction where it has one.
+    fn dot(&self, a: V<'c>, b: V<'c>, c: V<'c>) -> V<'c> {
+        let lanes = lanes_of(c);
+        if !self.pairs || lanes < 4 {
+            let low = |x| self.bits_to_float(self.shift_left(x, 16));
+            let high = |x| self.bits_to_float(self.int_and(x, self.int_like(x, 0xFFFF_0000)));
+            return self.fma(low(a), low(b), self.fma(high(a), high(b), c));
+        }
+        let halves = self.context.bf16_type().vec_type(2 * lanes);
+        let [a, b] = [a, b].map(|x| self.builder.build_bit_cast(x, halves, "").expect(POSITIONED));
+        let name = format!("llvm.x86.avx512bf16.dpbf16ps.{}", 32 * lanes);
+        self.call(&name, &[], &[c.into(), a.into(), b.into()]).expect("a sum has a value")
+    }
+
     fn store(&mut self, buf: Buf, at: &Ix, value: &Expr, valid: &Option<Ix>) {
         let elem = self.elem_of(buf);
         let value = self.expr(value);
@@ -396,7 +425,12 @@ impl<'c> Printer<'c, '_> {
 
     fn transpose(&mut self, src: (Buf, &Ix, i64), dst: (Buf, &Ix, i64)) {
         let n = self.kernel.locals.iter().map(|l| l.lanes).max().unwrap_or(1);
-        let mut rows: Vec<V> = (0..n).map(|i| self.load(src.0, &(src.1.clone() + i64::from(i) * src.2), n, &None)).collect();
+        let (from, to) = (self.elem_of(src.0), self.elem_of(dst.0));
+        let row = |i: u32| {
+            let at = src.1.clone() + i64::from(i) * src.2;
+            if to == Elem::U32 && from.is_half() { self.words(src.0, &at, n) } else { self.load(src.0, &at, n, &None) }
+        };
+        let mut rows: Vec<V> = (0..n).map(row).collect();
         let low: Vec<u32> = (0..n / 2).flat_map(|i| [i, i + n]).collect();
         let high: Vec<u32> = (n / 2..n).flat_map(|i| [i, i + n]).collect();
         for _ in 0..n.trailing_zeros() {
@@ -405,7 +439,7 @@ impl<'c> Printer<'c, '_> {
         }
         for (j, row) in rows.into_iter().enumerate() {
             let p = self.address(dst.0, &(dst.1.clone() + j as i64 * dst.2));
-            align(self.builder.build_store(p, row).expect(POSITIONED), Elem::F32);
+            align(self.builder.build_store(p, row).expect(POSITIONED), to);
         }
     }
 
@@ -443,6 +477,16 @@ impl<'c> Printer<'c, '_> {
             Expr::Fma(a, b, c) => {
                 let (a, b, c) = (self.expr(a), self.expr(b), self.expr(c));
                 self.fma(a, b, c)
+            }
+            Expr::Word(a, b) => {
+                let (a, b) = (self.expr(a), self.expr(b));
+                let (low, high) = (self.shift_right(self.float_to_bits(a), 16), self.float_to_bits(b));
+                self.int_or(low, self.int_and(high, self.int_like(high, 0xFFFF_0000)))
+            }
+            Expr::Words { buf, at, lanes } => self.words(*buf, at, *lanes),
+            Expr::Dot(a, b, c) => {
+                let (a, b, c) = (self.expr(a), self.expr(b), self.expr(c));
+                self.dot(a, b, c)
             }
             Expr::Select(p, a, b) => {
                 let (p, a, b) = (self.expr(p), self.expr(a), self.expr(b));
@@ -674,7 +718,8 @@ macro_rules! arithmetic {
 arithmetic!(
     add build_float_add into_float_value, sub build_float_sub into_float_value, mul build_float_mul into_float_value,
     div build_float_div into_float_value, int_add build_int_add into_int_value, int_sub build_int_sub into_int_value,
-    int_mul build_int_mul into_int_value, int_xor build_xor into_int_value, int_and build_and into_int_value
+    int_mul build_int_mul into_int_value, int_xor build_xor into_int_value, int_and build_and into_int_value,
+    int_or build_or into_int_value
 );
 
 fn vector(ty: BasicTypeEnum, lanes: u32) -> BasicTypeEnum {

@@ -8,8 +8,8 @@ use super::Cpu;
 use super::grouped::{By, Part};
 use super::point::{Point, Values, access_at, address, per_row, vectorisable};
 use super::rows::split_index;
-use super::tile::{Acc, Panel};
-use crate::kernel::{Buf, Elem, Ix, Kernel, Stmt, Writer, load};
+use super::tile::{Acc, Panel, lines};
+use crate::kernel::{Buf, Elem, Expr, Ix, Kernel, Stmt, Writer, load};
 use crate::spec::{Access, Own, Spec, Step, Store, Template};
 use ir::{Bin, Red};
 
@@ -78,6 +78,8 @@ pub(super) struct Product {
     columns: usize,
     /// Whether B is read in place.
     direct: bool,
+    /// Whether operands are `bfloat16` and multiplied in pairs along k.
+    pub(super) pairs: bool,
     /// Whether threads divide rows; else columns.
     split_rows: bool,
     /// What of it the groups are of, where it is grouped.
@@ -128,18 +130,20 @@ impl Product {
         }
         let (m, n) = (spec.dims[loops.len()], spec.dims[spec.dims.len() - 1]);
         let inner = spec.dims[spec.dims.len() - 2];
-        let Template::Contract { b, .. } = &spec.template else { unreachable!("as above") };
+        let Template::Contract { a, b, .. } = &spec.template else { unreachable!("as above") };
         let direct = m <= DIRECT_ROWS && b.strides[spec.dims.len() - 1] == 1 && by != Some(By::Sums);
+        // what is read once is widened as it is read: memory bounds that
+        let pairs = target.pairs && !direct && by != Some(By::Sums) && [a, b].iter().all(|x| spec.params[x.arg].elem == Elem::BF16);
         let (rows, vectors) = if direct { target.flat_tile(m, n) } else { target.tile(n) };
         let width = vectors * target.lanes as usize;
         let (depth, held) = if direct && inner * n * 4 > target.cache {
             (STREAMS, DIRECT_FLOATS / m)
         } else {
             let depth = if inner <= DEPTH_MAX { inner } else { inner.div_ceil(inner.div_ceil(768)).next_multiple_of(8) };
-            (depth, target.cache * 6 / 10 / 4 / depth.max(1))
+            (depth, target.cache * 6 / 10 / 4 / lines(&Ix::from(depth), pairs).known().map_or(1, |n| n.max(1) as usize))
         };
         let columns = (held / width).max(1) * width;
-        Some(Product { loops: loops.len(), target: *target, rows, vectors, depth, columns, direct, split_rows: m >= n && !direct, by, spec })
+        Some(Product { loops: loops.len(), target: *target, rows, vectors, depth, columns, direct, pairs, split_rows: m >= n && !direct, by, spec })
     }
 
     pub(super) fn m(&self) -> usize {
@@ -181,8 +185,9 @@ impl Product {
         // many products are divided whole
         let parts = if around >= 16 { 1 } else { self.parts() };
         let mut w = Writer::new(name, self.spec.params.clone(), around * parts);
-        let b = (!self.direct).then(|| w.scratch(self.depth * self.columns.min(self.n().next_multiple_of(self.width()))));
-        let a = self.packs_a().then(|| w.scratch(self.depth * self.rows + self.target.lanes as usize));
+        let (elem, lines) = if self.pairs { (Elem::U32, self.depth.div_ceil(2)) } else { (Elem::F32, self.depth) };
+        let b = (!self.direct).then(|| w.scratch_of(elem, lines * self.columns.min(self.n().next_multiple_of(self.width()))));
+        let a = self.packs_a().then(|| w.scratch_of(elem, lines * self.rows + self.target.lanes as usize));
         let (lo, hi) = (w.lo(), w.hi());
         w.each("p", lo.clone().div(parts), (hi.clone() + (parts as i64 - 1)).div(parts), 1, |w, p| {
             let p = w.name("p", p);
@@ -290,7 +295,7 @@ impl Block<'_> {
         let rank = p.spec.dims.len();
         w.each("j", self.jc.clone(), self.end.clone(), p.width() as i64, |w, j| {
             let at = w.name("at", access_at(b, &self.index(Ix::Const(0), self.pc.clone(), j.clone())));
-            let to = w.name("to", (j.clone() - self.jc.clone()) * self.depth.clone());
+            let to = w.name("to", (j.clone() - self.jc.clone()) * lines(&self.depth, p.pairs));
             let (along, across) = (b.strides[rank - 2], b.strides[rank - 1]);
             let valid = self.left(&j);
             Panel {
@@ -299,6 +304,7 @@ impl Block<'_> {
                 along,
                 across,
                 depth: &self.depth,
+                pairs: p.pairs,
                 width: p.width(),
                 valid,
                 dst,
@@ -373,24 +379,37 @@ impl Block<'_> {
         let across = a.strides[p.loops];
         let along = a.strides[rank - 2];
         let at = w.name("at", access_at(a, &self.index(ir.clone(), self.pc.clone(), Ix::Const(0))));
-        w.each("k", 0i64, self.depth.clone(), 1, |w, k| {
+        let term = |k: Ix, i: Ix, lanes: u32| {
+            let valid = (lanes > 1).then(|| Ix::from(rows));
+            load(Buf::Arg(a.arg), at.clone() + k * along + i * across, lanes, valid)
+        };
+        let line = |w: &mut Writer, k: &Ix, both: bool| {
+            let value = |i: Ix, lanes: u32| {
+                if !p.pairs {
+                    return term(k.clone(), i, lanes);
+                }
+                let first = k.clone() * 2i64;
+                let second = if both { term(first.clone() + 1i64, i.clone(), lanes) } else { Expr::f32(0.0).splat(lanes) };
+                Expr::word(term(first, i, lanes), second)
+            };
             if across == 1 && rows <= lanes as usize {
                 // lanes past the tile are overwritten by the next k
-                let x = load(Buf::Arg(a.arg), at.clone() + k.clone() * along, lanes, Some(Ix::from(rows)));
-                return w.store(dst, k * rows, x, None);
+                return w.store(dst, k.clone() * rows, value(Ix::Const(0), lanes), None);
             }
-            w.unrolled("i", rows, |w, i| {
-                let x = load(Buf::Arg(a.arg), at.clone() + k.clone() * along + i.clone() * across, 1, None);
-                w.store(dst, k.clone() * rows + i, x, None);
-            });
-        });
+            w.unrolled("i", rows, |w, i| w.store(dst, k.clone() * rows + i.clone(), value(i, 1), None));
+        };
+        let full = if p.pairs { w.name("full", self.depth.clone().div(2)) } else { self.depth.clone() };
+        w.each("k", 0i64, full.clone(), 1, |w, k| line(w, &k, true));
+        if p.pairs && !p.k().is_multiple_of(2) {
+            w.branch(full.clone() * 2i64, self.depth.clone(), |w| line(w, &full, false), |_| {});
+        }
         self.clear_others(w, dst, Ix::Const(0), rows);
     }
 
     fn tile(&self, w: &mut Writer, ir: &Ix, jr: &Ix, rows: usize) {
         let p = self.product;
         let lanes = p.target.lanes;
-        let acc = Acc::new(w, rows, p.vectors, lanes);
+        let acc = Acc::of(w, rows, p.vectors, lanes, p.pairs);
         let [position, total] = self.turn.clone().unwrap_or_else(|| self.known_turn());
         let main = &p.spec.stores[0].access;
         let cell = |i: &Ix, j: &Ix| {
@@ -440,11 +459,12 @@ impl Block<'_> {
         let (row_step, along) = (a.strides[p.loops], a.strides[rank - 2]);
         let a_at = w.name("a0", access_at(a, &self.index(ir.clone(), self.pc.clone(), Ix::Const(0))));
         let b_at = match self.b {
-            Some(_) => w.name("b0", (jr.clone() - self.jc.clone()) * self.depth.clone()),
+            Some(_) => w.name("b0", (jr.clone() - self.jc.clone()) * lines(&self.depth, p.pairs)),
             None => w.name("b0", access_at(b, &self.index(Ix::Const(0), self.pc.clone(), jr.clone()))),
         };
         let a_value = |i: &Ix, k: &Ix| match self.a {
             Some(packed) => load(packed, k.clone() * rows + i.clone(), 1, None),
+            None if p.pairs => Expr::Words { buf: Buf::Arg(a.arg), at: a_at.clone() + i.clone() * row_step + k.clone() * 2i64, lanes: 1 },
             None => load(Buf::Arg(a.arg), a_at.clone() + i.clone() * row_step + k.clone() * along, 1, None),
         };
         let b_value = |k: &Ix, j: &Ix| {
@@ -454,7 +474,20 @@ impl Block<'_> {
                 None => load(Buf::Arg(b.arg), b_at.clone() + k.clone() * b.strides[rank - 2] + j.clone(), lanes, self.left(&(jr.clone() + j))),
             }
         };
-        acc.product(w, Ix::Const(0), self.depth.clone(), &a_value, &b_value);
+        if !p.pairs || self.a.is_some() {
+            return acc.product(w, Ix::Const(0), lines(&self.depth, p.pairs), &a_value, &b_value);
+        }
+        let full = w.name("full", self.depth.clone().div(2));
+        acc.product(w, Ix::Const(0), full.clone(), &a_value, &b_value);
+        if p.k().is_multiple_of(2) {
+            return;
+        }
+        let last = |i: &Ix, k: &Ix| {
+            let at = a_at.clone() + i.clone() * row_step + k.clone() * 2i64;
+            Expr::word(load(Buf::Arg(a.arg), at, 1, None), Expr::f32(0.0))
+        };
+        let multiply = |w: &mut Writer| acc.product(w, full.clone(), full.clone() + 1i64, &last, &b_value);
+        w.branch(full.clone() * 2i64, self.depth.clone(), multiply, |_| {});
     }
 
     pub(super) fn epilogue(&self, w: &mut Writer, acc: &Acc, ir: &Ix, jr: &Ix) {

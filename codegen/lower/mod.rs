@@ -43,6 +43,8 @@ pub struct Cpu {
     pub registers: u32,
     /// Bytes of the cache a thread has to itself.
     pub cache: usize,
+    /// Whether products of `bfloat16` take two at a time.
+    pub pairs: bool,
 }
 
 /// What kernels need to know of a graphics processor.

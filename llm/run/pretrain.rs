@@ -152,15 +152,15 @@ impl Trainer {
     }
 
     /// Finds what the model says of answers before it learns which are preferred, where that is asked: with the weights as they are, kept in a
-    /// run directory, or of a run that goes on as it was kept there.
-    pub fn refer(&mut self, dir: Option<&Path>) -> Result<()> {
+    /// run directory, or of a run that goes on as it was kept there. `tell` hears how many of all pairs are done.
+    pub fn refer(&mut self, dir: Option<&Path>, tell: &mut dyn FnMut(u64, u64)) -> Result<()> {
         let c = &self.config;
         if c.aim() != Aim::Preferences || !c.preference.kind.refers() {
             return Ok(());
         }
         let known = match dir {
             Some(dir) if self.step.done() > 0 => reference::read(c, &self.data, dir)?,
-            _ => reference::compute(c, &self.data, self.device.clone(), &self.options, &self.step, dir)?,
+            _ => reference::compute(c, &self.data, (self.device.clone(), &self.options), &self.step, dir, tell)?,
         };
         let data = Arc::get_mut(&mut self.data).ok_or_else(|| Error("the data is read already: find the reference before the first step".into()))?;
         data.knowing(known);

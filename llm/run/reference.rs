@@ -36,8 +36,16 @@ struct Reference {
 /// Bytes of a number, of which there are two a pair; a file of more than the data's pairs take is not read.
 const BYTES: u64 = 64;
 
-/// Computes a reference with the weights that a step has now, without what stands beside its model, and keeps it.
-pub(super) fn compute(config: &Config, data: &Data, device: Device, options: &Options, step: &Step, dir: Option<&Path>) -> Result<Known> {
+/// Computes a reference with the weights that a step has now, without what stands beside its model, and keeps it. `tell` hears how many of
+/// all pairs are done.
+pub(super) fn compute(
+    config: &Config,
+    data: &Data,
+    (device, options): (Device, &Options),
+    step: &Step,
+    dir: Option<&Path>,
+    tell: &mut dyn FnMut(u64, u64),
+) -> Result<Known> {
     let (t, of) = (&config.train, step.session());
     let graph = reference_program(&step.reference())?.bind(&|s| match s {
         'B' => Some(t.batch as u64),
@@ -45,9 +53,12 @@ pub(super) fn compute(config: &Config, data: &Data, device: Device, options: &Op
         _ => None,
     })?;
     let mut session = Session::sharing(compile(&graph, Goal::Results, options)?.last(), device, options.budget, of)?;
+    let (mut done, all) = (0, data.count_pairs());
     let pairs = data.each_pair(t.batch, t.context, &mut |batch| {
         batch.fill(&mut session, &[])?;
         session.run().map_err(|e| Error(e.to_string()))?;
+        done = (done + t.batch as u64).min(all);
+        tell(done, all);
         Ok(session.output("log_prob").expect("the program has it").f32s().chunks(2).map(|pair| [pair[0], pair[1]]).collect())
     })?;
     if let Some(dir) = dir {

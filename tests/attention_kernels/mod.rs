@@ -10,9 +10,9 @@ use codegen::{Cpu, Program, Target, interpret, lower};
 use plain::{Number, plain};
 
 const CPUS: [Cpu; 3] = [
-    Cpu { lanes: 4, registers: 16, cache: 1 << 14 },
-    Cpu { lanes: 8, registers: 32, cache: 1 << 16 },
-    Cpu { lanes: 16, registers: 32, cache: 1 << 20 },
+    Cpu { lanes: 4, registers: 16, cache: 1 << 14, pairs: false },
+    Cpu { lanes: 8, registers: 32, cache: 1 << 16, pairs: false },
+    Cpu { lanes: 16, registers: 32, cache: 1 << 20, pairs: false },
 ];
 
 /// Each term alone, all that go together, and none.
