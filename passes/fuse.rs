@@ -8,7 +8,7 @@ use crate::rule::{Report, Rewriter, Rule, saturate};
 use crate::rules;
 use crate::term::{Terms, add_func, egraph};
 use egg::Id;
-use ir::{Func, Graph};
+use ir::{DType, Func, Graph};
 use std::fmt;
 
 /// How much to rewrite. All levels share the same rules.
@@ -59,6 +59,8 @@ pub struct Fuser {
     pub opt: Opt,
     /// Prices.
     pub machine: Machine,
+    /// The type of products' operands.
+    pub precision: DType,
     /// One report a function that was saturated.
     pub reports: Vec<FuncReport>,
     rules: Vec<Rule>,
@@ -69,12 +71,12 @@ impl Fuser {
     /// A fuser with these rules and the normal form, as far as their class is allowed. Saturation also has the choices, which one-way
     /// rewriting cannot use.
     pub fn new(options: impl Into<Options>, mut rules: Vec<Rule>) -> Fuser {
-        let Options { opt, rules: allowed, machine, .. } = options.into();
+        let Options { opt, rules: allowed, machine, precision, .. } = options.into();
         if opt == Opt::Egg {
             rules.extend(rules::choices());
         }
         let within = |rules: Vec<Rule>| rules.into_iter().filter(|r| r.legality <= allowed).collect();
-        Fuser { opt, machine, reports: vec![], rules: within(rules), normal: within(rules::normal_form()) }
+        Fuser { opt, machine, precision, reports: vec![], rules: within(rules), normal: within(rules::normal_form()) }
     }
 }
 

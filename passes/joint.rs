@@ -28,6 +28,7 @@ pub fn joint(graph: &Graph, fuser: &mut Fuser) -> Graph {
         if let Some(link) = forward.get(&id) {
             let (mut pair, outer, kept) = join(main, &users, link, &funcs);
             pair.func = fuse_func(&pair.func, &funcs, fuser);
+            let pair = pair.lowered(fuser.precision);
             let known: Vec<Option<NodeId>> = outer.iter().map(|o| new.get(o.index()).copied()).collect();
             let at = pair.emit_forward(&pair.split(), &known, &mut funcs, &mut out);
             open.insert(id, (pair, outer, at, kept));

@@ -1,7 +1,8 @@
 //! A loop's body forward and backward: one joint function, and how it is cut into two that pass residuals between them.
 
 use crate::cut::{Saveable, cheapest_cut};
-use ir::{Class, Func, Graph, Loop, NodeId, Op, Type};
+use crate::precision::{held_in_half, hold_in_half, lower_func};
+use ir::{Class, DType, Func, Graph, Loop, NodeId, Op, Type};
 use std::collections::HashMap;
 
 /// What an input of a joint body is.
@@ -79,11 +80,19 @@ impl Pair {
         is_backward
     }
 
+    /// The body with products in a float of 16 bits, and as much of what is kept for the backward.
+    pub(crate) fn lowered(self, dtype: DType) -> Pair {
+        if !dtype.is_half() {
+            return self;
+        }
+        let lowered = Pair { func: lower_func(&self.func, dtype).sweep(), ..self };
+        let held = held_in_half(&lowered.func, &lowered.residuals());
+        Pair { func: hold_in_half(&lowered.func, &held, dtype).sweep(), ..lowered }
+    }
+
     /// Cuts the body where the fewest bytes cross from the forward to the backward.
     pub fn split(&self) -> Split {
-        let is_backward = self.backward_nodes();
-        let live = self.func.live();
-        let saved = self.residuals(&is_backward, &live);
+        let saved = self.residuals();
         let inputs = self.inputs();
         let forward_results: Vec<NodeId> = self.func.results[..self.results].iter().chain(&saved).copied().collect();
         let (forward, forward_sources) = extract(&self.func, &forward_results, &HashMap::new(), &inputs, &self.roles, Role::Carried);
@@ -95,13 +104,14 @@ impl Pair {
     }
 
     /// The values to save. What both directions know is free: inputs that are not carried, and leaves.
-    fn residuals(&self, is_backward: &[bool], live: &[bool]) -> Vec<NodeId> {
+    fn residuals(&self) -> Vec<NodeId> {
         let func = &self.func;
+        let (is_backward, live) = (self.backward_nodes(), func.live());
         let free = |id: NodeId| {
             let op = &func.node(id).op;
             if let Op::Input(i, _) = op { self.roles[*i as usize] != Role::Carried } else { op.spec().class == Class::Leaf }
         };
-        let read = self.read_by_backward(is_backward, live);
+        let read = self.read_by_backward(&is_backward, &live);
         let forward: Vec<NodeId> = func.ids().filter(|id| live[id.index()] && !is_backward[id.index()] && !free(*id)).collect();
         let mut at = vec![None; func.nodes.len()];
         let mut values = vec![];
@@ -170,7 +180,7 @@ impl Pair {
 /// Whether a value can be a residual. Views are not: what they look at is saved instead.
 fn saveable(func: &Func, id: NodeId) -> bool {
     let node = func.node(id);
-    node.op.spec().class != Class::View && node.ty.dtype != ir::DType::Tuple
+    node.op.spec().class != Class::View && node.ty.dtype != DType::Tuple
 }
 
 /// Whether the backward may compute a value again: cheap work, no products and no loops.
