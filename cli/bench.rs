@@ -2,7 +2,7 @@
 
 use super::options::{AdapterArgs, CompileArgs, DeviceArgs, ModelArgs, Sizes, mebibytes};
 use super::source::{DimArgs, Source};
-use super::{bench_data, bench_dedup, bench_generate, bench_logging, bench_run, note, say};
+use super::{bench_data, bench_dedup, bench_generate, bench_kernels, bench_logging, bench_run, note, say};
 use eggcorn::ir::Graph;
 use eggcorn::llm::{
     Batch, Config, Error, Evaluation, Mode, Models, Objective, Precision, Result, TrainConfig, Values, initialise, random, step_flops, step_program,
@@ -16,7 +16,7 @@ use std::time::Instant;
 /// Measure speed and memory.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off\n  eggcorn bench train gpt2 --steps 1 --evaluate\n  eggcorn bench train gpt2 --data corpus/ --steps 20\n  eggcorn bench generate gpt2 --steps 50\n  eggcorn bench generate gpt2 --depth 512 --batch 8\n  eggcorn bench run program.ir --dim S=128 --steps 20\n  eggcorn bench train gpt2 --device cuda --precision bf16 --batch 16 --seq 1024\n  eggcorn bench ops --device cuda --steps 20\n  eggcorn bench logging --steps 200\n  eggcorn bench dedup --corpus 1GiB --memory 512MiB"
+    after_help = "Examples:\n  eggcorn bench train gpt2 --batch 1 --seq 1024 --threads 2 --json\n  eggcorn bench train llama --batch 4 --seq 256 --opt off\n  eggcorn bench kernels gpt2 --precision bf16\n  eggcorn bench train gpt2 --steps 1 --evaluate\n  eggcorn bench train gpt2 --data corpus/ --steps 20\n  eggcorn bench generate gpt2 --steps 50\n  eggcorn bench generate gpt2 --depth 512 --batch 8\n  eggcorn bench run program.ir --dim S=128 --steps 20\n  eggcorn bench train gpt2 --device cuda --precision bf16 --batch 16 --seq 1024\n  eggcorn bench ops --device cuda --steps 20\n  eggcorn bench logging --steps 200\n  eggcorn bench dedup --corpus 1GiB --memory 512MiB"
 )]
 pub struct Args {
     /// What to measure.
@@ -64,6 +64,8 @@ pub struct Args {
 enum What {
     /// The training step: forward, backward, clip, AdamW.
     Train,
+    /// The same kernel by kernel, each beside the least that it could take.
+    Kernels,
     /// One token after another of each row, keys and values kept.
     Generate,
     /// A program from a file of IR text, or a model's loss, on random numbers.
@@ -113,6 +115,7 @@ impl Args {
 
 pub fn run(args: &Args, models: &Models) -> Result<()> {
     match args.what {
+        What::Kernels => train(args, args.model(models)?),
         What::Train => match &args.data {
             Some(dir) => bench_data::run(args, dir, args.model(models)?),
             None => train(args, args.model(models)?),
@@ -151,6 +154,11 @@ fn train(args: &Args, model: Model) -> Result<()> {
     initialise(&mut session, &model, 1)?;
     let rows = tokens(&model, batch, seq);
     rows.columns.iter().try_for_each(|column| session.set_i32(column.name, rows.i32s(column.name)))?;
+    if let What::Kernels = args.what {
+        session.set_f32("lr", &[1e-4])?;
+        session.set_f32("step", &[1.0])?;
+        return bench_kernels::run(args, &device, &mut session, &format!("{} {batch} × {seq}", model.name()));
+    }
     let (mut seconds, mut peaks) = timed(args, &device, &mut session)?;
     if args.evaluate {
         let mut evaluation = Evaluation::new(&config, device.clone(), &options, &session)?;
@@ -211,13 +219,13 @@ fn timed(args: &Args, device: &Device, session: &mut Session) -> Result<(Vec<f64
     session.set_f32("step", &[1.0])?;
     let fault = |e: Fault| Error(e.to_string());
     session.run().map_err(fault)?;
-    let (mut seconds, mut peaks) = (vec![], vec![device.ceiling()]);
+    let (mut seconds, mut peaks) = (vec![], vec![device.ceiling(args.precision.dtype())]);
     for step in 0..args.steps.max(1) {
         session.set_f32("step", &[(step + 2) as f32])?;
         let start = Instant::now();
         session.run().map_err(fault)?;
         seconds.push(start.elapsed().as_secs_f64());
-        peaks.push(device.ceiling());
+        peaks.push(device.ceiling(args.precision.dtype()));
     }
     Ok((seconds, peaks.into_iter().flatten().collect()))
 }

@@ -41,7 +41,7 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
     let mut session = Session::within(stages.last(), device.clone(), options.budget)?;
     let compile = start.elapsed().as_secs_f64() - optimise;
     fill(&mut session, stages.last().main())?;
-    let (seconds, peak) = measure(&mut session, &device, args.steps.max(1))?;
+    let (seconds, peak) = measure(&mut session, (&device, args.precision.dtype()), args.steps.max(1))?;
     let figures = Figures { optimise, compile, seconds, peak, added: resident_peak().saturating_sub(before) };
     let title = (name.as_str(), device.describe(), args.compile.opt.to_string());
     if args.json {
@@ -53,7 +53,7 @@ pub fn run(args: &Args, models: &Models) -> Result<()> {
 }
 
 /// Seconds of a run: median, least and greatest; and what the processor could do between the runs.
-fn measure(session: &mut Session, device: &Device, runs: usize) -> Result<((f64, f64, f64), Option<f64>)> {
+fn measure(session: &mut Session, (device, precision): (&Device, DType), runs: usize) -> Result<((f64, f64, f64), Option<f64>)> {
     let (mut seconds, mut peaks) = (vec![], vec![]);
     for i in 0..WARM + runs {
         let start = Instant::now();
@@ -61,7 +61,7 @@ fn measure(session: &mut Session, device: &Device, runs: usize) -> Result<((f64,
         let took = start.elapsed().as_secs_f64();
         if i >= WARM {
             seconds.push(took);
-            peaks.extend(device.ceiling());
+            peaks.extend(device.ceiling(precision));
         }
     }
     let peak = (!peaks.is_empty()).then(|| spread(&mut peaks).0);

@@ -95,7 +95,11 @@ fn pairs() -> Finding {
         None => finding("widened to f32: no instruction for pairs".into(), None, false),
         Some(r) => {
             let how = if r.pays() { "in pairs" } else { "widened to f32" };
-            finding(format!("{how}: the instruction for pairs does {:.2} times f32's products a second, measured now", r.ratio()), Some(r.ratio()), r.pays())
+            finding(
+                format!("{how}: the instruction for pairs does {:.2} times f32's products a second, measured now", r.ratio()),
+                Some(r.ratio()),
+                r.pays(),
+            )
         }
     }
 }

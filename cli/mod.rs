@@ -5,6 +5,7 @@ mod bench;
 mod bench_data;
 mod bench_dedup;
 mod bench_generate;
+mod bench_kernels;
 mod bench_logging;
 mod bench_ops;
 mod bench_run;

@@ -13,9 +13,14 @@ pub struct Work {
 }
 
 impl Program {
+    /// The work of a call of each kernel.
+    pub fn works(&self) -> Vec<Work> {
+        self.specs.iter().map(Spec::work).collect()
+    }
+
     /// The work of one run.
     pub fn work(&self) -> Work {
-        let each: Vec<Work> = self.specs.iter().map(Spec::work).collect();
+        let each = self.works();
         let sum = |sum: Work, one: Work| Work { flops: sum.flops + one.flops, bytes: sum.bytes + one.bytes };
         self.calls().iter().map(|call| each[call.kernel]).fold(Work::default(), sum)
     }

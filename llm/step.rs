@@ -94,7 +94,7 @@ impl Step {
         follow(&mut session, &config.model)?;
         let smaller = config.smaller_sizes().into_iter().map(|size| {
             let stages = sized_program(config, size, options)?;
-            Ok((size, Session::sharing(stages.last(), device.clone(), options.budget, &session)?))
+            Ok((size, Session::sharing_whole(stages.last(), device.clone(), options.budget, &session)?))
         });
         let smaller = smaller.collect::<Result<_>>()?;
         let mut notices = stages.notices();

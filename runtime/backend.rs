@@ -69,6 +69,10 @@ impl Held {
 pub(crate) trait Backend: Send + Sync {
     /// Runs every call once; `fetch` says whether results are wanted in the host's memory.
     fn run(&mut self, program: &Program, fetch: bool) -> Result<(), Fault>;
+    /// The same, with the seconds of each call.
+    fn run_timed(&mut self) -> Result<Vec<f64>, String> {
+        Err("a device's kernels are not timed one by one; the driver's own profiler does that".into())
+    }
     /// The same, looking at what each call wrote.
     fn run_checked(&mut self, program: &Program) -> Result<(), Fault>;
     /// An input's memory, to write.

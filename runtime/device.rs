@@ -40,11 +40,12 @@ impl Device {
         }
     }
 
-    /// Operations a second that a processor's threads do at best, measured now in some milliseconds; devices have no such measure yet.
-    pub fn ceiling(&self) -> Option<f64> {
+    /// Operations a second that a processor's threads do at best in a precision, measured now in some milliseconds; devices have no such
+    /// measure yet.
+    pub fn ceiling(&self, precision: ir::DType) -> Option<f64> {
         match self {
             #[cfg(feature = "llvm")]
-            Device::Cpu(pool) => Some(crate::peak::fma_peak(pool.threads())),
+            Device::Cpu(pool) => Some(crate::peak::fma_peak(pool.threads()) * crate::peak::times_faster(precision)),
             #[cfg(not(feature = "llvm"))]
             Device::Cpu(_) => None,
             #[cfg(any(feature = "wgpu", feature = "cuda"))]

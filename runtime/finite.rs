@@ -131,14 +131,23 @@ fn computes(spec: &Spec) -> String {
 
 /// The parameter of the model nearest to a call: its own, or that of the last call before it that has one.
 fn near(program: &Program, n: usize) -> Option<Box<Near>> {
-    let calls = program.calls();
+    nearest(program).swap_remove(n).map(Box::new)
+}
+
+/// The same of every call.
+pub(crate) fn nearest(program: &Program) -> Vec<Option<Near>> {
     let own = |place: &Address| match place.region {
         Region::Param(i) if passes::State::parse(&program.params[i].0).is_parameter() => {
-            Some(Box::new(Near { path: parameter(program, i, place.offset), stack: program.params[i].0.to_string() }))
+            Some(Near { path: parameter(program, i, place.offset), stack: program.params[i].0.to_string() })
         }
         _ => None,
     };
-    calls[..=n].iter().rev().find_map(|call| call.args.iter().find_map(own))
+    let mut last = None;
+    let mut seen = |call: &Call| {
+        last = call.args.iter().find_map(own).or_else(|| last.take());
+        last.clone()
+    };
+    program.calls().iter().map(&mut seen).collect()
 }
 
 /// The elements of an operand that a kernel touches, by number; none of what is not a float.

@@ -10,6 +10,7 @@ use codegen::llvm::{Compiled, Entry, compile};
 use codegen::{Address, Call, Program, Region};
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 pub(crate) struct Host {
     pool: Arc<Pool>,
@@ -114,8 +115,9 @@ impl Memory for Looked<'_> {
     }
 }
 
-impl Backend for Host {
-    fn run(&mut self, _: &Program, _: bool) -> Result<(), Fault> {
+impl Host {
+    /// Runs every call; `done` hears of each that all threads have done with.
+    fn each_call(&mut self, done: &(dyn Fn() + Sync)) {
         self.resolve();
         let _held = self.locked();
         let (calls, scratch, barrier, threads) = (Calls(&self.calls), &self.scratch, &self.pool.barrier, self.pool.threads() as i64);
@@ -129,9 +131,28 @@ impl Backend for Host {
                     unsafe { (call.entry)(call.buffers.as_ptr(), lo, hi, scratch) };
                 }
                 barrier.wait();
+                if t == 0 {
+                    done();
+                }
             }
         });
+    }
+}
+
+impl Backend for Host {
+    fn run(&mut self, _: &Program, _: bool) -> Result<(), Fault> {
+        self.each_call(&|| {});
         Ok(())
+    }
+
+    fn run_timed(&mut self) -> Result<Vec<f64>, String> {
+        let times = Mutex::new((Instant::now(), vec![]));
+        self.each_call(&|| {
+            let (last, seconds) = &mut *lock(&times);
+            let now = Instant::now();
+            seconds.push((now - std::mem::replace(last, now)).as_secs_f64());
+        });
+        Ok(times.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).1)
     }
 
     /// On one thread.

@@ -25,6 +25,14 @@ fn kernel(lanes: u32) -> Kernel {
     w.finish()
 }
 
+/// How many times as many products a second there are in a precision as in `f32`.
+pub(crate) fn times_faster(precision: ir::DType) -> f64 {
+    if precision != ir::DType::BF16 {
+        return 1.0;
+    }
+    codegen::llvm::rates().filter(|r| r.pays()).map_or(1.0, |r| r.ratio())
+}
+
 /// Floating-point operations a second of `threads` threads, the best of a few tries.
 pub fn fma_peak(threads: usize) -> f64 {
     let lanes = host().target.lanes;

@@ -2,6 +2,7 @@
 
 use crate::backend::{Backend, Fault, Held};
 use crate::device::Device;
+use crate::finite;
 use crate::memory::Block;
 use codegen::{Program, Target};
 use ir::{DType, Graph};
@@ -49,6 +50,18 @@ impl Session {
     /// path has another type there, or where the other session's memory is another device's.
     pub fn sharing(graph: &Graph, device: impl Into<Device>, budget: Option<usize>, from: &Session) -> Result<Session, String> {
         Session::sharing_all(graph, device, budget, &[from])
+    }
+
+    /// As [`sharing`](Self::sharing), for a program of whose weights the other session has every one; an error that names one that it has not,
+    /// and which would begin, and stay, at 0.
+    pub fn sharing_whole(graph: &Graph, device: impl Into<Device>, budget: Option<usize>, from: &Session) -> Result<Session, String> {
+        let session = Session::sharing(graph, device, budget, from)?;
+        let missing = |((name, ty), taken): ((&str, &ir::Type), &bool)| {
+            let none = !taken && passes::State::parse(name).is_parameter();
+            none.then(|| format!("parameter {name}: {ty} is not in the session that it is to be taken from: is it the same model?"))
+        };
+        let error = session.params().zip(&session.taken).find_map(missing);
+        error.map_or(Ok(session), Err)
     }
 
     /// The same of several sessions, of which the first that has a path gives it; of none all is its own.
@@ -106,9 +119,19 @@ impl Session {
         self.backend.run(&self.program, false)
     }
 
+    /// Runs the program once on a processor, and gives the seconds of each call, in order: until all threads have done with it.
+    pub fn run_timed(&mut self) -> Result<Vec<f64>, String> {
+        self.backend.run_timed()
+    }
+
     /// Runs the program once, slowly, and stops at the first kernel that writes a value that is not finite.
     pub fn run_checked(&mut self) -> Result<(), Fault> {
         self.backend.run_checked(&self.program)
+    }
+
+    /// For each call the path of the parameter of the model nearest to it: its own, or that of the last call before it that has one.
+    pub fn nearest_parameters(&self) -> Vec<Option<String>> {
+        finite::nearest(&self.program).into_iter().map(|near| near.map(|n| n.path)).collect()
     }
 
     /// Fills the arena with NaN, so that a kernel that reads what nobody wrote shows.

@@ -243,7 +243,10 @@ fn what_stays_takes_no_memory_but_its_own() {
     let train = TrainConfig { batch: 1, context: 64, ..TrainConfig::default() };
     let step = |adapter: AdapterConfig| {
         let config = Config { train: train.clone(), adapter, ..Config::of(Gpt { dropout: 0.0, ..Gpt::default() }.into()) };
-        Program::new(step_program(&config, &Options::default()).unwrap().last(), &Target::Cpu(Cpu { lanes: 16, registers: 32, cache: 1 << 20, pairs: false }))
+        Program::new(
+            step_program(&config, &Options::default()).unwrap().last(),
+            &Target::Cpu(Cpu { lanes: 16, registers: 32, cache: 1 << 20, pairs: false }),
+        )
     };
     let (all, beside) = (step(AdapterConfig::default()), step(lora(16, 16.0, &["all-linear"])));
     let (own, low) = (4 * 124_439_808, 4 * 2_359_296);

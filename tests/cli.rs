@@ -323,6 +323,19 @@ fn any_program_is_measured() {
     fails(&["bench", "run", &product], &["product.ir", "S"]);
     fails(&["bench", "run", &product, "--dim", "S=16", "--grad"], &["--grad", "no result loss.sum"]);
     fails(&["bench", "train", &product], &["is a program", "bench run"]);
+    for precision in ["f32", "bf16"] {
+        let small = ["bench", "kernels", "gpt2", "--seq", "16", "--steps", "1", "--precision", precision, "--set", "n_layer=2", "--set", "n_embd=32"];
+        let small = [&small[..], &["--set", "n_head=2", "--set", "vocab_size=65", "--set", "n_positions=16"]].concat();
+        let table = works(&small);
+        assert!(table.contains("of floor") && table.contains("near") && table.contains("transformer.h.0."), "{table}");
+        let rows: Vec<serde_json::Value> = works(&[&small[..], &["--json"]].concat()).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let all = |key: &str| rows.iter().map(|r| r[key].as_f64().unwrap()).sum::<f64>();
+        assert!((all("share") - 1.0).abs() < 1e-9 && all("flops") > 0.0 && all("floor_seconds") > 0.0 && all("floor_seconds") < all("seconds"));
+        // every layer's calls are there: two forward and two backward attentions
+        let calls =
+            |name: &str| rows.iter().filter(|r| r["kernel"].as_str().unwrap().starts_with(name)).map(|r| r["calls"].as_u64().unwrap()).sum::<u64>();
+        assert_eq!(calls("attention"), 4);
+    }
     fails(&["bench", "train", "gpt2", "--grad"], &["--grad", "bench run"]);
     fails(&["bench", "generate", "gpt2", "--dim", "S=3"], &["--dim S=3"]);
     // a model as it is written, with its gradients; a step of training as it was dumped; a model by name

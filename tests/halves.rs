@@ -65,8 +65,8 @@ fn gradients_beside_short_values_are_near() {
 #[cfg(feature = "llvm")]
 #[test]
 fn compiled_it_is_as_evaluated() {
-    use codegen::Cpu;
     use crate::compiled::run_for;
+    use codegen::Cpu;
     let host = codegen::llvm::host().target;
     for model in [gpt(), llama(true)] {
         let graph = bound(&model, 3, 7).keep_outputs(&ir::names::LOSS);
@@ -83,5 +83,24 @@ fn compiled_it_is_as_evaluated() {
             }
             assert_eq!(have, run_for(&short, &env, 3, &target), "pairs: {pairs}");
         }
+    }
+}
+
+/// A product that is only wanted in 16 bits is a matrix product all the same, however long its sums: they stay in registers.
+#[test]
+fn a_product_that_is_only_stored_short_is_a_matrix_product() {
+    use codegen::{Cpu, Program, Target};
+    for (k, pairs) in [(1, true), (5, true), (2050, true), (2050, false)] {
+        let text = format!(
+            "main(%0 a: bf16[40,{k}], %1 b: bf16[{k},70]) {{\n  %2 = contract[ac,cb->ab] %0, %1 : f32[40,70]\n  %3 = cast[bf16] %2 : bf16[40,70]\n  return y=%3\n}}\n"
+        );
+        let graph: Graph = text.parse().unwrap();
+        let program = Program::new(&graph, &Target::Cpu(Cpu { lanes: 16, registers: 32, cache: 1 << 20, pairs }));
+        assert_eq!(program.kernels.len(), 1, "{program}");
+        assert!(!program.kernels[0].scratch.is_empty(), "b is packed: {program}");
+        let env = environment(&graph, 1, 3);
+        let (want, have) = (eval(&graph, &env).unwrap(), crate::running::interpreted_calls(&program, &env));
+        // what lies between two numbers of 16 bits may go to either
+        assert!(difference(&have["y"], &want["y"]) < 1.0 / 128.0, "{k}");
     }
 }

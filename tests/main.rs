@@ -120,10 +120,10 @@ mod grouped;
 mod grouping;
 /// What adding something touches.
 mod growth;
-/// What is kept in 16 bits between a body forward and backward.
-mod halves;
 /// The guide: its commands, what they print, its lines of source.
 mod guide;
+/// What is kept in 16 bits between a body forward and backward.
+mod halves;
 /// Damaged dumps through the whole compiler, and absurd programs.
 mod hostile;
 /// Tokenizers' files that somebody crafted.

@@ -136,7 +136,10 @@ fn memory_is_what_bits_take() {
     let step = |base| {
         let config =
             Config { train: train.clone(), adapter: AdapterConfig { base, ..lora(8, 16.0, &["all-linear"]) }, ..Config::of(Gpt::default().into()) };
-        Program::new(step_program(&config, &Options::default()).unwrap().last(), &Target::Cpu(Cpu { lanes: 16, registers: 32, cache: 1 << 20, pairs: false }))
+        Program::new(
+            step_program(&config, &Options::default()).unwrap().last(),
+            &Target::Cpu(Cpu { lanes: 16, registers: 32, cache: 1 << 20, pairs: false }),
+        )
     };
     let [whole, int8, nf4] = [Held::Whole, Held::Int8, Held::Nf4].map(step);
     let layers = 12 * 12 * 768 * 768;

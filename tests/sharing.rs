@@ -114,6 +114,19 @@ fn shared_bytes_are_counted_once() {
     assert_eq!(shared.bytes(), 16 + 16 + 16 + alone.program().arena_bytes() + scratch);
 }
 
+/// Who needs every weight of another gets an error that names the one that is not there.
+#[cfg(feature = "llvm")]
+#[test]
+fn a_weight_that_is_not_there_is_named() {
+    let writer = Session::new(&graph(WRITES), cpu()).unwrap();
+    let error = Session::sharing_whole(&graph(READS), cpu(), None, &writer).err().unwrap();
+    assert!(error.contains("parameter mine: f32[4]") && error.contains("same model"), "{error}");
+    let whole = graph(&READS.replace("@mine", "@own"));
+    assert!(Session::sharing_whole(&whole, cpu(), None, &writer).is_ok());
+    // what is kept beside weights is each session's own
+    assert!(Session::sharing_whole(&graph(&READS.replace("@mine", "@past.w")), cpu(), None, &writer).is_ok());
+}
+
 /// One path of two types is an error that names both, and nothing is taken over.
 #[cfg(feature = "llvm")]
 #[test]

@@ -102,10 +102,10 @@ impl Product {
             return None;
         }
         let mut classes = spec.collapse(&classes);
-        // the first store also holds sums between k blocks, so it must be able to
+        // the first store also holds sums between k blocks, so it must be able to; where none is, there is one block
         let holds_sums = |s: &Store| spec.params[s.access.arg].elem == Elem::F32;
-        let first = spec.stores.iter().position(holds_sums)?;
-        spec.stores.swap(0, first);
+        let holds = spec.stores.iter().position(holds_sums);
+        spec.stores.swap(0, holds.unwrap_or(0));
         let main = spec.stores[0].access.clone();
         let grouped = |d: usize| spec.own().is_some_and(|own| own.group.strides[d] != 0);
         let column = (0..classes.len()).find(|d| main.strides[*d] == 1 && classes[*d] < 2 && !grouped(*d))?;
@@ -119,6 +119,9 @@ impl Product {
         // a row dim of size 1 where there is none
         let row = (0..classes.len()).filter(|d| classes[*d] == 0).max_by_key(|d| spec.dims[*d]);
         let sums: Vec<usize> = (0..classes.len()).filter(|d| classes[*d] == 3).collect();
+        if holds.is_none() && sums.len() > 1 {
+            return None;
+        }
         let loops: Vec<usize> = (0..classes.len()).filter(|d| classes[*d] != 3 && *d != column && Some(*d) != row).collect();
         let one = spec.dims.len();
         spec.push_unit();
@@ -136,10 +139,10 @@ impl Product {
         let pairs = target.pairs && !direct && by != Some(By::Sums) && [a, b].iter().all(|x| spec.params[x.arg].elem == Elem::BF16);
         let (rows, vectors) = if direct { target.flat_tile(m, n) } else { target.tile(n) };
         let width = vectors * target.lanes as usize;
-        let (depth, held) = if direct && inner * n * 4 > target.cache {
+        let (depth, held) = if direct && holds.is_some() && inner * n * 4 > target.cache {
             (STREAMS, DIRECT_FLOATS / m)
         } else {
-            let depth = if inner <= DEPTH_MAX { inner } else { inner.div_ceil(inner.div_ceil(768)).next_multiple_of(8) };
+            let depth = if inner <= DEPTH_MAX || holds.is_none() { inner } else { inner.div_ceil(inner.div_ceil(768)).next_multiple_of(8) };
             (depth, target.cache * 6 / 10 / 4 / lines(&Ix::from(depth), pairs).known().map_or(1, |n| n.max(1) as usize))
         };
         let columns = (held / width).max(1) * width;

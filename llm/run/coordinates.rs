@@ -13,7 +13,7 @@ impl Trainer {
         let t = self.config.train.clone();
         let graph = self.config.objective().bound(&self.config.model, Mode::Evaluate, t.batch, t.context)?.keep_outputs(&["logits"]);
         let stages = compile(&graph, Goal::Results, options)?;
-        let mut said = Session::sharing(stages.last(), device, options.budget, self.step.session())?;
+        let mut said = Session::sharing_whole(stages.last(), device, options.budget, self.step.session())?;
         self.data.batch(t.seed, 0, t.batch, t.context)?.fill(&mut said, &[])?;
         let mut logits = || -> Result<Vec<f32>> {
             said.run().map_err(|e| Error(e.to_string()))?;

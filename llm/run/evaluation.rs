@@ -24,7 +24,7 @@ impl Evaluation {
         let forward = Objective::configured(config, Mode::Evaluate, t.batch, t.context)?;
         let stages = compile(&forward, Goal::Results, options)?;
         let program = averaged(stages.last(), of);
-        Ok(Evaluation { session: Session::sharing(&program, device, options.budget, of)? })
+        Ok(Evaluation { session: Session::sharing_whole(&program, device, options.budget, of)? })
     }
 
     /// Bytes it allocated.

@@ -64,13 +64,13 @@ impl Said {
     /// Of the weights that a step has, as they are whenever it is asked.
     fn of_step(config: &Config, step: &Step, device: &Device, options: &Options) -> Result<Said> {
         let program = Said::program(config, &config.model, config.policy.has_values(), options)?;
-        Ok(Said::new(config, Session::sharing(&program, device.clone(), options.budget, step.session())?))
+        Ok(Said::new(config, Session::sharing_whole(&program, device.clone(), options.budget, step.session())?))
     }
 
     /// Of the model that a step's parameters stand beside, without them: it holds nothing of its own.
     fn of_base(config: &Config, step: &Step, device: &Device, options: &Options) -> Result<Said> {
         let program = Said::program(config, &step.reference(), false, options)?;
-        Ok(Said::new(config, Session::sharing(&program, device.clone(), options.budget, step.session())?))
+        Ok(Said::new(config, Session::sharing_whole(&program, device.clone(), options.budget, step.session())?))
     }
 
     /// Of weights of its own, which are to be filled.

@@ -182,7 +182,8 @@ impl Trainer {
         let t = self.config.train.clone();
         let mut saving = dir.map(|dir| Saving::new(dir, &t, self.data.fingerprint(), self.step.done()));
         let before = t.tokens_before(self.step.done());
-        let mut meter = Meter { train: t.clone(), tokens: before, flops: self.flops(), ceiling: self.device.ceiling(), memory: None };
+        let mut meter =
+            Meter { train: t.clone(), tokens: before, flops: self.flops(), ceiling: self.device.ceiling(t.precision.dtype()), memory: None };
         show(self.ready(&meter)?)?;
         for Reads { source, epochs, .. } in self.sources()?.iter().filter(|s| s.epochs > OFTEN) {
             show(Event::Notice(format!(

@@ -52,7 +52,7 @@ pub(super) fn compute(
         'T' => Some(t.context as u64),
         _ => None,
     })?;
-    let mut session = Session::sharing(compile(&graph, Goal::Results, options)?.last(), device, options.budget, of)?;
+    let mut session = Session::sharing_whole(compile(&graph, Goal::Results, options)?.last(), device, options.budget, of)?;
     let (mut done, all) = (0, data.count_pairs());
     let pairs = data.each_pair(t.batch, t.context, &mut |batch| {
         batch.fill(&mut session, &[])?;

@@ -106,8 +106,20 @@ impl<'a> Shape<'a> {
             let at = w.name("at", x.cell(p.clone(), Ix::Const(0)));
             let valid = (!self.h.keys.is_multiple_of(self.width())).then(|| Ix::from(self.h.keys) - p.clone());
             let (depth_ix, to) = (Ix::from(depth), p * depth);
-            Panel { src: x.buf, at, along: x.col, across: x.row, depth: &depth_ix, pairs: false, width: self.width(), valid, dst, to, lanes: self.target.lanes }
-                .pack(w);
+            Panel {
+                src: x.buf,
+                at,
+                along: x.col,
+                across: x.row,
+                depth: &depth_ix,
+                pairs: false,
+                width: self.width(),
+                valid,
+                dst,
+                to,
+                lanes: self.target.lanes,
+            }
+            .pack(w);
         });
     }
 
