@@ -35,7 +35,8 @@ pub(crate) fn held_in_half(func: &Func, values: &[NodeId]) -> Vec<NodeId> {
         let fine = match node.op.spec().class {
             Class::Pointwise => true,
             Class::View => elementwise[id.index()],
-            _ => matches!(node.op, Op::Row(Row::Sigmoid | Row::Gelu | Row::GeluGrad | Row::Silu | Row::Swiglu | Row::Rope)),
+            Class::Composite => matches!(node.op, Op::Row(Row::Sigmoid | Row::Gelu | Row::GeluGrad | Row::Silu | Row::Swiglu | Row::Rope)),
+            Class::Leaf | Class::Reduce | Class::Index | Class::Contract | Class::Structure => false,
         };
         if !fine {
             node.args.iter().for_each(|a| elementwise[a.index()] = false);
