@@ -96,7 +96,7 @@ def main():
             planned, added = (b / 2**20 for b in memory[precision])
             print(
                 f"  eggcorn {precision:10} {spread(rates)}, {statistics.median(rates) / best:.2f} of the best of torch; "
-                f"{100 * statistics.median(shares[precision]):.0f} % of the measured FMA peak of f32; {planned:.0f} MiB planned, {added:.0f} added"
+                f"{100 * statistics.median(shares[precision]):.0f} % of the peak measured for it; {planned:.0f} MiB planned, {added:.0f} added"
             )
 
 
