@@ -80,17 +80,21 @@ def switched(text, mutants, switch, lo, hi):
     return out + text[at:hi]
 
 
+def with_mutants(name, content, mutants):
+    """A file's bytes with its mutants in."""
+    own = [m for m in mutants if m["file"] == name]
+    if not own:
+        return content
+    text = content.decode()
+    return switched(text, own, "crate::mutant" if name.startswith("ir/") else "::ir::mutant", 0, len(text)).encode()
+
+
 def make_tree(mutants):
     """A copy of the tracked and new files, mutants in; only what changed is written, so that a second build is short."""
     listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
     names = [n for n in listed.stdout.split("\n") if n and (ROOT / n).is_file()]
     for name in names:
-        content = (ROOT / name).read_bytes()
-        own = [m for m in mutants if m["file"] == name]
-        if own:
-            switch = "crate::mutant" if name.startswith("ir/") else "::ir::mutant"
-            text = content.decode()
-            content = switched(text, own, switch, 0, len(text)).encode()
+        content = with_mutants(name, (ROOT / name).read_bytes(), mutants)
         if name == "ir/lib.rs":
             content += SWITCH.encode()
         target = TREE / name
@@ -158,6 +162,8 @@ def main():
     args = args.parse_args()
     mutants = read_lists()
     if args.check:
+        for name in sorted({m["file"] for m in mutants}):
+            with_mutants(name, (ROOT / name).read_bytes(), mutants)
         print(f"{len(mutants)} mutants, each in one place")
         return
     print(f"== building {len(mutants)} mutants in one tree", flush=True)
