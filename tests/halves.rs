@@ -92,15 +92,23 @@ fn a_product_that_is_only_stored_short_is_a_matrix_product() {
     use codegen::{Cpu, Program, Target};
     for (k, pairs) in [(1, true), (5, true), (2050, true), (2050, false)] {
         let text = format!(
-            "main(%0 a: bf16[40,{k}], %1 b: bf16[{k},70]) {{\n  %2 = contract[ac,cb->ab] %0, %1 : f32[40,70]\n  %3 = cast[bf16] %2 : bf16[40,70]\n  return y=%3\n}}\n"
+            "main(%0 a: f32[40,{k}], %1 b: f32[{k},70]) {{\n  %2 = cast[bf16] %0 : bf16[40,{k}]\n  %3 = cast[bf16] %1 : bf16[{k},70]\n  %4 = contract[ac,cb->ab] %2, %3 : f32[40,70]\n  %5 = cast[bf16] %4 : bf16[40,70]\n  return y=%5\n}}\n"
         );
         let graph: Graph = text.parse().unwrap();
         let program = Program::new(&graph, &Target::Cpu(Cpu { lanes: 16, registers: 32, cache: 1 << 20, pairs }));
-        assert_eq!(program.kernels.len(), 1, "{program}");
-        assert!(!program.kernels[0].scratch.is_empty(), "b is packed: {program}");
+        let product = program.kernels.iter().find(|kernel| kernel.name.starts_with("contract")).expect("there is a product");
+        assert!(!product.scratch.is_empty(), "b is packed: {program}");
         let env = environment(&graph, 1, 3);
         let (want, have) = (eval(&graph, &env).unwrap(), crate::running::interpreted_calls(&program, &env));
         // what lies between two numbers of 16 bits may go to either
         assert!(difference(&have["y"], &want["y"]) < 1.0 / 128.0, "{k}");
+        // and few do: sums that were rounded on the way would end elsewhere in every fourth place
+        let apart = have["y"].data.iter().zip(&want["y"].data).filter(|(a, b)| a != b).count();
+        assert!(apart * 20 < 40 * 70, "{k}: {apart} of {}", 40 * 70);
+        #[cfg(feature = "llvm")]
+        for lanes in [1, codegen::llvm::host().target.lanes] {
+            let target = Cpu { lanes, pairs, ..codegen::llvm::host().target };
+            assert!(difference(&crate::compiled::run_for(&graph, &env, 2, &target)["y"], &want["y"]) < 1.0 / 128.0, "{k}, {target:?}");
+        }
     }
 }
