@@ -7,7 +7,7 @@ use eggcorn::ir::{Graph, Op};
 use eggcorn::llm::{Error, Generator, Result, initialise, random};
 use eggcorn::models::{Kind, Model};
 use eggcorn::passes::State;
-use eggcorn::runtime::{Device, Session};
+use eggcorn::runtime::Session;
 use std::time::Instant;
 
 /// Tokens that are read before the measured ones: the first runs compile and record.
@@ -64,7 +64,7 @@ pub fn run(args: &Args, model: Model) -> Result<()> {
     // as many are seen by the token in the middle
     let seen = args.depth + WARM + args.steps.div_ceil(2);
     let need = bytes.weights + bytes.room / model.context() * seen;
-    let bandwidth = bandwidth(&device, need);
+    let bandwidth = device.read_ceiling(need);
     let share = bandwidth.map(|b| need as f64 / b / median);
     if args.json {
         let line = serde_json::json!({
@@ -111,15 +111,4 @@ fn only_looked_up(graph: &Graph, path: &str) -> bool {
     let is = |n: &eggcorn::ir::Node| matches!(&n.op, Op::Param(name, _) if &**name == path);
     let table = |n: &eggcorn::ir::Node, at: usize| matches!(n.op, Op::Gather) && at == 0;
     main.nodes.iter().all(|n| n.args.iter().enumerate().all(|(at, a)| !is(main.node(*a)) || table(n, at)))
-}
-
-/// Bytes a second that a processor's threads read of so many, measured now; devices have no such measure yet.
-#[cfg_attr(not(feature = "llvm"), allow(unused_variables))]
-fn bandwidth(device: &Device, bytes: usize) -> Option<f64> {
-    match device {
-        #[cfg(feature = "llvm")]
-        Device::Cpu(pool) => Some(eggcorn::runtime::read_peak(pool.threads(), bytes)),
-        #[allow(unreachable_patterns)]
-        _ => None,
-    }
 }

@@ -5,7 +5,7 @@ use super::say;
 use eggcorn::codegen::{Program, Work};
 use eggcorn::ir::DType;
 use eggcorn::llm::{Error, Result};
-use eggcorn::runtime::{Device, Session, read_peak};
+use eggcorn::runtime::{Device, Session};
 
 /// Bytes that are read to see what memory gives: more than caches hold.
 const FAR: usize = 512 << 20;
@@ -38,10 +38,10 @@ struct Row {
 /// Times a prepared step's kernels over so many runs and prints them, the one that loses most time first.
 pub fn run(args: &Args, device: &Device, session: &mut Session, title: &str) -> Result<()> {
     let precision: DType = args.precision.dtype();
-    let Some(flops) = device.ceiling(precision) else {
+    let (Some(flops), Some(bytes)) = (device.ceiling(precision), device.read_ceiling(FAR)) else {
         return Err(Error(format!("--device {}: kernels are timed one by one on a processor; try --device cpu", device.describe())));
     };
-    let ceilings = Ceilings { flops, bytes: read_peak(args.device.threads()?, FAR) };
+    let ceilings = Ceilings { flops, bytes };
     session.run_timed()?;
     let runs = (0..args.steps.max(1)).map(|_| session.run_timed()).collect::<std::result::Result<Vec<_>, String>>()?;
     let (works, program) = (session.program().works(), session.program());

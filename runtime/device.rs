@@ -42,6 +42,7 @@ impl Device {
 
     /// Operations a second that a processor's threads do at best in a precision, measured now in some milliseconds; devices have no such
     /// measure yet.
+    #[cfg_attr(not(feature = "llvm"), allow(unused_variables))]
     pub fn ceiling(&self, precision: ir::DType) -> Option<f64> {
         match self {
             #[cfg(feature = "llvm")]
@@ -53,7 +54,21 @@ impl Device {
         }
     }
 
+    /// Bytes a second that a processor's threads read of so many, measured now; devices have no such measure yet.
+    #[cfg_attr(not(feature = "llvm"), allow(unused_variables))]
+    pub fn read_ceiling(&self, bytes: usize) -> Option<f64> {
+        match self {
+            #[cfg(feature = "llvm")]
+            Device::Cpu(pool) => Some(crate::peak::read_peak(pool.threads(), bytes)),
+            #[cfg(not(feature = "llvm"))]
+            Device::Cpu(_) => None,
+            #[cfg(any(feature = "wgpu", feature = "cuda"))]
+            Device::Gpu(_) => None,
+        }
+    }
+
     /// What kernels of a graph are lowered for.
+    #[cfg_attr(not(feature = "llvm"), allow(unused_variables))]
     pub fn target_for(&self, graph: &ir::Graph) -> Result<codegen::Target, String> {
         match self {
             #[cfg(feature = "llvm")]

@@ -23,7 +23,7 @@
 mod backend;
 mod barrier;
 mod device;
-#[cfg(any(feature = "llvm", feature = "wgpu", feature = "cuda"))]
+#[cfg_attr(not(any(feature = "llvm", feature = "wgpu", feature = "cuda")), allow(dead_code))]
 mod finite;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod gpu;
@@ -42,6 +42,6 @@ pub use device::{DEVICES, Device};
 pub use limits::{cores, machine_memory};
 pub use memory::Block;
 #[cfg(feature = "llvm")]
-pub use peak::{fma_peak, read_peak};
+pub use peak::fma_peak;
 pub use pool::Pool;
 pub use session::Session;
